@@ -1,0 +1,61 @@
+# Two commands for everyone: `make demo` (see it work) and `make test` (know that it works).
+# Both do all their set-up on a bare Debian 12 with Rust. The rest is for those who change the code.
+
+SHELL := /bin/bash
+export CARGO_TERM_COLOR ?= never
+NEXTEST := cargo nextest run --no-fail-fast
+
+.PHONY: demo test check fmt lint doc unit scenarios peers bench fuzz fuzz-smoke soak-kill deb setup setup-build help
+
+help:                 ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+setup-build:          ## what building needs, from Debian; then cargo-nextest
+	@packaging/setup.sh build
+
+setup: setup-build    ## what the tests and the demo need besides: DICOM, XML and SOAP peers
+	@packaging/setup.sh peers
+
+demo: setup-build     ## both programs, a throw-away PKI, studies of test persons, the whole path; KEEP=1 leaves it running
+	cargo build --release --locked -p idr-site -p idr-central -p idr-tests --bin idr-site --bin idr-central --bin demo
+	target/release/demo
+
+fmt:                  ## format
+	cargo fmt --all
+
+lint: setup-build
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+doc: setup-build
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+
+unit: setup-build
+	$(NEXTEST) --locked --workspace --exclude idr-tests
+
+check: lint doc unit  ## fmt, clippy, docs, unit and contract tests
+
+test: setup lint      ## everything: lint, unit, contract, scenarios, peers; ends with the runner's summary
+	cargo build --locked -p idr-site -p idr-central --bins
+	$(NEXTEST) --locked --workspace
+
+scenarios: setup-build
+	cargo build --locked -p idr-site -p idr-central --bins
+	$(NEXTEST) --locked -p idr-tests
+
+soak-kill: setup-build ## N=200 SEED=1: kill -9 of site and central at random moments of a transfer
+	cargo build --release --locked -p idr-site -p idr-central -p idr-tests --bins
+	target/release/soak-kill --moments $${N:-200} --seed $${SEED:-1}
+
+bench: setup          ## ingest beside the Debian peers: ratios with their command
+	cargo build --release --locked -p idr-site -p idr-tests --bins
+	target/release/bench-ingest
+
+fuzz-smoke: setup-build ## a minute on each fuzz target
+	$(MAKE) fuzz MIN=1
+
+fuzz: setup-build     ## T=target MIN=minutes: libFuzzer on stable (no address sanitizer)
+	tests/fuzz/run.sh "$${T:-all}" "$${MIN:-5}"
+
+deb: setup-build      ## target/debian/*.deb of both programs
+	packaging/build-deb.sh

@@ -1,0 +1,1 @@
+//! Custody receipts (profile 11): what one holder says about one object, signed and chained.

@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Installs what building (`build`) and the tests (`peers`) need on a bare Debian 12 with Rust. Asks nothing, does nothing twice.
+set -euo pipefail
+want=${1:?build or peers}
+
+case $want in
+build) packages=(libsystemd-dev pkg-config gcc make) ;;
+peers) packages=(dcmtk orthanc xmlsec1 libxml2-utils dicom3tools strace python3 python3-venv nodejs npm) ;;
+*) echo "setup.sh: 'build' or 'peers', not '$want'" >&2; exit 2 ;;
+esac
+
+present() { dpkg-query -W -f '${Status}' "$1" 2>/dev/null | grep -q 'install ok installed'; }
+# A Node.js from elsewhere serves as well as Debian's.
+satisfied() { present "$1" || { [[ $1 == nodejs || $1 == npm ]] && command -v "${1/nodejs/node}" >/dev/null; }; }
+
+missing=()
+for package in "${packages[@]}"; do satisfied "$package" || missing+=("$package"); done
+if ((${#missing[@]})); then
+    echo "setup: installing ${missing[*]}"
+    sudo=$([[ $EUID -eq 0 ]] || echo sudo)
+    $sudo apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+fi
+if [[ $want == build ]] && ! cargo nextest --version >/dev/null 2>&1; then
+    echo "setup: installing cargo-nextest"
+    cargo install --quiet --locked cargo-nextest
+fi
