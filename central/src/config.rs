@@ -1,0 +1,423 @@
+//! Main configuration of the centre: the file as written ([`ConfigFile`]) and, after all checks, as used ([`Config`]).
+//!
+//! Every key with its default stands in `configs/idr-central.toml`. Unknown keys are refused; the program ends with
+//! exit status 78 and names file, key, value and what is allowed.
+//!
+//! # Standard
+//! Profile 00 §2 (which file holds what), 10 §2 (no row, no traffic), 10 §11 (bounds), 08 §6 (limits).
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+/// Why a configuration is refused. `Display` is what an operator reads.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{file}: cannot be read: {source}")]
+    Read {
+        /// Path as given.
+        file: PathBuf,
+        /// Cause.
+        source: std::io::Error,
+    },
+    /// The file is no TOML, or has an unknown or mistyped key.
+    #[error("{file}: {message}")]
+    Parse {
+        /// Path as given.
+        file: PathBuf,
+        /// Line, column and cause, from the TOML reader.
+        message: String,
+    },
+    /// A value is outside its range, or keys contradict each other.
+    #[error("{file}: {key}: {problem}")]
+    Value {
+        /// Path as given.
+        file: PathBuf,
+        /// Dotted key.
+        key: String,
+        /// What is wrong and what is allowed.
+        problem: String,
+    },
+}
+
+/// `environment`: decides the levels of rules for test and production. There is no default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Environment {
+    /// Test persons only; throw-away keys and `revocation = "off"` are accepted.
+    Test,
+    /// Real patients.
+    Production,
+}
+
+/// Identity of the centre.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Central {
+    /// `^[a-z0-9][a-z0-9\-]{1,31}$`: node of logs and receipts.
+    pub node: String,
+    /// OID of the organisation that runs the centre; holder of R3 and R4.
+    pub organisation: String,
+    /// repositoryUniqueId of documents and imaging, OID.
+    pub repository_unique_id: String,
+    /// Own homeCommunityId, OID without `urn:oid:`.
+    pub home_community: String,
+    /// Zone of civil dates.
+    #[serde(default = "default_timezone")]
+    pub timezone: String,
+    /// Rule sets in use; of those in force the first listed.
+    pub rule_sets: Vec<String>,
+}
+
+fn default_timezone() -> String {
+    "Europe/Helsinki".to_owned()
+}
+
+/// Where the other files are. Relative paths are taken from the folder of the main file.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Files {
+    /// Folder with one folder per rule set.
+    pub rules: PathBuf,
+    /// `site-rules.toml` of the centre: levels and parameters.
+    pub site_rules: PathBuf,
+    /// `trust.toml`.
+    pub trust: PathBuf,
+}
+
+impl Default for Files {
+    fn default() -> Self {
+        Self { rules: "rules".into(), site_rules: "site-rules.toml".into(), trust: "trust.toml".into() }
+    }
+}
+
+/// Where data is kept.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Storage {
+    /// State folder, on a local file system: database, objects, audit, keys.
+    pub path: PathBuf,
+    /// Bytes that stay free: below it stores are refused (IDR-B-03, 503).
+    #[serde(default = "default_reserve_bytes")]
+    pub reserve_bytes: u64,
+}
+
+fn default_reserve_bytes() -> u64 {
+    10 << 30
+}
+
+/// HTTPS listener and bounds (profile 10 §11).
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Https {
+    /// Listeners; loopback until configured.
+    #[serde(default = "default_https_listen")]
+    pub listen: Vec<SocketAddr>,
+    /// Certificate chain, PEM.
+    pub certificate: PathBuf,
+    /// Its private key, PEM, mode 0600 or 0400.
+    pub key: PathBuf,
+    /// Public base URL, also an audience of assertions: `https://central.idr.example`.
+    pub public_url: String,
+    /// TCP connections at once (BD-01).
+    #[serde(default = "default_connections")]
+    pub connections_max: usize,
+    /// Longest TLS handshake, seconds (BD-02).
+    #[serde(default = "default_handshake")]
+    pub handshake_seconds: u64,
+    /// Plain SOAP body, bytes (BD-13).
+    #[serde(default = "default_soap_body")]
+    pub soap_body_bytes_max: u64,
+    /// MTOM message, bytes (BD-14).
+    #[serde(default = "default_mtom")]
+    pub mtom_bytes_max: u64,
+    /// STOW-RS body, bytes (BD-17, 413).
+    #[serde(default = "default_stow")]
+    pub stow_body_bytes_max: u64,
+    /// Parts of one STOW-RS body (BD-17).
+    #[serde(default = "default_stow_parts")]
+    pub stow_parts_max: usize,
+}
+
+fn default_https_listen() -> Vec<SocketAddr> {
+    vec![SocketAddr::from(([127, 0, 0, 1], 8443))]
+}
+fn default_connections() -> usize {
+    1024
+}
+fn default_handshake() -> u64 {
+    10
+}
+fn default_soap_body() -> u64 {
+    8 << 20
+}
+fn default_mtom() -> u64 {
+    256 << 20
+}
+fn default_stow() -> u64 {
+    64 << 30
+}
+fn default_stow_parts() -> usize {
+    100_000
+}
+
+/// How a peer is connected (profile 10 §2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub enum Model {
+    /// Own gateway.
+    C1,
+    /// Shared gateway.
+    C2,
+    /// Intermediary.
+    C3,
+    /// Direct PACS or consumer; needs `direct.enabled`.
+    C4,
+}
+
+/// One peer row: no row, no traffic (profile 10 §2).
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Peer {
+    /// Name in journal and metrics.
+    pub name: String,
+    /// OID of the organisation of its TLS certificate.
+    pub organisation: String,
+    /// Connection model.
+    pub model: Model,
+    /// SHA-256 of its TLS certificates, 64 hex digits; empty: any certificate of `tls_anchors` of that organisation.
+    #[serde(default)]
+    pub certificates: Vec<String>,
+    /// Transactions it may use: `ITI-18`, `ITI-41`, `ITI-43`, `RAD-68`, `RAD-69`, `STOW-RS`, `WADO-RS`, `CUSTODY`; empty: none.
+    #[serde(default)]
+    pub transactions: Vec<String>,
+    /// Controller slot for a plain XDS-I.b source that sends none (profile 02 §4.7).
+    pub controller: Option<String>,
+    /// Register code for such a source.
+    pub register: Option<String>,
+    /// First day of the row, civil date.
+    pub valid_from: Option<jiff::civil::Date>,
+    /// Last day of the row.
+    pub valid_to: Option<jiff::civil::Date>,
+}
+
+/// Model C4.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Direct {
+    /// Whether PACS and consumers may connect themselves.
+    pub enabled: bool,
+}
+
+/// Where the revocation status of certificates comes from (profile 10 §5.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Revocation {
+    /// No usable status: refuse.
+    Require,
+    /// No status: accept and warn.
+    Prefer,
+    /// Only in `environment = "test"`.
+    Off,
+}
+
+/// Audit store (profile 07 §6).
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Audit {
+    /// Encrypt record bodies with the key below `storage.path`/keys.
+    pub encrypt: bool,
+}
+
+impl Default for Audit {
+    fn default() -> Self {
+        Self { encrypt: true }
+    }
+}
+
+/// The file as written.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConfigFile {
+    /// `test` or `production`; required.
+    pub environment: Environment,
+    /// Identity of the centre.
+    pub central: Central,
+    /// Places of the other files.
+    #[serde(default)]
+    pub files: Files,
+    /// Where data is kept.
+    pub storage: Storage,
+    /// HTTPS listener.
+    pub https: Https,
+    /// Model C4.
+    #[serde(default)]
+    pub direct: Direct,
+    /// Who may connect.
+    #[serde(default)]
+    pub peer: Vec<Peer>,
+    /// Revocation mode.
+    #[serde(default = "default_revocation")]
+    pub revocation: Revocation,
+    /// Audit store.
+    #[serde(default)]
+    pub audit: Audit,
+    /// Health and metrics, loopback.
+    #[serde(default = "default_health")]
+    pub health_listen: Option<SocketAddr>,
+}
+
+fn default_revocation() -> Revocation {
+    Revocation::Require
+}
+fn default_health() -> Option<SocketAddr> {
+    Some(SocketAddr::from(([127, 0, 0, 1], 9465)))
+}
+
+/// A configuration that passed every check.
+#[derive(Debug, Clone)]
+pub struct Config {
+    file: ConfigFile,
+}
+
+impl std::ops::Deref for Config {
+    type Target = ConfigFile;
+    fn deref(&self) -> &ConfigFile {
+        &self.file
+    }
+}
+
+impl Config {
+    /// Reads and checks the main file.
+    ///
+    /// # Errors
+    /// [`ConfigError`], the first problem found.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { file: path.to_owned(), source })?;
+        Self::parse(&text, path)
+    }
+
+    /// Checks the text of a main file; `path` is used in messages and as the base of relative paths.
+    ///
+    /// # Errors
+    /// [`ConfigError`], the first problem found.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let file: ConfigFile =
+            toml::from_str(text).map_err(|error| ConfigError::Parse { file: path.to_owned(), message: error.to_string() })?;
+        let mut config = Self { file };
+        config.check().map_err(|(key, problem)| ConfigError::Value { file: path.to_owned(), key, problem })?;
+        config.resolve(path.parent().unwrap_or(Path::new(".")));
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), (String, String)> {
+        let file = &self.file;
+        let fault = |key: &str, problem: String| Err((key.to_owned(), problem));
+        let node = &file.central.node;
+        let node_valid = (2..=32).contains(&node.len())
+            && node.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+            && !node.starts_with('-');
+        if !node_valid {
+            return fault("central.node", format!("'{node}' is not allowed; 2–32 of a–z, 0–9 and '-', not first"));
+        }
+        for (key, oid) in [
+            ("central.organisation", &file.central.organisation),
+            ("central.repository_unique_id", &file.central.repository_unique_id),
+            ("central.home_community", &file.central.home_community),
+        ] {
+            if !idr_ihe::metadata::is_oid(oid) {
+                return fault(key, format!("'{oid}' is no OID"));
+            }
+        }
+        if file.central.rule_sets.is_empty() {
+            return fault("central.rule_sets", "name at least one rule set, for example [\"fi-2.4.1\"]".to_owned());
+        }
+        if jiff::tz::TimeZone::get(&file.central.timezone).is_err() {
+            return fault("central.timezone", format!("'{}' is not in the time zone database", file.central.timezone));
+        }
+        if !file.https.public_url.starts_with("https://") || file.https.public_url.ends_with('/') {
+            return fault("https.public_url", format!("'{}' is not allowed; https://host[:port] without a path", file.https.public_url));
+        }
+        if file.revocation == Revocation::Off && file.environment == Environment::Production {
+            return fault("revocation", "\"off\" is for environment = \"test\" only".to_owned());
+        }
+        if let Some(listen) = file.health_listen
+            && !listen.ip().is_loopback()
+        {
+            return fault("health_listen", format!("{listen} is not on loopback"));
+        }
+        for (at, row) in file.peer.iter().enumerate() {
+            let key = |name: &str| format!("peer[{at}].{name}");
+            if !idr_ihe::metadata::is_oid(&row.organisation) {
+                return fault(&key("organisation"), format!("'{}' is no OID", row.organisation));
+            }
+            if row.model == Model::C4 && !file.direct.enabled {
+                return fault(&key("model"), "C4 needs direct.enabled = true".to_owned());
+            }
+            if matches!(row.model, Model::C2 | Model::C3) {
+                return fault(&key("model"), "C2 and C3 are not supported yet; allowed: C1, C4".to_owned());
+            }
+            if !row.certificates.iter().all(|c| c.len() == 64 && c.bytes().all(|b| b.is_ascii_hexdigit())) {
+                return fault(&key("certificates"), "each is the SHA-256 of a certificate, 64 hex digits".to_owned());
+            }
+            const TRANSACTIONS: [&str; 8] = ["ITI-18", "ITI-41", "ITI-43", "RAD-68", "RAD-69", "STOW-RS", "WADO-RS", "CUSTODY"];
+            if let Some(unknown) = row.transactions.iter().find(|t| !TRANSACTIONS.contains(&t.as_str())) {
+                return fault(&key("transactions"), format!("'{unknown}' is unknown; allowed: {}", TRANSACTIONS.join(", ")));
+            }
+            if file.peer[..at].iter().any(|other| other.name == row.name) {
+                return fault(&key("name"), format!("'{}' is used twice", row.name));
+            }
+        }
+        Ok(())
+    }
+
+    fn resolve(&mut self, base: &Path) {
+        let file = &mut self.file;
+        for path in [
+            &mut file.files.rules,
+            &mut file.files.site_rules,
+            &mut file.files.trust,
+            &mut file.storage.path,
+            &mut file.https.certificate,
+            &mut file.https.key,
+        ] {
+            *path = base.join(&*path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHIPPED: &str = include_str!("../../configs/idr-central.toml");
+
+    fn with(head: &str, tail: &str) -> Result<Config, ConfigError> {
+        Config::parse(&format!("{head}\n{SHIPPED}\n{tail}"), Path::new("/etc/idr-central/idr-central.toml"))
+    }
+
+    #[test]
+    fn the_shipped_file_lacks_only_the_environment() {
+        let config = with("environment = \"test\"", "").expect("shipped file loads");
+        assert!(config.peer.is_empty(), "nobody may connect by default");
+        assert!(config.https.listen.iter().all(|a| a.ip().is_loopback()));
+        assert!(!config.direct.enabled);
+        assert!(with("", "").expect_err("no default").to_string().contains("environment"));
+    }
+
+    #[test]
+    fn a_direct_peer_needs_the_switch_and_known_transactions() {
+        let row = "[[peer]]\nname = \"viewer\"\norganisation = \"1.2.246.10.90000011\"\nmodel = \"C4\"\n";
+        assert!(with("environment = \"test\"", row).expect_err("off").to_string().contains("direct.enabled"));
+        let row = row.replace("C4", "C1") + "transactions = [\"ITI-99\"]\n";
+        assert!(with("environment = \"test\"", &row).expect_err("unknown").to_string().contains("ITI-99"));
+    }
+
+    #[test]
+    fn revocation_cannot_be_off_in_production() {
+        let text = SHIPPED.replace("revocation = \"require\"", "revocation = \"off\"");
+        let error = Config::parse(&format!("environment = \"production\"\n{text}"), Path::new("c.toml")).expect_err("refused");
+        assert!(error.to_string().contains("revocation"));
+    }
+}

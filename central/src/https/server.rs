@@ -1,0 +1,163 @@
+//! HTTPS listener: TCP, mutual TLS, HTTP bounds; hands each request to the router with the client's certificate.
+//!
+//! # Failure
+//! An error of `accept` is logged and waited out, never fatal. A handshake that fails or takes too long ends that
+//! connection with the TLS alert and one journal line that names the cause (profile 10 §5.6); nothing is sent in plain.
+//!
+//! # Bounds
+//! Connections at once (BD-01), handshake time (BD-02), request head size, fields and time (BD-10), HTTP/2 streams and
+//! resets (BD-11): [`Bounds`].
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use axum::Router;
+use axum::body::Body;
+use http::Request;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use rustls::ServerConfig;
+use rustls_pki_types::CertificateDer;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::ServiceExt as _;
+
+/// Who is at the other end of the connection. Stands in the extensions of every request.
+#[derive(Debug, Clone)]
+pub struct Client {
+    /// The verified client certificate.
+    pub certificate: CertificateDer<'static>,
+    /// Its SHA-256, 64 lower-case hex digits.
+    pub sha256: Arc<str>,
+    /// Network address, for the journal.
+    pub address: SocketAddr,
+}
+
+/// Bounds of the listener.
+#[derive(Debug, Clone)]
+pub struct Bounds {
+    /// TCP connections at once.
+    pub connections_max: usize,
+    /// Longest TLS handshake.
+    pub handshake: Duration,
+    /// Longest wait for a request head.
+    pub head: Duration,
+    /// Bytes of a request head.
+    pub head_bytes_max: usize,
+    /// Fields of a request head.
+    pub head_fields_max: usize,
+    /// HTTP/2 streams of one connection at once.
+    pub streams_max: u32,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            connections_max: 1024,
+            handshake: Duration::from_secs(10),
+            head: Duration::from_secs(30),
+            head_bytes_max: 65_536,
+            head_fields_max: 100,
+            streams_max: 100,
+        }
+    }
+}
+
+/// Serves until `stop` is cancelled, then lets requests in flight end.
+pub async fn serve(listener: TcpListener, tls: Arc<ArcSwap<ServerConfig>>, router: Router, bounds: Bounds, stop: CancellationToken) {
+    let connections = Arc::new(Semaphore::new(bounds.connections_max));
+    let tasks = TaskTracker::new();
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, address) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of descriptors or a reset before accept: wait, then go on.
+                tracing::warn!(%error, "cannot accept a connection; next attempt in 100 ms");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let Ok(permit) = connections.clone().try_acquire_owned() else {
+            tracing::warn!(code = "IDR-T-15", peer = %address.ip(), "connection closed: limit https.connections_max reached");
+            continue;
+        };
+        let (config, router, bounds, stop) = (tls.load_full(), router.clone(), bounds.clone(), stop.clone());
+        tasks.spawn(async move {
+            connection(stream, address, config, router, &bounds, stop).await;
+            drop(permit);
+        });
+    }
+    tasks.close();
+    tasks.wait().await;
+}
+
+async fn connection(
+    stream: TcpStream,
+    address: SocketAddr,
+    config: Arc<ServerConfig>,
+    router: Router,
+    bounds: &Bounds,
+    stop: CancellationToken,
+) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "TCP_NODELAY refused");
+    }
+    let stream = match tokio::time::timeout(bounds.handshake, TlsAcceptor::from(config).accept(stream)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => {
+            tracing::info!(peer = %address.ip(), cause = %error, "TLS handshake refused");
+            return;
+        }
+        Err(_) => {
+            tracing::info!(code = "IDR-T-14", peer = %address.ip(), "TLS handshake not finished in time");
+            return;
+        }
+    };
+    let Some(certificate) = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()).map(|c| c.clone().into_owned()) else {
+        tracing::error!(code = "IDR-T-04", peer = %address.ip(), "TLS connection without a client certificate closed");
+        return;
+    };
+    let client = Client { sha256: idr_profile::tls::fingerprint(&certificate).into(), certificate, address };
+    let service = hyper::service::service_fn(move |request: Request<hyper::body::Incoming>| {
+        let (router, client) = (router.clone(), client.clone());
+        async move {
+            let mut request = request.map(Body::new);
+            request.extensions_mut().insert(client);
+            router.oneshot(request).await
+        }
+    });
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(bounds.head)
+        .max_buf_size(bounds.head_bytes_max)
+        .max_headers(bounds.head_fields_max);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(bounds.streams_max)
+        .max_header_list_size(u32::try_from(bounds.head_bytes_max).unwrap_or(u32::MAX))
+        .max_pending_accept_reset_streams(bounds.streams_max as usize);
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    let ended = tokio::select! {
+        ended = &mut connection => ended,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(peer = %address.ip(), cause = %error, "connection ended early");
+    }
+}

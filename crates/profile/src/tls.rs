@@ -1,0 +1,135 @@
+//! TLS profile (profile 10 §5.1, §5.2): rustls configurations from PEM bytes, the same at site and centre.
+//!
+//! One provider, aws-lc-rs, whose suites are exactly those of §5.1: ECDHE with AES-GCM or ChaCha20, TLS 1.2 and 1.3.
+//! Session resumption is off at servers, so that each connection shows its certificate; 0-RTT does not exist.
+//! The operating system's trust store is never read: anchors are arguments.
+
+use std::sync::Arc;
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+
+/// Why no TLS configuration can be made. Says which input and what it should hold.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A PEM text holds no certificate, or one that cannot be read.
+    #[error("{what}: no readable certificate; expected PEM with BEGIN CERTIFICATE")]
+    Certificate {
+        /// Which input.
+        what: &'static str,
+    },
+    /// A PEM text holds no private key.
+    #[error("private key: none readable; expected PEM with BEGIN PRIVATE KEY (PKCS#8)")]
+    Key,
+    /// An anchor list is empty.
+    #[error("{what}: no trust anchor given; nobody could be accepted")]
+    NoAnchor {
+        /// Which list.
+        what: &'static str,
+    },
+    /// Key and certificate do not fit, or the verifier refuses its input.
+    #[error("TLS configuration refused: {0}")]
+    Rustls(#[from] rustls::Error),
+    /// The verifier cannot be built.
+    #[error("certificate verifier refused: {0}")]
+    Verifier(#[from] rustls::server::VerifierBuilderError),
+}
+
+/// What a listener asks of its clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientAuth {
+    /// A certificate that leads to an anchor; without one the handshake ends.
+    Required,
+    /// A certificate is asked for; if one comes it must lead to an anchor. The row of the peer decides afterwards.
+    Optional,
+}
+
+/// The provider of both programs. Install it once, first thing in `main`: two providers in one process panic.
+pub fn provider() -> Arc<CryptoProvider> {
+    Arc::new(aws_lc_rs::default_provider())
+}
+
+/// Certificates of a PEM text, in order.
+///
+/// # Errors
+/// [`TlsError::Certificate`] if there is none or one is not readable.
+pub fn certificates(pem: &[u8], what: &'static str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let certificates: Vec<_> =
+        CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(|_| TlsError::Certificate { what })?;
+    if certificates.is_empty() { Err(TlsError::Certificate { what }) } else { Ok(certificates) }
+}
+
+fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, TlsError> {
+    PrivateKeyDer::from_pem_slice(pem).map_err(|_| TlsError::Key)
+}
+
+fn roots(anchors: &[CertificateDer<'static>], what: &'static str) -> Result<Arc<RootCertStore>, TlsError> {
+    if anchors.is_empty() {
+        return Err(TlsError::NoAnchor { what });
+    }
+    let mut store = RootCertStore::empty();
+    for anchor in anchors {
+        store.add(anchor.clone())?;
+    }
+    Ok(Arc::new(store))
+}
+
+/// A server: `chain_pem` and `key_pem` are its own, `client_anchors` the only authorities of its clients.
+/// `alpn`: `h2` and `http/1.1` for HTTPS, empty for DIMSE.
+///
+/// # Errors
+/// [`TlsError`]; with [`ClientAuth::Optional`] an empty anchor list means that no certificate is asked for.
+pub fn server(
+    chain_pem: &[u8],
+    key_pem: &[u8],
+    client_anchors: &[CertificateDer<'static>],
+    client_auth: ClientAuth,
+    alpn: &[&[u8]],
+) -> Result<ServerConfig, TlsError> {
+    let provider = provider();
+    let builder = ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
+    let builder = if client_auth == ClientAuth::Optional && client_anchors.is_empty() {
+        builder.with_no_client_auth()
+    } else {
+        let verifier = WebPkiClientVerifier::builder_with_provider(roots(client_anchors, "client anchors")?, provider);
+        let verifier = if client_auth == ClientAuth::Optional { verifier.allow_unauthenticated() } else { verifier };
+        builder.with_client_cert_verifier(verifier.build()?)
+    };
+    let mut config = builder.with_single_cert(certificates(chain_pem, "server certificate")?, private_key(key_pem)?)?;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    config.require_ems = true;
+    config.alpn_protocols = alpn.iter().map(|p| p.to_vec()).collect();
+    Ok(config)
+}
+
+/// A client with its own certificate; `server_anchors` are the only authorities of the server.
+///
+/// # Errors
+/// [`TlsError`].
+pub fn client(
+    chain_pem: &[u8],
+    key_pem: &[u8],
+    server_anchors: &[CertificateDer<'static>],
+    alpn: &[&[u8]],
+) -> Result<ClientConfig, TlsError> {
+    let provider = provider();
+    let verifier = WebPkiServerVerifier::builder_with_provider(roots(server_anchors, "server anchors")?, provider.clone()).build()?;
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_webpki_verifier(verifier)
+        .with_client_auth_cert(certificates(chain_pem, "client certificate")?, private_key(key_pem)?)?;
+    config.require_ems = true;
+    config.alpn_protocols = alpn.iter().map(|p| p.to_vec()).collect();
+    Ok(config)
+}
+
+/// SHA-256 of a certificate, 64 lower-case hex digits: the form of pins and peer rows.
+pub fn fingerprint(certificate: &CertificateDer<'_>) -> String {
+    use sha2::Digest as _;
+    hex::encode(sha2::Sha256::digest(certificate))
+}

@@ -1,0 +1,647 @@
+//! Main configuration of the site: the file as written ([`ConfigFile`]) and, after all checks, as used ([`Config`]).
+//!
+//! Every key with its default stands in `configs/idr-site.toml`. Unknown keys are refused. An error names file, key,
+//! value and what is allowed; the program then ends with exit status 78.
+//!
+//! # Standard
+//! Profile 00 §2 (which file holds what), 10 §3 (nothing listens outside loopback until configured), 10 §15.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+/// Why a configuration is refused. `Display` is what an operator reads.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{file}: cannot be read: {source}")]
+    Read {
+        /// Path as given.
+        file: PathBuf,
+        /// Cause.
+        source: std::io::Error,
+    },
+    /// The file is no TOML, or has an unknown or mistyped key.
+    #[error("{file}: {message}")]
+    Parse {
+        /// Path as given.
+        file: PathBuf,
+        /// Line, column and cause, from the TOML reader.
+        message: String,
+    },
+    /// A value is outside its range, or keys contradict each other.
+    #[error("{file}: {key}: {problem}")]
+    Value {
+        /// Path as given.
+        file: PathBuf,
+        /// Dotted key.
+        key: String,
+        /// What is wrong and what is allowed.
+        problem: String,
+    },
+}
+
+/// `environment`: decides the levels of rules for test and production. There is no default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Environment {
+    /// Test persons only; throw-away keys are accepted.
+    Test,
+    /// Real patients.
+    Production,
+}
+
+/// What `tls` of an inbound row asks of the connection (profile 01 D007, 10 F01–F02).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TlsDemand {
+    /// Plain or TLS; the row is then bound to its addresses.
+    Optional,
+    /// TLS; the client certificate is not asked for.
+    Required,
+    /// TLS with a client certificate from `modality_anchors`.
+    Mutual,
+}
+
+/// One row of the inbound table: who may send (profile 01 D001). An empty table matches nobody.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Inbound {
+    /// Name of the row in journal and metrics.
+    pub name: String,
+    /// Organisation behind the gateway that this row belongs to (profile 10 C2).
+    #[serde(default = "default_tenant")]
+    pub tenant: String,
+    /// Calling AE title, compared exactly after removal of padding.
+    pub ae_title: String,
+    /// Addresses or networks (`10.1.2.0/24`, `::1`). Needed unless `tls = "mutual"`.
+    #[serde(default)]
+    pub addresses: Vec<Network>,
+    /// Demand on the connection.
+    #[serde(default = "default_tls")]
+    pub tls: TlsDemand,
+    /// SHA-256 of accepted client certificates, 64 hex digits; empty: any certificate of the anchors.
+    #[serde(default)]
+    pub certificates: Vec<String>,
+    /// Issuer of Patient ID when the object has none (profile 01 §3.2 step 4), OID.
+    pub patient_id_issuer: Option<String>,
+    /// Issuer of Accession Number when the object has none, OID.
+    pub accession_issuer: Option<String>,
+    /// `languageCode` of the manifest, instead of the affinity domain's.
+    pub language: Option<String>,
+    /// Queue instances before the study is evaluated (profile 01 §6.5).
+    #[serde(default)]
+    pub forward_early: bool,
+}
+
+fn default_tenant() -> String {
+    "default".to_owned()
+}
+
+fn default_tls() -> TlsDemand {
+    TlsDemand::Optional
+}
+
+/// An address or a network in CIDR form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Network {
+    address: IpAddr,
+    prefix: u8,
+}
+
+impl Network {
+    /// Reads `10.1.2.3`, `10.1.2.0/24`, `fe80::/10`.
+    ///
+    /// # Errors
+    /// A sentence that says what is allowed.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let wrong = || format!("'{text}' is no address or network; allowed: 10.1.2.3, 10.1.2.0/24, 2001:db8::/32");
+        let (address, prefix) = text.split_once('/').map_or((text, None), |(a, p)| (a, Some(p)));
+        let address: IpAddr = address.parse().map_err(|_| wrong())?;
+        let bits = if address.is_ipv4() { 32 } else { 128 };
+        let prefix = prefix.map_or(Ok(bits), |p| p.parse::<u8>().map_err(|_| wrong()))?;
+        if prefix > bits {
+            return Err(wrong());
+        }
+        Ok(Self { address, prefix })
+    }
+
+    /// Whether `peer` lies in this network. An IPv4 address mapped into IPv6 counts as IPv4.
+    pub fn contains(&self, peer: IpAddr) -> bool {
+        match (self.address, peer.to_canonical()) {
+            (IpAddr::V4(own), IpAddr::V4(peer)) => {
+                let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix)).unwrap_or(0);
+                u32::from(own) & mask == u32::from(peer) & mask
+            }
+            (IpAddr::V6(own), IpAddr::V6(peer)) => {
+                let mask = u128::MAX.checked_shl(128 - u32::from(self.prefix)).unwrap_or(0);
+                u128::from(own) & mask == u128::from(peer) & mask
+            }
+            _ => false,
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Network {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse(&text).map_err(serde::de::Error::custom)
+    }
+}
+
+/// Identity of this site.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Site {
+    /// `^[a-z0-9][a-z0-9\-]{1,31}$`: attribute `site` of the assertion, node of the receipts' holder.
+    pub id: String,
+    /// OID of the organisation.
+    pub organisation: String,
+    /// Name of the organisation, 1–200 characters.
+    pub organisation_name: String,
+    /// OID of this software instance below node 12: SubmissionSet.sourceId.
+    pub source_oid: String,
+    /// Zone of device times.
+    #[serde(default = "default_timezone")]
+    pub timezone: String,
+    /// Rule sets to use; of those in force on the receive date the first listed (profile 01 §11.1).
+    pub rule_sets: Vec<String>,
+}
+
+fn default_timezone() -> String {
+    "Europe/Helsinki".to_owned()
+}
+
+/// Where the other files are. Relative paths are taken from the folder of the main file.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Files {
+    /// Folder with one folder per rule set.
+    pub rules: PathBuf,
+    /// `site-rules.toml`.
+    pub site_rules: PathBuf,
+    /// `affinity-domain.toml`.
+    pub affinity_domain: PathBuf,
+    /// `controller-map.toml`.
+    pub controller_map: PathBuf,
+    /// `trust.toml`.
+    pub trust: PathBuf,
+}
+
+impl Default for Files {
+    fn default() -> Self {
+        Self {
+            rules: "rules".into(),
+            site_rules: "site-rules.toml".into(),
+            affinity_domain: "affinity-domain.toml".into(),
+            controller_map: "controller-map.toml".into(),
+            trust: "trust.toml".into(),
+        }
+    }
+}
+
+/// The spool.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Storage {
+    /// State folder, on a local file system.
+    pub path: PathBuf,
+    /// Bytes that stay free: below it new objects are refused (D006, A700H).
+    #[serde(default = "default_reserve_bytes")]
+    pub reserve_bytes: u64,
+}
+
+fn default_reserve_bytes() -> u64 {
+    50 << 30
+}
+
+/// DIMSE listeners and bounds (profile 10 §11 BD-01 … BD-09).
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Dimse {
+    /// Plain listeners.
+    pub listen: Vec<SocketAddr>,
+    /// TLS listeners.
+    pub listen_tls: Vec<SocketAddr>,
+    /// AE titles that may be called (D002).
+    pub local_ae_titles: Vec<String>,
+    /// TCP connections at once, all listeners together (BD-01).
+    pub connections_max: usize,
+    /// Longest TLS handshake, seconds (BD-02).
+    pub handshake_seconds: u64,
+    /// ARTIM timer, seconds (BD-03).
+    pub artim_seconds: u64,
+    /// Silence between messages of an open association, seconds (BD-09).
+    pub idle_seconds: u64,
+    /// Whole life of an association, seconds (BD-09).
+    pub association_seconds: u64,
+    /// Maximum PDU length announced, bytes (BD-04).
+    pub pdu_length_max: u32,
+    /// Certificate chain of the TLS listener, PEM.
+    pub certificate: Option<PathBuf>,
+    /// Its private key, PEM, mode 0600 or 0400.
+    pub key: Option<PathBuf>,
+}
+
+impl Default for Dimse {
+    fn default() -> Self {
+        Self {
+            listen: vec![SocketAddr::from(([127, 0, 0, 1], 11112))],
+            listen_tls: Vec::new(),
+            local_ae_titles: Vec::new(),
+            connections_max: 1024,
+            handshake_seconds: 10,
+            artim_seconds: 30,
+            idle_seconds: 900,
+            association_seconds: 86_400,
+            pdu_length_max: 131_072,
+            certificate: None,
+            key: None,
+        }
+    }
+}
+
+/// The centre: one peer (profile 10 F05).
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Centre {
+    /// Name of the peer in queue, journal and metrics.
+    #[serde(default = "default_centre_name")]
+    pub name: String,
+    /// Base URL: `https://central.example:8443`.
+    pub url: String,
+    /// Path of the DICOMweb root below `url`.
+    #[serde(default = "default_dicomweb")]
+    pub dicomweb: String,
+    /// Path of the SOAP gateway below `url`.
+    #[serde(default = "default_gateway")]
+    pub gateway: String,
+    /// TLS client certificate chain, PEM.
+    pub certificate: PathBuf,
+    /// Its private key, PEM.
+    pub key: PathBuf,
+    /// `sha256/<base64 of the SPKI digest>` (profile 10 §5.4). May be empty in `environment = "test"` only.
+    #[serde(default)]
+    pub pins: Vec<String>,
+    /// Requests at once.
+    #[serde(default = "default_parallel")]
+    pub parallel_max: usize,
+    /// Instances in one STOW-RS request.
+    #[serde(default = "default_batch_instances")]
+    pub batch_instances_max: usize,
+    /// Bytes in one STOW-RS request, unless one instance alone is larger.
+    #[serde(default = "default_batch_bytes")]
+    pub batch_bytes_max: u64,
+    /// Longest wait for the head of an answer, seconds (profile 03 §2.7).
+    #[serde(default = "default_response_seconds")]
+    pub response_seconds: u64,
+}
+
+fn default_centre_name() -> String {
+    "centre".to_owned()
+}
+fn default_dicomweb() -> String {
+    "/dicomweb".to_owned()
+}
+fn default_gateway() -> String {
+    "/ihe/gateway".to_owned()
+}
+fn default_parallel() -> usize {
+    4
+}
+fn default_batch_instances() -> usize {
+    32
+}
+fn default_batch_bytes() -> u64 {
+    64 << 20
+}
+fn default_response_seconds() -> u64 {
+    300
+}
+
+/// Who signs for this site (profile 04 §13).
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Assertion {
+    /// `Issuer`, as registered at the centre.
+    pub issuer: String,
+    /// OID of the technical user, below node 12 or 13 of the organisation.
+    pub technical_user: String,
+    /// System signature certificate, PEM.
+    pub certificate: PathBuf,
+    /// Its private key, PKCS#8 PEM.
+    pub key: PathBuf,
+    /// Audience of the centre.
+    #[serde(default = "default_audience")]
+    pub audience: String,
+}
+
+fn default_audience() -> String {
+    "urn:x-idr:audience:central".to_owned()
+}
+
+/// Manifest timing (profile 02 §2).
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Manifest {
+    /// At most one new revision of a study per this time, seconds.
+    pub min_interval_seconds: u64,
+    /// A partial manifest this long after the first commitment, minutes; 0 = never.
+    pub partial_after_minutes: u64,
+}
+
+impl Default for Manifest {
+    fn default() -> Self {
+        Self { min_interval_seconds: 300, partial_after_minutes: 60 }
+    }
+}
+
+/// The operator's socket.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Control {
+    /// Unix socket, mode 0600. Default: `control.sock` in the state folder.
+    pub socket: Option<PathBuf>,
+}
+
+#[expect(clippy::derivable_impls, reason = "the default stands beside the doc comment of its key")]
+impl Default for Control {
+    fn default() -> Self {
+        Self { socket: None }
+    }
+}
+
+/// Health and metrics on a port of their own (profile 10 F14).
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Health {
+    /// Loopback address, or none.
+    pub listen: Option<SocketAddr>,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self { listen: Some(SocketAddr::from(([127, 0, 0, 1], 9464))) }
+    }
+}
+
+/// The file as written.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConfigFile {
+    /// `test` or `production`; required.
+    pub environment: Environment,
+    /// Identity of this site.
+    pub site: Site,
+    /// Places of the other files.
+    #[serde(default)]
+    pub files: Files,
+    /// The spool.
+    pub storage: Storage,
+    /// DIMSE listeners.
+    #[serde(default)]
+    pub dimse: Dimse,
+    /// Who may send.
+    #[serde(default)]
+    pub inbound: Vec<Inbound>,
+    /// Where to forward; absent: objects are held.
+    pub centre: Option<Centre>,
+    /// Who signs; needed with `centre`.
+    pub assertion: Option<Assertion>,
+    /// Manifest timing.
+    #[serde(default)]
+    pub manifest: Manifest,
+    /// The operator's socket.
+    #[serde(default)]
+    pub control: Control,
+    /// Health port.
+    #[serde(default)]
+    pub health: Health,
+}
+
+/// A configuration that passed every check. Paths are absolute or relative to the working folder.
+#[derive(Debug, Clone)]
+pub struct Config {
+    file: ConfigFile,
+}
+
+impl std::ops::Deref for Config {
+    type Target = ConfigFile;
+    fn deref(&self) -> &ConfigFile {
+        &self.file
+    }
+}
+
+impl Config {
+    /// Reads and checks the main file.
+    ///
+    /// # Errors
+    /// [`ConfigError`], the first problem found.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { file: path.to_owned(), source })?;
+        Self::parse(&text, path)
+    }
+
+    /// Checks the text of a main file; `path` is used in messages and as the base of relative paths.
+    ///
+    /// # Errors
+    /// [`ConfigError`], the first problem found.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let file: ConfigFile =
+            toml::from_str(text).map_err(|error| ConfigError::Parse { file: path.to_owned(), message: error.to_string() })?;
+        let mut config = Self { file };
+        config.check().map_err(|(key, problem)| ConfigError::Value { file: path.to_owned(), key, problem })?;
+        config.resolve(path.parent().unwrap_or(Path::new(".")));
+        Ok(config)
+    }
+
+    /// The state folder's socket unless another is named.
+    pub fn control_socket(&self) -> PathBuf {
+        self.file.control.socket.clone().unwrap_or_else(|| self.file.storage.path.join("control.sock"))
+    }
+
+    /// Longest life of an association.
+    pub fn association_max(&self) -> Duration {
+        Duration::from_secs(self.file.dimse.association_seconds)
+    }
+
+    fn check(&self) -> Result<(), (String, String)> {
+        let file = &self.file;
+        let fault = |key: &str, problem: String| Err((key.to_owned(), problem));
+        let site_id = |text: &str| {
+            (2..=32).contains(&text.len())
+                && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+                && !text.starts_with('-')
+        };
+        if !site_id(&file.site.id) {
+            return fault("site.id", format!("'{}' is not allowed; 2–32 of a–z, 0–9 and '-', not first", file.site.id));
+        }
+        for (key, oid) in [("site.organisation", &file.site.organisation), ("site.source_oid", &file.site.source_oid)] {
+            if !idr_ihe::metadata::is_oid(oid) {
+                return fault(key, format!("'{oid}' is no OID"));
+            }
+        }
+        if file.site.rule_sets.is_empty() {
+            return fault("site.rule_sets", "name at least one rule set, for example [\"fi-2.4.1\"]".to_owned());
+        }
+        if jiff::tz::TimeZone::get(&file.site.timezone).is_err() {
+            return fault("site.timezone", format!("'{}' is not in the time zone database", file.site.timezone));
+        }
+        if file.dimse.local_ae_titles.is_empty() && !(file.dimse.listen.is_empty() && file.dimse.listen_tls.is_empty()) {
+            return fault("dimse.local_ae_titles", "name at least one AE title that devices call".to_owned());
+        }
+        for title in &file.dimse.local_ae_titles {
+            check_ae_title("dimse.local_ae_titles", title)?;
+        }
+        for (key, value, range) in [
+            ("dimse.artim_seconds", file.dimse.artim_seconds, 1..=300),
+            ("dimse.handshake_seconds", file.dimse.handshake_seconds, 1..=60),
+            ("dimse.idle_seconds", file.dimse.idle_seconds, 1..=86_400),
+            ("dimse.association_seconds", file.dimse.association_seconds, 1..=86_400),
+            ("dimse.pdu_length_max", u64::from(file.dimse.pdu_length_max), 4_096..=1_048_576),
+            ("dimse.connections_max", file.dimse.connections_max as u64, 1..=65_536),
+        ] {
+            if !range.contains(&value) {
+                return fault(key, format!("{value} is outside {}–{}", range.start(), range.end()));
+            }
+        }
+        if !file.dimse.listen_tls.is_empty() && (file.dimse.certificate.is_none() || file.dimse.key.is_none()) {
+            return fault("dimse.certificate", "dimse.certificate and dimse.key are needed with dimse.listen_tls".to_owned());
+        }
+        for (at, row) in file.inbound.iter().enumerate() {
+            let key = |name: &str| format!("inbound[{at}].{name}");
+            check_ae_title(&key("ae_title"), &row.ae_title)?;
+            if !site_id(&row.tenant) {
+                return fault(&key("tenant"), format!("'{}' is not allowed; 2–32 of a–z, 0–9 and '-', not first", row.tenant));
+            }
+            if row.addresses.is_empty() && row.tls != TlsDemand::Mutual {
+                return fault(&key("addresses"), "an AE title is no proof: name its addresses, or set tls = \"mutual\"".to_owned());
+            }
+            if !row.certificates.iter().all(|c| c.len() == 64 && c.bytes().all(|b| b.is_ascii_hexdigit())) {
+                return fault(&key("certificates"), "each is the SHA-256 of a certificate, 64 hex digits".to_owned());
+            }
+            for (name, oid) in [("patient_id_issuer", &row.patient_id_issuer), ("accession_issuer", &row.accession_issuer)] {
+                if let Some(oid) = oid
+                    && !idr_ihe::metadata::is_oid(oid)
+                {
+                    return fault(&key(name), format!("'{oid}' is no OID"));
+                }
+            }
+            if file.inbound[..at].iter().any(|other| other.name == row.name) {
+                return fault(&key("name"), format!("'{}' is used twice", row.name));
+            }
+        }
+        if let Some(centre) = &file.centre {
+            if !centre.url.starts_with("https://") || centre.url.ends_with('/') {
+                return fault("centre.url", format!("'{}' is not allowed; https://host[:port] without a path", centre.url));
+            }
+            if centre.pins.is_empty() && file.environment == Environment::Production {
+                return fault("centre.pins", "at least two pins are needed in production (profile 10 §5.4)".to_owned());
+            }
+            for (key, value, range) in [
+                ("centre.parallel_max", centre.parallel_max as u64, 1..=64),
+                ("centre.batch_instances_max", centre.batch_instances_max as u64, 1..=10_000),
+                ("centre.response_seconds", centre.response_seconds, 1..=3_600),
+            ] {
+                if !range.contains(&value) {
+                    return fault(key, format!("{value} is outside {}–{}", range.start(), range.end()));
+                }
+            }
+            if file.assertion.is_none() {
+                return fault("assertion", "the centre needs signed assertions: add [assertion]".to_owned());
+            }
+        }
+        if let Some(listen) = file.health.listen
+            && !listen.ip().is_loopback()
+        {
+            return fault("health.listen", format!("{listen} is not on loopback"));
+        }
+        Ok(())
+    }
+
+    fn resolve(&mut self, base: &Path) {
+        let files = &mut self.file.files;
+        let mut paths: Vec<&mut PathBuf> = vec![
+            &mut files.rules,
+            &mut files.site_rules,
+            &mut files.affinity_domain,
+            &mut files.controller_map,
+            &mut files.trust,
+            &mut self.file.storage.path,
+        ];
+        paths.extend(self.file.dimse.certificate.as_mut());
+        paths.extend(self.file.dimse.key.as_mut());
+        paths.extend(self.file.control.socket.as_mut());
+        if let Some(centre) = &mut self.file.centre {
+            paths.extend([&mut centre.certificate, &mut centre.key]);
+        }
+        if let Some(assertion) = &mut self.file.assertion {
+            paths.extend([&mut assertion.certificate, &mut assertion.key]);
+        }
+        for path in paths {
+            *path = base.join(&*path);
+        }
+    }
+}
+
+/// 1–16 characters of ISO 646 without `\`, control characters and spaces at the ends (profile 10 §8).
+fn check_ae_title(key: &str, title: &str) -> Result<(), (String, String)> {
+    let valid = (1..=16).contains(&title.len()) && title.bytes().all(|b| (0x20..0x7F).contains(&b) && b != b'\\') && title.trim() == title;
+    if valid { Ok(()) } else { Err((key.to_owned(), format!("'{title}' is no AE title: 1–16 printable ASCII characters without '\\'"))) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHIPPED: &str = include_str!("../../configs/idr-site.toml");
+
+    fn refused(change: impl FnOnce(String) -> String) -> String {
+        Config::parse(&change(SHIPPED.to_owned()), Path::new("/etc/idr-site/idr-site.toml")).expect_err("must be refused").to_string()
+    }
+
+    #[test]
+    fn the_shipped_file_lacks_only_what_a_site_must_decide() {
+        let text = SHIPPED.replace("# environment = \"production\"", "environment = \"test\"");
+        let config = Config::parse(&text, Path::new("/etc/idr-site/idr-site.toml")).expect("shipped file loads");
+        assert_eq!(config.files.trust, Path::new("/etc/idr-site/trust.toml"));
+        assert_eq!(config.storage.path, Path::new("/var/lib/idr-site"));
+        assert!(config.inbound.is_empty(), "nobody may send by default");
+        assert!(config.dimse.listen.iter().all(|a| a.ip().is_loopback()));
+    }
+
+    #[test]
+    fn environment_has_no_default() {
+        assert!(refused(|text| text).contains("environment"));
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_by_name() {
+        assert!(refused(|text| format!("enviroment = 1\n{text}")).contains("enviroment"));
+    }
+
+    #[test]
+    fn a_plain_row_without_addresses_is_refused() {
+        let row = "environment = \"test\"\n";
+        let error = refused(|text| format!("{row}{text}\n[[inbound]]\nname = \"ct\"\nae_title = \"CT01\"\n"));
+        assert!(error.contains("inbound[0].addresses"), "{error}");
+    }
+
+    #[test]
+    fn networks_match_by_prefix() {
+        for (network, peer, expected) in [
+            ("10.1.2.0/24", "10.1.2.3", true),
+            ("10.1.2.0/24", "10.1.3.3", false),
+            ("10.1.2.3", "::ffff:10.1.2.3", true),
+            ("0.0.0.0/0", "192.0.2.1", true),
+            ("2001:db8::/32", "2001:db8::1", true),
+            ("2001:db8::/32", "10.1.2.3", false),
+        ] {
+            let network = Network::parse(network).expect("valid");
+            assert_eq!(network.contains(peer.parse().expect("valid")), expected, "{network:?} {peer}");
+        }
+        assert!(Network::parse("10.0.0.0/33").is_err());
+    }
+}
