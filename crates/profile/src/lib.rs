@@ -3,7 +3,7 @@
 //! In the order an image meets them: [`scan`] (bounded walk over a data set while it streams), [`digest`],
 //! [`rules`] (rule sets: checks → findings → answer), [`receipt`] (custody), [`mapping`] (study → manifest and
 //! metadata), [`outcome`] (a peer's answer → what to do next), [`xua`] (who asks), [`access`] (what they may see),
-//! [`xds`] (metadata and query rules with their codes), [`identifier`] (hetu, temporary ids, organisation OIDs).
+//! [`xds`] (metadata and query rules with their codes), [`identifier`] (hetu, temporary ids, organisation OIDs), [`tls`] (the TLS profile as rustls configurations).
 //!
 //! No IO, clock or randomness. Tables of the profile are data in `configs/rules/<set>/`.
 
@@ -15,5 +15,9 @@ pub mod outcome;
 pub mod receipt;
 pub mod rules;
 pub mod scan;
+pub mod tls;
 pub mod xds;
 pub mod xua;
+
+#[cfg(test)]
+mod testing;
