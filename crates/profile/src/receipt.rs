@@ -1,1 +1,0 @@
-//! Custody receipts (profile 11): what one holder says about one object, signed and chained.
