@@ -1,1 +1,4 @@
 //! central
+
+pub mod audit;
+pub mod objects;
