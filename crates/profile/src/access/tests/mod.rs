@@ -1,0 +1,9 @@
+//! Tests of the decision: the profile's golden cases, its edges, and what must hold for any input.
+
+mod edges;
+mod explain;
+pub(super) mod fixtures;
+mod gate;
+mod golden;
+mod policy;
+mod properties;
