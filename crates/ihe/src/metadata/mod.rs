@@ -7,7 +7,7 @@ mod code;
 mod patient_id;
 
 pub use code::Code;
-pub use patient_id::{is_oid, PatientId, PatientIdError};
+pub use patient_id::{PatientId, PatientIdError, is_oid};
 
 /// Slot name → values, in message order: extra metadata (ITI TF-3 §4.2.3.1.6) and other slots without a field here.
 pub type Slots = Vec<(String, Vec<String>)>;
@@ -19,6 +19,21 @@ pub enum AvailabilityStatus {
     Approved,
     /// `urn:oasis:names:tc:ebxml-regrep:StatusType:Deprecated`
     Deprecated,
+}
+
+impl AvailabilityStatus {
+    /// The status URN.
+    pub const fn urn(self) -> &'static str {
+        match self {
+            Self::Approved => "urn:oasis:names:tc:ebxml-regrep:StatusType:Approved",
+            Self::Deprecated => "urn:oasis:names:tc:ebxml-regrep:StatusType:Deprecated",
+        }
+    }
+
+    /// The status of a URN; `None` for any other text.
+    pub fn from_urn(urn: &str) -> Option<Self> {
+        [Self::Approved, Self::Deprecated].into_iter().find(|status| status.urn() == urn)
+    }
 }
 
 /// `objectType` of a DocumentEntry (ITI TF-3 §4.2.5.2).
