@@ -11,7 +11,7 @@
 //!
 //! # Failure
 //! [`ObjectWriter::finish`] returns after bytes and directory entries are durable. A writer that fails or is dropped
-//! leaves no object; what a crash leaves behind is found by [`Objects::strays`].
+//! leaves no object; what a crash leaves behind is found by [`Objects::strays`] and [`Objects::remove_unfinished`].
 //!
 //! # Bounds
 //! A writer holds at most [`PART_BYTES`] × ([`PARTS_IN_FLIGHT`] + 1) bytes; a reader one chunk. [`Objects::read`] takes
@@ -54,8 +54,7 @@ impl ObjectKey {
     }
 
     fn folder(&self) -> String {
-        let hex = self.0.simple().to_string();
-        format!("{}/{}/{}", &hex[..4], &hex[4..6], &hex[6..8])
+        folder_name(&self.0.simple().to_string())
     }
 
     fn path(&self) -> StorePath {
@@ -240,24 +239,50 @@ impl Objects {
         }
     }
 
-    /// Keys of objects that were last written before `before`, at most `limit`, for the check which of them no index
-    /// row names (profile 08 §6.3: staged bytes of a failed commit go within 3 600 s).
+    /// Keys made within `made` of objects that nobody has written since `untouched_since`, at most `limit`: those that no
+    /// index row names are bytes of a failed commit (profile 08 §6.3: they go within 3 600 s). Looks at the folders of that
+    /// time only, one per 65.5 s.
     ///
     /// # Errors
     /// [`ObjectError::Storage`].
-    pub async fn strays(&self, before: Timestamp, limit: usize) -> Result<Vec<ObjectKey>, ObjectError> {
+    pub async fn strays(&self, made: Range<Timestamp>, untouched_since: Timestamp, limit: usize) -> Result<Vec<ObjectKey>, ObjectError> {
         let mut keys = Vec::new();
-        let mut listing = self.store.list(None);
-        while let Some(meta) = listing.try_next().await.map_err(failed("listing objects"))? {
-            if keys.len() == limit {
-                break;
-            }
-            if meta.last_modified.timestamp_millis() < before.as_millisecond() {
-                keys.extend(ObjectKey::parse(meta.location.as_ref()));
+        for folder in folders_of(&made) {
+            let mut listing = self.store.list(Some(&StorePath::from(folder)));
+            while let Some(meta) = listing.try_next().await.map_err(failed("listing objects"))? {
+                if keys.len() == limit {
+                    return Ok(keys);
+                }
+                if meta.last_modified.timestamp_millis() < untouched_since.as_millisecond() {
+                    keys.extend(ObjectKey::parse(meta.location.as_ref()));
+                }
             }
         }
         Ok(keys)
     }
+
+    /// Removes what a crash left of uploads that were never finished: staged files in the folders of keys made within
+    /// `made` that nobody has written since `untouched_since`. Gives how many. Nothing for other storages: a bucket's
+    /// life-cycle rule ends its incomplete uploads.
+    ///
+    /// # Errors
+    /// [`ObjectError::Folder`].
+    pub async fn remove_unfinished(&self, made: Range<Timestamp>, untouched_since: Timestamp) -> Result<usize, ObjectError> {
+        let Some(folders) = self.folders.clone() else { return Ok(0) };
+        let remove =
+            move || folders_of(&made).map(|folder| folders.remove_unfinished(&folder, untouched_since)).sum::<std::io::Result<usize>>();
+        tokio::task::spawn_blocking(remove).await.map_err(|join| ObjectError::Folder(join.into()))?.map_err(ObjectError::Folder)
+    }
+}
+
+/// Folders of keys made within `made`.
+fn folders_of(made: &Range<Timestamp>) -> impl Iterator<Item = String> + use<> {
+    let part = |time: Timestamp| u32::try_from(time.as_millisecond() >> 16).unwrap_or(if time.as_millisecond() < 0 { 0 } else { u32::MAX });
+    (part(made.start)..=part(made.end)).map(|part| folder_name(&format!("{part:08x}")))
+}
+
+fn folder_name(hex: &str) -> String {
+    format!("{}/{}/{}", &hex[..4], &hex[4..6], &hex[6..8])
 }
 
 /// One object while it is written. Dropping it is the same as [`discard`](Self::discard).
@@ -379,6 +404,26 @@ impl Folders {
         }
         durable.push_back(folder);
         Ok(())
+    }
+
+    /// `object_store` stages an upload as `<name>#<number>` beside its place.
+    fn remove_unfinished(&self, folder: &str, untouched_since: Timestamp) -> std::io::Result<usize> {
+        let entries = match std::fs::read_dir(self.root.join(folder)) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
+            entries => entries?,
+        };
+        let mut removed = 0;
+        for entry in entries {
+            let entry = entry?;
+            let name = entry.file_name();
+            let staged = name.to_str().and_then(|name| name.rsplit_once('#')).is_some_and(|(_, n)| n.bytes().all(|b| b.is_ascii_digit()));
+            let old = Timestamp::try_from(entry.metadata()?.modified()?).is_ok_and(|modified| modified < untouched_since);
+            if staged && old {
+                std::fs::remove_file(entry.path())?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
     }
 }
 

@@ -115,12 +115,20 @@ async fn an_altered_object_is_never_given_whole(objects: &Objects) {
     assert!(matches!(collect(stream).await, Err(ObjectError::Altered { .. })), "an object shorter than its head");
 }
 
+/// The time at which [`key`] was made.
+fn made() -> Range<Timestamp> {
+    let made = Timestamp::from_millisecond(0x0190_0000_0000).unwrap();
+    made..made + jiff::SignedDuration::from_mins(1)
+}
+
 async fn strays_are_listed_by_age(objects: &Objects) {
     objects.put(key(80), pattern(10)).await.unwrap();
-    assert!(objects.strays(Timestamp::UNIX_EPOCH, 100_000).await.unwrap().is_empty());
     let later = Timestamp::from_second(4_000_000_000).unwrap();
-    assert!(objects.strays(later, 100_000).await.unwrap().contains(&key(80)));
-    assert_eq!(objects.strays(later, 1).await.unwrap().len(), 1);
+    assert!(objects.strays(made(), Timestamp::UNIX_EPOCH, 100_000).await.unwrap().is_empty(), "all were written since");
+    assert!(objects.strays(made(), later, 100_000).await.unwrap().contains(&key(80)));
+    assert_eq!(objects.strays(made(), later, 1).await.unwrap().len(), 1);
+    let other_day = Timestamp::UNIX_EPOCH..Timestamp::from_second(3600).unwrap();
+    assert!(objects.strays(other_day, later, 100_000).await.unwrap().is_empty(), "keys of another time");
 }
 
 async fn parallel_writers_do_not_meet(objects: &Objects) {
@@ -279,6 +287,20 @@ async fn a_write_that_fails_anywhere_is_an_error_and_leaves_no_object() {
         }
         assert!(failures > 0, "{length} bytes");
     }
+}
+
+#[tokio::test]
+async fn staged_bytes_that_a_crash_left_go_and_objects_stay() {
+    let root = tempfile::tempdir().unwrap();
+    let objects = Objects::local(root.path()).unwrap();
+    objects.put(key(1), pattern(10)).await.unwrap();
+    let staged = root.path().join(format!("{}#1", key(2)));
+    std::fs::write(&staged, b"half an object").unwrap();
+    let later = Timestamp::from_second(4_000_000_000).unwrap();
+    assert_eq!(objects.remove_unfinished(made(), Timestamp::UNIX_EPOCH).await.unwrap(), 0, "still being written");
+    assert_eq!(objects.remove_unfinished(made(), later).await.unwrap(), 1);
+    assert!(!staged.exists());
+    assert_eq!(objects.read(&key(1), 10).await.unwrap(), pattern(10));
 }
 
 #[tokio::test]

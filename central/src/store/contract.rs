@@ -1,0 +1,91 @@
+//! The promise of [`CentralStore`], run over every implementation: what one `Tx` does appears whole or not at all, and
+//! what must count once counts once, however many ask at the same time.
+
+mod custody;
+mod declared;
+mod fixtures;
+mod once;
+mod registered;
+mod searched;
+mod whole;
+
+use super::*;
+use std::sync::Arc;
+
+/// Each test of `$module`, over every implementation.
+macro_rules! over_every_store {
+    ($($module:ident: $($test:ident)+;)+) => {
+        mod memory {
+            $($(#[tokio::test]
+            async fn $test() {
+                super::$module::$test(super::memory_store().await).await;
+            })+)+
+        }
+        mod file {
+            $($(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() {
+                let folder = tempfile::tempdir().unwrap();
+                super::$module::$test(super::file_store(folder.path()).await).await;
+            })+)+
+        }
+    };
+}
+
+over_every_store! {
+    custody:
+        an_instance_is_stored_once_and_its_r3_is_given_again
+        another_digest_is_a_conflict_and_changes_nothing
+        a_rejected_instance_does_not_come_back_and_its_unit_says_so
+        a_registration_names_every_r3_and_again_when_one_comes_late
+        an_instance_of_another_register_is_in_no_r4_of_the_manifest
+        the_receipts_are_one_verifiable_chain_with_rising_ids
+        receipts_of_a_study_stand_under_their_units
+        references_without_instance_are_found
+        bytes_that_no_row_names_are_found;
+    declared:
+        every_declaration_raises_the_store_version_and_counts_at_once
+        a_later_version_of_a_declaration_takes_the_place_of_the_earlier
+        an_unreadable_declaration_closes_everything_but_own_use
+        an_authorisation_of_everybody_is_in_every_state
+        an_old_identifier_names_the_same_patient
+        the_first_object_makes_the_patient_and_later_ones_find_it;
+    once:
+        of_64_presentations_of_an_assertion_one_is_first
+        of_64_equal_submissions_one_registers
+        of_64_equal_instances_one_is_new
+        instances_of_many_senders_share_commits_and_keep_their_own_outcomes
+        an_instance_that_cannot_be_committed_fails_alone
+        an_assertion_is_bound_to_the_certificate_of_its_first_use
+        a_full_replay_store_takes_nothing_new_and_still_knows_the_old
+        a_message_is_done_once_and_its_answer_is_kept_for_its_time
+        a_failed_message_can_be_sent_again
+        a_lease_that_is_over_is_taken_over_and_its_first_owner_cannot_finish
+        purging_takes_what_is_over_and_no_patient_data;
+    registered:
+        an_entry_is_given_back_as_it_was_registered
+        replacing_deprecates_the_entry_and_what_hangs_on_it
+        an_id_that_is_used_already_is_taken
+        the_rules_see_the_state_of_stored_objects
+        an_image_takes_its_units_attributes_from_its_manifest
+        a_delayed_release_holds_for_images_stored_without_a_service_event
+        a_document_is_found_under_each_entry_that_has_it
+        a_document_sent_twice_keeps_its_first_bytes;
+    searched:
+        each_filter_finds_what_it_names_and_nothing_else
+        documents_are_found_by_uuid_unique_id_and_logical_id
+        related_documents_come_with_the_associations_that_reach_them
+        more_than_the_limit_is_an_error_and_never_a_part
+        instances_are_found_by_study_series_and_uid;
+    whole:
+        a_transaction_that_is_dropped_leaves_nothing
+        a_registration_that_fails_leaves_nothing
+        a_reader_sees_what_was_committed_before_it_began;
+}
+
+async fn memory_store() -> Arc<dyn CentralStore> {
+    Arc::new(SqliteStore::memory().await.unwrap())
+}
+
+async fn file_store(folder: &std::path::Path) -> Arc<dyn CentralStore> {
+    Arc::new(SqliteStore::open(&folder.join("central.db"), SqliteOptions::default()).await.unwrap())
+}

@@ -1,0 +1,192 @@
+//! Declarations and the state of a patient that decisions read (profile 05 §2). Versions are appended, never changed.
+
+use super::patients::PatientKey;
+use super::sql::sql;
+use super::{StoreError, Tx};
+use idr_ihe::metadata::PatientId;
+use idr_profile::access::{Authorisation, Consent, Denial, DenialStatus, Freshness, Informed, KnownEvent, PatientState, Sector};
+use jiff::Timestamp;
+use jiff::civil::Date;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// What was declared. The end of a denial, or of an authorisation, is a new version of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Declaration {
+    /// The patient was informed.
+    Informing {
+        /// Date of informing.
+        since: Date,
+    },
+    /// Disclosure consent given.
+    Consent {
+        /// Sector of the consent.
+        sector: Sector,
+        /// Date of consent.
+        since: Date,
+    },
+    /// Disclosure consent withdrawn. Has no effect when there is none.
+    Withdrawal {
+        /// Sector of the consent.
+        sector: Sector,
+        /// Date of withdrawal.
+        since: Date,
+    },
+    /// A denial, with its present status.
+    Denial(Denial),
+    /// An authorisation of an outsourced service; its end is a shorter `valid`.
+    Authorisation(Authorisation),
+}
+
+impl Declaration {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Informing { .. } => "informing",
+            Self::Consent { .. } | Self::Withdrawal { .. } => "consent",
+            Self::Denial(_) => "denial",
+            Self::Authorisation(_) => "authorisation",
+        }
+    }
+
+    fn status(&self) -> &'static str {
+        match self {
+            Self::Informing { .. } | Self::Consent { .. } | Self::Authorisation(_) => "active",
+            Self::Withdrawal { .. } => "withdrawn",
+            Self::Denial(denial) => match denial.status {
+                DenialStatus::Active => "active",
+                DenialStatus::Ended => "ended",
+                DenialStatus::EnteredInError => "entered_in_error",
+            },
+        }
+    }
+}
+
+/// One version to be recorded.
+#[derive(Debug, Clone)]
+pub struct NewDeclaration<'a> {
+    /// Names the declaration; a later version has the same id.
+    pub id: &'a str,
+    /// Whose it is, as named when it was recorded; `None` for an authorisation of everybody.
+    pub patient: Option<&'a PatientId>,
+    /// What is declared.
+    pub declaration: &'a Declaration,
+    /// JSON: who decided, who recorded, document. Not read by decisions.
+    pub detail: &'a str,
+    /// When.
+    pub recorded_at: Timestamp,
+}
+
+impl Tx {
+    /// Version of the declaration store.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn store_version(&mut self) -> Result<u64, StoreError> {
+        let select = sql("SELECT value FROM counters WHERE name = 'store_version'");
+        self.row(select).await?.ok_or(StoreError::Unreadable { column: "value" })?.unsigned("value")
+    }
+
+    /// Appends a version and gives the store version from which every decision sees it: one more than before. Makes an
+    /// unknown patient.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn record_declaration(&mut self, new: &NewDeclaration<'_>) -> Result<u64, StoreError> {
+        let key = match new.patient {
+            Some(patient) => Some(self.ensure_patient(patient, super::patients::Origin::Registration, new.recorded_at).await?),
+            None => None,
+        };
+        let version = self.count("store_version", 1).await?;
+        let insert = "INSERT INTO declarations (store_version, declaration_id, patient_key, recorded_authority, recorded_id, kind, status, \
+                      body, detail, recorded_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+        let insert = sql(insert)
+            .bind(version)
+            .bind(new.id)
+            .bind(key.map(|key| key.0))
+            .bind(new.patient.map(|patient| patient.authority.as_str()))
+            .bind(new.patient.map(|patient| patient.id.as_str()))
+            .bind(new.declaration.kind())
+            .bind(new.declaration.status())
+            .bind(super::units::json(new.declaration))
+            .bind(new.detail)
+            .bind(new.recorded_at);
+        self.execute(insert).await?;
+        Ok(version)
+    }
+
+    /// Everything a decision about this patient needs, read at one commit point. An unknown patient has the state of one
+    /// of whom nothing is recorded. A declaration that cannot be read makes the state `unreadable` (E6), not an error.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn patient_state(&mut self, id: &PatientId, freshness: Freshness) -> Result<PatientState, StoreError> {
+        let version = self.store_version().await?;
+        let mut state = PatientState::new(id.clone(), freshness, version);
+        let patient = self.patient(id).await?;
+        if let Some(patient) = &patient {
+            state.ids.clone_from(&patient.ids);
+            state.birth_date = patient.birth_date;
+            state.labels.clone_from(&patient.labels);
+            state.service_events = self.service_events(&patient.key, &mut state.unreadable).await?;
+        }
+        self.declared(patient.map(|patient| patient.key), &mut state).await?;
+        Ok(state)
+    }
+
+    /// The state for a request about no single patient: the authorisations for everybody.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn common_state(&mut self, freshness: Freshness) -> Result<PatientState, StoreError> {
+        let version = self.store_version().await?;
+        let mut state = PatientState::nobody(freshness, version);
+        self.declared(None, &mut state).await?;
+        Ok(state)
+    }
+
+    async fn declared(&mut self, patient: Option<PatientKey>, state: &mut PatientState) -> Result<(), StoreError> {
+        let select = "SELECT d.declaration_id, d.body FROM declarations d WHERE (d.patient_key = $1 OR d.patient_key IS NULL) AND \
+                      d.store_version = (SELECT MAX(v.store_version) FROM declarations v WHERE v.declaration_id = d.declaration_id) \
+                      ORDER BY d.store_version";
+        for row in self.rows(sql(select).bind(patient.map(|key| key.0))).await? {
+            match row.json("body") {
+                Ok(declaration) => apply(state, declaration),
+                Err(_) => state.unreadable = true,
+            }
+        }
+        Ok(())
+    }
+
+    async fn service_events(&mut self, patient: &PatientKey, unreadable: &mut bool) -> Result<BTreeMap<String, KnownEvent>, StoreError> {
+        let select = sql("SELECT oid, controller, start_date, end_date FROM service_events WHERE patient_key = $1").bind(&patient.0);
+        let mut events = BTreeMap::new();
+        for row in self.rows(select).await? {
+            let mut date = |column| -> Result<Option<Date>, StoreError> {
+                let text: Option<String> = row.optional_text(column)?;
+                let date = text.as_deref().map(str::parse).transpose();
+                // An event whose period cannot be read has no known period: denials on it bite.
+                *unreadable |= date.is_err();
+                Ok(date.unwrap_or(None))
+            };
+            let (start, end) = (date("start_date")?, date("end_date")?);
+            events.insert(row.text("oid")?, KnownEvent { controller: row.text("controller")?, start, end });
+        }
+        Ok(events)
+    }
+}
+
+/// Declarations come in the order in which they were recorded: the last one of a sector counts.
+fn apply(state: &mut PatientState, declaration: Declaration) {
+    match declaration {
+        Declaration::Informing { since } => state.informed = Informed::Given { since },
+        Declaration::Consent { sector, since } => drop(state.consents.insert(sector, Consent::Active { since })),
+        Declaration::Withdrawal { sector, since } => {
+            if let Some(consent) = state.consents.get_mut(&sector) {
+                *consent = Consent::Withdrawn { since };
+            }
+        }
+        Declaration::Denial(denial) => state.denials.push(denial),
+        Declaration::Authorisation(authorisation) => state.authorisations.push(authorisation),
+    }
+}
