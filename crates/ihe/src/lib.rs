@@ -2,7 +2,8 @@
 //!
 //! Read in this order: [`metadata`] (the document sharing model), [`ebxml`] (the model as ebRIM XML and back),
 //! [`soap`] (envelope, addressing, fault, MTOM), [`transaction`] (one file per transaction number),
-//! [`manifest`] (the KOS document), [`assertion`] (SAML and JWT: build, verify, read), [`audit`] (audit message). Below them: [`xml`] (bounded reader, writer).
+//! [`manifest`] (the KOS document), [`assertion`] (SAML and JWT: build, verify, read), [`audit`] (audit message).
+//! Below them: [`xml`] (bounded reader, writer).
 //!
 //! No sockets, files, clock or randomness: bytes, instants and identifiers arrive as arguments.
 

@@ -41,7 +41,7 @@ pub fn read_registry_object_list(reader: &mut Reader<'_>) -> Result<RegistryObje
         let object = match element.local() {
             "ExtrinsicObject" => Object::ExtrinsicObject(extrinsic_object(reader, &element)?),
             "RegistryPackage" => {
-                let object = registry_object(reader, &element, |reader, child| match child.local() {
+                let object = registry_object(reader, &element, &mut |reader, child| match child.local() {
                     // Membership is expressed by associations; a nested list is passed over.
                     "RegistryObjectList" => reader.skip(),
                     _ => reader.unknown(child),
@@ -51,7 +51,7 @@ pub fn read_registry_object_list(reader: &mut Reader<'_>) -> Result<RegistryObje
             "Association" => {
                 let (association_type, source_object, target_object) =
                     (element.attribute("associationType"), element.attribute("sourceObject"), element.attribute("targetObject"));
-                let object = registry_object(reader, &element, Reader::unknown)?;
+                let object = registry_object(reader, &element, &mut |reader, child| reader.unknown(child))?;
                 Object::Association(Association { object, association_type, source_object, target_object })
             }
             "Classification" => Object::Classification(classification(reader, &element)?),
@@ -80,7 +80,7 @@ pub fn read_registry_object_list(reader: &mut Reader<'_>) -> Result<RegistryObje
 /// [`XmlError`].
 pub fn read_adhoc_query(reader: &mut Reader<'_>, element: &Element<'_>) -> Result<AdhocQuery, XmlError> {
     let mut has_expression = false;
-    let object = registry_object(reader, element, |reader, child| {
+    let object = registry_object(reader, element, &mut |reader, child| {
         if child.local() != "QueryExpression" {
             return reader.unknown(child);
         }
@@ -105,7 +105,7 @@ pub fn read_slot_list(reader: &mut Reader<'_>) -> Result<Vec<Slot>, XmlError> {
 fn extrinsic_object(reader: &mut Reader<'_>, element: &Element<'_>) -> Result<ExtrinsicObject, XmlError> {
     let mime_type = element.attribute("mimeType");
     let mut holds_document = false;
-    let object = registry_object(reader, element, |reader, child| match (child.ns, child.local()) {
+    let object = registry_object(reader, element, &mut |reader, child| match (child.ns, child.local()) {
         (Ns::Rim, "ContentVersionInfo") => reader.skip(),
         (Ns::Xdsb, "Document") => {
             holds_document = true;
@@ -122,16 +122,15 @@ fn classification(reader: &mut Reader<'_>, element: &Element<'_>) -> Result<Clas
         classified_object: element.attribute("classifiedObject"),
         classification_node: element.attribute("classificationNode"),
         node_representation: element.attribute("nodeRepresentation"),
-        object: registry_object(reader, element, Reader::unknown)?,
+        object: registry_object(reader, element, &mut |reader, child| reader.unknown(child))?,
     })
 }
 
+/// Consumes a child that only one class of objects has.
+type Own<'f, 'a> = &'f mut dyn FnMut(&mut Reader<'a>, &Element<'a>) -> Result<(), XmlError>;
+
 /// The common part of a registry object. `own` consumes the children that only this class has.
-fn registry_object<'a>(
-    reader: &mut Reader<'a>,
-    element: &Element<'_>,
-    mut own: impl FnMut(&mut Reader<'a>, &Element<'a>) -> Result<(), XmlError>,
-) -> Result<RegistryObject, XmlError> {
+fn registry_object<'a>(reader: &mut Reader<'a>, element: &Element<'_>, own: Own<'_, 'a>) -> Result<RegistryObject, XmlError> {
     let mut object = RegistryObject {
         id: element.attribute("id"),
         lid: element.attribute("lid"),
@@ -158,7 +157,7 @@ fn registry_object<'a>(
                 registry_object: child.attribute("registryObject"),
                 identification_scheme: child.attribute("identificationScheme"),
                 value: child.attribute("value"),
-                object: registry_object(reader, &child, |reader, inner| reader.unknown(inner))?,
+                object: registry_object(reader, &child, &mut |reader, inner| reader.unknown(inner))?,
             }),
             _ => own(reader, &child)?,
         }

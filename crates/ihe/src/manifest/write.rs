@@ -80,6 +80,8 @@ pub struct CodeItem {
     pub coding_scheme_version: Option<String>,
     /// (0008,0104).
     pub code_meaning: Option<String>,
+    /// (0008,010C).
+    pub coding_scheme_uid: Option<String>,
     /// (0008,0119).
     pub long_code_value: Option<String>,
     /// (0008,0120).
@@ -315,6 +317,7 @@ fn codes(e: &mut Encoder, tag: Tag, codes: Option<&[CodeItem]>) {
             e.text_if((0x0008, 0x0102), b"SH", code.coding_scheme_designator.as_deref());
             e.text_if((0x0008, 0x0103), b"SH", code.coding_scheme_version.as_deref());
             e.text_if((0x0008, 0x0104), b"LO", code.code_meaning.as_deref());
+            e.text_if((0x0008, 0x010C), b"UI", code.coding_scheme_uid.as_deref());
             e.text_if((0x0008, 0x0119), b"UC", code.long_code_value.as_deref());
             e.text_if((0x0008, 0x0120), b"UR", code.urn_code_value.as_deref());
         });

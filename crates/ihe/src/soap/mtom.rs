@@ -32,7 +32,8 @@ pub struct Reader {
     parts: multipart::Reader,
     start: Option<String>,
     ids: HashSet<String>,
-    root: Option<Vec<u8>>,
+    /// Number and content of the root part while it is read.
+    root: Option<(usize, Vec<u8>)>,
     root_done: bool,
 }
 
@@ -78,19 +79,19 @@ impl Reader {
                     if !media_type.is_utf8() {
                         return Err(Refusal::Charset);
                     }
-                    self.root = Some(Vec::new());
+                    self.root = Some((head.number, Vec::new()));
                 }
                 multipart::Event::Data(data) => match &mut self.root {
-                    Some(root) => {
+                    Some((part, root)) => {
                         if root.len() + data.len() > ENVELOPE_MAX_BYTES {
-                            return Err(MultipartError::PartTooLarge { part: self.ids.len(), limit: ENVELOPE_MAX_BYTES as u64 }.into());
+                            return Err(MultipartError::PartTooLarge { part: *part, limit: ENVELOPE_MAX_BYTES as u64 }.into());
                         }
                         root.extend_from_slice(&data);
                     }
                     None => return Ok(Some(Event::Data(data))),
                 },
                 multipart::Event::PartEnd => match self.root.take() {
-                    Some(root) => {
+                    Some((_, root)) => {
                         self.root_done = true;
                         return Ok(Some(Event::Root(root)));
                     }

@@ -208,6 +208,7 @@ pub struct Reader {
     total_bytes: u64,
     outside_bytes: usize,
     decoder: Option<Base64Stream>,
+    failed: Option<MultipartError>,
 }
 
 impl Reader {
@@ -230,6 +231,7 @@ impl Reader {
             total_bytes: 0,
             outside_bytes: 0,
             decoder: None,
+            failed: None,
         })
     }
 
@@ -246,14 +248,18 @@ impl Reader {
         Ok(())
     }
 
-    /// The next event in the bytes fed so far; `None`: more bytes are needed. After an error the reader gives no more.
+    /// The next event in the bytes fed so far; `None`: more bytes are needed. After an error the reader gives only that error.
     ///
     /// # Errors
     /// [`MultipartError`].
     pub fn poll(&mut self) -> Result<Option<Event>, MultipartError> {
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
         let event = self.step();
-        if event.is_err() {
-            self.buffer.clear();
+        if let Err(error) = event {
+            self.failed = Some(error);
+            self.buffer = BytesMut::new();
         }
         event
     }

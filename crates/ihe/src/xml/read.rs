@@ -446,7 +446,7 @@ impl<'a> Reader<'a> {
             return Err(self.limit("elements", self.limits.elements));
         }
         self.check_name(tag.name().0, position)?;
-        for (count, attribute) in tag.attributes().into_iter().enumerate() {
+        for (count, attribute) in tag.attributes().enumerate() {
             if count >= self.limits.attributes {
                 return Err(self.limit("attributes", self.limits.attributes));
             }

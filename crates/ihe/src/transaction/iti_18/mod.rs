@@ -2,7 +2,7 @@
 //!
 //! [`read`] takes the request as it stands; [`interpret`] checks it against the table of stored queries
 //! (`configs/ihe/stored-queries.tsv`) and gives a [`Query`], whose [`Query::selection`] is the typed form.
-//! [`Query`] values are made for requests by [`Parameters`] and [`encode`].
+//! [`encode`] writes a request, [`encode_response`] an answer.
 //!
 //! # Bounds
 //! [`Options`]: Slots, values per Slot, ids (profile 08 §6).
