@@ -1,20 +1,12 @@
 //! The tables against the profile, and the decisions they give.
 
 use super::*;
-use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// A table of the profile: header → cell. `None` when the profile is not beside the repository.
-fn profile_table(name: &str) -> Option<Vec<std::collections::BTreeMap<String, String>>> {
-    let shared = std::env::var_os("IDR_SHARED")
-        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared")), PathBuf::from);
-    let path = shared.join("profile/tables").join(name);
-    let Ok(text) = std::fs::read_to_string(&path) else {
-        assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "{} is needed", path.display());
-        println!("skipped: {} is not here", path.display());
-        return None;
-    };
+/// Rows of a table of the profile, by column. `None` when the profile is not at hand.
+fn profile_table(name: &str) -> Option<Vec<BTreeMap<String, String>>> {
+    let text = crate::testing::profile_table(name)?;
     let mut lines = text.lines().map(|line| line.split('\t').map(str::to_owned).collect::<Vec<_>>());
     let header = lines.next().expect("a header");
     Some(lines.map(|cells| header.iter().cloned().zip(cells).collect()).collect())
