@@ -94,6 +94,9 @@ pub struct Inbound {
     /// Queue instances before the study is evaluated (profile 01 §6.5).
     #[serde(default)]
     pub forward_early: bool,
+    /// Hold what an unlocked stage-I rule refuses, instead of refusing it (profile 01 §1.3).
+    #[serde(default)]
+    pub refuse_to_quarantine: bool,
 }
 
 fn default_tenant() -> String {

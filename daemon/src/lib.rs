@@ -1,1 +1,19 @@
-//! daemon
+//! `idr-site`: the appliance on a hospital's gateway.
+//!
+//! The modules, in the order in which an image meets them: [`config`] (what is allowed), [`listener`] (associations),
+//! [`admission`] (who may send), [`reception`] (one instance: scan, judge, commit), [`spool`] and [`receipts`] (held until
+//! central has it, and provably so), [`study`] (when a study is complete), [`forward`] (to central, and its manifest),
+//! [`control`] and [`health`] (what operators and monitors see). [`site`] puts them together.
+
+pub mod admission;
+pub mod config;
+pub mod control;
+pub mod forward;
+pub mod health;
+pub mod listener;
+pub mod receipts;
+pub mod reception;
+pub mod site;
+pub mod spool;
+pub mod study;
+pub mod sys;

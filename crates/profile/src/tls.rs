@@ -7,11 +7,12 @@
 use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 
 /// Why no TLS configuration can be made. Says which input and what it should hold.
 #[derive(Debug, thiserror::Error)]
@@ -107,7 +108,9 @@ pub fn server(
     Ok(config)
 }
 
-/// A client with its own certificate; `server_anchors` are the only authorities of the server.
+/// A client with its own certificate; `server_anchors` are the only authorities of the server. With `pins` a certificate
+/// that the server shows must also have one of these `sha256/<base64 of the SHA-256 of the SPKI>` (profile 10 §5.4); a
+/// mismatch is [`CertificateError::ApplicationVerificationFailure`]. No pins: the path alone decides.
 ///
 /// # Errors
 /// [`TlsError`].
@@ -115,17 +118,77 @@ pub fn client(
     chain_pem: &[u8],
     key_pem: &[u8],
     server_anchors: &[CertificateDer<'static>],
+    pins: &[String],
     alpn: &[&[u8]],
 ) -> Result<ClientConfig, TlsError> {
     let provider = provider();
-    let verifier = WebPkiServerVerifier::builder_with_provider(roots(server_anchors, "server anchors")?, provider.clone()).build()?;
+    let path = WebPkiServerVerifier::builder_with_provider(roots(server_anchors, "server anchors")?, provider.clone()).build()?;
+    let verifier = Arc::new(Pinned { path, pins: pins.to_vec() });
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
-        .with_webpki_verifier(verifier)
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
         .with_client_auth_cert(certificates(chain_pem, "client certificate")?, private_key(key_pem)?)?;
     config.require_ems = true;
     config.alpn_protocols = alpn.iter().map(|p| p.to_vec()).collect();
     Ok(config)
+}
+
+/// Path validation, then the pins: never instead of it.
+#[derive(Debug)]
+struct Pinned {
+    path: Arc<WebPkiServerVerifier>,
+    pins: Vec<String>,
+}
+
+impl ServerCertVerifier for Pinned {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let verified = self.path.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)?;
+        let pinned = |certificate: &CertificateDer<'_>| pin(certificate).is_some_and(|pin| self.pins.contains(&pin));
+        if self.pins.is_empty() || std::iter::once(end_entity).chain(intermediates).any(pinned) {
+            Ok(verified)
+        } else {
+            Err(CertificateError::ApplicationVerificationFailure.into())
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.path.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.path.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.path.supported_verify_schemes()
+    }
+}
+
+/// The pin of a certificate: `sha256/` and the base64 of the SHA-256 of its SubjectPublicKeyInfo; `None` if it cannot be read.
+pub fn pin(certificate: &CertificateDer<'_>) -> Option<String> {
+    use base64::Engine as _;
+    use sha2::Digest as _;
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    let digest = sha2::Sha256::digest(parsed.public_key().raw);
+    Some(format!("sha256/{}", base64::engine::general_purpose::STANDARD.encode(digest)))
 }
 
 /// SHA-256 of a certificate, 64 lower-case hex digits: the form of pins and peer rows.

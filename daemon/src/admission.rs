@@ -1,0 +1,294 @@
+//! Is this association wanted here, and if not, which answer (stage A of profile 01).
+//!
+//! [`Ingress`] is what every way in shares: configuration, rule sets, spool, the count of open associations. The
+//! inbound table decides who may send: a row matches by calling AE title, address, and what the row demands of TLS; an
+//! empty table matches nobody. The first row that matches is taken.
+//!
+//! # Failure
+//! A refusal is one line in the journal with the rule and its remedy; the peer gets the reject of the rule's row. A rule
+//! set that is not in force today refuses everybody: nothing could be judged.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use idr_dimse::association::Context as PresentationContext;
+use idr_dimse::association::negotiation::{Acceptance, ContextResult, Policy, Request, Roles, STORAGE_EXTENDED_NEGOTIATION, Support};
+use idr_dimse::limits::{Limits, Timeouts};
+use idr_dimse::pdu::Rejection;
+use idr_dimse::service::storage::StoreRequest;
+use idr_profile::rules::{Occurrence, Reply, RuleSet, RuleSets, Rules};
+use jiff::Timestamp;
+
+use crate::config::{Config, Inbound, TlsDemand};
+use crate::health::Counters;
+use crate::reception::Reception;
+use crate::spool::{Spool, Tenant};
+
+/// Who is at the other end of a connection.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    /// Its address.
+    pub address: IpAddr,
+    /// Whether the connection is TLS.
+    pub tls: bool,
+    /// SHA-256 of its verified certificate, 64 hex digits.
+    pub certificate_sha256: Option<String>,
+}
+
+/// What every way in shares.
+pub struct Ingress {
+    /// Main configuration.
+    pub config: Arc<Config>,
+    /// Rule sets, swapped on reload; an association keeps those it began with.
+    pub rules: Arc<ArcSwap<RuleSets>>,
+    /// Where instances go.
+    pub spool: Arc<dyn Spool>,
+    /// Counters of the health port.
+    pub counters: Arc<Counters>,
+    /// `organisation_oids` of the controller map.
+    pub organisation_oids: Vec<String>,
+    /// The clock of this program.
+    pub clock: fn() -> Timestamp,
+    open: Arc<Mutex<Open>>,
+}
+
+#[derive(Default)]
+struct Open {
+    all: u32,
+    by_peer: HashMap<IpAddr, u32>,
+}
+
+/// A place in the count of open associations; given back on drop.
+struct Place {
+    open: Arc<Mutex<Open>>,
+    peer: IpAddr,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.all = open.all.saturating_sub(1);
+        if let Some(count) = open.by_peer.get_mut(&self.peer) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                open.by_peer.remove(&self.peer);
+            }
+        }
+    }
+}
+
+/// An association that is wanted.
+pub struct Admitted {
+    /// Its row.
+    pub row: Arc<Inbound>,
+    /// Its organisation.
+    pub tenant: Tenant,
+    /// Rules that apply to it.
+    pub rules: Arc<Rules>,
+    /// What it may propose.
+    pub policy: Policy,
+    /// As announced, padding removed.
+    pub calling_ae: String,
+    /// As announced, padding removed.
+    pub called_ae: String,
+    _place: Place,
+}
+
+impl Ingress {
+    /// Ways in over this spool.
+    pub fn new(
+        config: Arc<Config>,
+        rules: Arc<ArcSwap<RuleSets>>,
+        spool: Arc<dyn Spool>,
+        counters: Arc<Counters>,
+        organisation_oids: Vec<String>,
+        clock: fn() -> Timestamp,
+    ) -> Self {
+        Self { config, rules, spool, counters, organisation_oids, clock, open: Arc::default() }
+    }
+
+    /// Bounds of PDUs and messages.
+    pub fn limits(&self) -> Limits {
+        Limits { pdu_length_max: self.config.dimse.pdu_length_max, ..Limits::default() }
+    }
+
+    /// Waits for a peer.
+    pub fn timeouts(&self) -> Timeouts {
+        let receive = self.set_in_force().map_or(60, |set| set.rules_for(None).parameters().receive_idle_s);
+        Timeouts {
+            artim: Duration::from_secs(self.config.dimse.artim_seconds),
+            between_messages: Duration::from_secs(self.config.dimse.idle_seconds),
+            receive: Duration::from_secs(u64::from(receive)),
+            ..Timeouts::default()
+        }
+    }
+
+    fn set_in_force(&self) -> Option<Arc<RuleSet>> {
+        self.rules.load().in_force(&self.config.site.rule_sets, (self.clock)()).cloned()
+    }
+
+    /// Rules D001, D002 and D005–D007; D003 and D004 are found by the negotiation and the machine.
+    ///
+    /// # Errors
+    /// The reject that the rule's row names.
+    pub fn associate(&self, request: &Request, peer: &Peer) -> Result<Admitted, Rejection> {
+        let calling_ae = request.calling_ae_title.trim_matches(' ').to_owned();
+        let called_ae = request.called_ae_title.trim_matches(' ').to_owned();
+        let Some(set) = self.set_in_force() else {
+            tracing::error!(sets = ?self.config.site.rule_sets, "no rule set is in force today: every association is refused; install a current rule set");
+            return Err(Rejection::CONGESTION);
+        };
+        let site_rules = set.rules_for(None);
+        let refuse = |occurrence| self.refuse(site_rules, occurrence, &calling_ae, peer);
+        if !self.config.dimse.local_ae_titles.contains(&called_ae) {
+            return Err(refuse(Occurrence::CalledAeUnknown));
+        }
+        let row = match self.row(&calling_ae, peer) {
+            Ok(row) => row,
+            Err(occurrence) => return Err(refuse(occurrence)),
+        };
+        let Ok(tenant) = row.tenant.parse::<Tenant>() else {
+            // Not reached: the configuration was checked.
+            return Err(refuse(Occurrence::CallingAeNotAllowed));
+        };
+        let rules = set.rules_for(Some(&calling_ae)).clone();
+        let Some(place) = self.place(peer.address, &rules) else {
+            return Err(refuse(Occurrence::AssociationLimit));
+        };
+        if let Some(refusal) = self.spool.refusing(&tenant) {
+            tracing::warn!(cause = %refusal, "the spool refuses new objects");
+            return Err(refuse(Occurrence::SpoolRefusing));
+        }
+        let policy = Policy { abstract_syntaxes: Arc::new(supported(&rules)), only: None, identity_verified: false };
+        Ok(Admitted { row, tenant, rules, policy, calling_ae, called_ae, _place: place })
+    }
+
+    /// The first row for this caller; else why there is none.
+    fn row(&self, calling_ae: &str, peer: &Peer) -> Result<Arc<Inbound>, Occurrence> {
+        let mut without_tls = false;
+        for row in self.config.inbound.iter().filter(|row| row.ae_title == calling_ae) {
+            if !row.addresses.is_empty() && !row.addresses.iter().any(|network| network.contains(peer.address)) {
+                continue;
+            }
+            if row.tls != TlsDemand::Optional && !peer.tls {
+                without_tls = true;
+                continue;
+            }
+            let known =
+                |sha256: &String| row.certificates.is_empty() || row.certificates.iter().any(|pin| pin.eq_ignore_ascii_case(sha256));
+            let proven = match row.tls {
+                TlsDemand::Mutual => peer.certificate_sha256.as_ref().is_some_and(known),
+                TlsDemand::Optional | TlsDemand::Required => {
+                    row.certificates.is_empty() || peer.certificate_sha256.as_ref().is_some_and(known)
+                }
+            };
+            if proven {
+                return Ok(Arc::new(row.clone()));
+            }
+        }
+        Err(if without_tls { Occurrence::TlsRequired } else { Occurrence::CallingAeNotAllowed })
+    }
+
+    fn place(&self, peer: IpAddr, rules: &Rules) -> Option<Place> {
+        let parameters = rules.parameters();
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_peer = open.by_peer.get(&peer).copied().unwrap_or(0);
+        if open.all >= parameters.associations_max || of_peer >= parameters.associations_per_peer_max {
+            return None;
+        }
+        open.all += 1;
+        open.by_peer.insert(peer, of_peer + 1);
+        Some(Place { open: self.open.clone(), peer })
+    }
+
+    fn refuse(&self, rules: &Rules, occurrence: Occurrence, calling_ae: &str, peer: &Peer) -> Rejection {
+        self.counters.associations_rejected.add(1);
+        match rules.occurrence(occurrence, (self.clock)()) {
+            Some(finding) => {
+                tracing::warn!(
+                    rule = finding.rule, calling_ae_title = calling_ae, peer = %peer.address, tls = peer.tls, remedy = finding.remedy,
+                    "association refused: {}", finding.comment
+                );
+                match finding.reply {
+                    Reply::Reject { result, source, reason } => Rejection::new(result, source, reason),
+                    _ => Rejection::NO_REASON,
+                }
+            }
+            // The rows of this stage are locked, so this is a rule set without the row: refuse without a reason.
+            None => Rejection::NO_REASON,
+        }
+    }
+
+    /// The negotiation refused the application context (D003).
+    pub fn refused_context(&self, request: &Request, peer: &Peer, rejection: Rejection) -> Rejection {
+        match self.set_in_force() {
+            Some(set) => self.refuse(set.rules_for(None), Occurrence::ApplicationContext, &request.calling_ae_title, peer),
+            None => rejection,
+        }
+    }
+
+    /// Journal of D008 and D009: one line for the presentation contexts that were not accepted, by rule.
+    pub fn note_contexts(&self, admitted: &Admitted, acceptance: &Acceptance) {
+        for (result, occurrence) in [
+            (ContextResult::AbstractSyntaxNotSupported, Occurrence::AbstractSyntax),
+            (ContextResult::TransferSyntaxesNotSupported, Occurrence::TransferSyntaxes),
+        ] {
+            let refused: Vec<&str> = acceptance
+                .contexts
+                .iter()
+                .filter(|context| context.result == result)
+                .map(|context| context.abstract_syntax.as_str())
+                .collect();
+            if refused.is_empty() {
+                continue;
+            }
+            if let Some(finding) = admitted.rules.occurrence(occurrence, (self.clock)()) {
+                tracing::info!(
+                    rule = finding.rule,
+                    calling_ae_title = admitted.calling_ae,
+                    contexts = refused.len(),
+                    first = refused[0],
+                    "presentation contexts not accepted: {}",
+                    finding.comment
+                );
+            }
+        }
+    }
+
+    /// Begins to receive one instance.
+    pub async fn receive(
+        self: &Arc<Self>,
+        admitted: &Admitted,
+        peer: &Peer,
+        context: &PresentationContext,
+        request: &StoreRequest,
+    ) -> Reception {
+        Reception::begin(self.clone(), admitted, peer, context, request).await
+    }
+}
+
+/// SOP classes of the rule set with their transfer syntaxes, and Verification.
+fn supported(rules: &Rules) -> BTreeMap<String, Support> {
+    let roles = Roles { scu: true, scp: false };
+    let mut supported: BTreeMap<String, Support> = rules
+        .sop_classes()
+        .iter()
+        .map(|(uid, class)| {
+            let support = Support {
+                transfer_syntaxes: class.transfer_syntaxes.to_vec(),
+                roles,
+                extended_negotiation: Some(STORAGE_EXTENDED_NEGOTIATION.to_vec()),
+            };
+            (uid.to_owned(), support)
+        })
+        .collect();
+    let data = ["1.2.840.10008.1.2", "1.2.840.10008.1.2.1"].map(str::to_owned).to_vec();
+    supported.insert(
+        idr_dimse::service::verification::SOP_CLASS_UID.to_owned(),
+        Support { transfer_syntaxes: data, roles, extended_negotiation: None },
+    );
+    supported
+}

@@ -1,0 +1,472 @@
+//! What operators say and see: a Unix socket of the running appliance, and the commands that use it.
+//!
+//! One JSON object a line each way. The socket has mode 0600, and the peer must be the same user or root: who may write
+//! to it may release studies. Commands that work on the state folder itself (`fsck`, `rebuild`) need the appliance to be
+//! stopped; the folder's lock sees to that.
+//!
+//! # Bounds
+//! A request is at most [`REQUEST_BYTES_MAX`] and must come within 10 s; lists are pages of at most 1 000.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Subcommand;
+use idr_profile::receipt::Carried;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{UnixListener, UnixStream};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::forward::Forward;
+use crate::spool::{FileSpool, Tenant};
+use crate::study::Studies;
+
+/// Largest request line, bytes.
+pub const REQUEST_BYTES_MAX: u64 = 65_536;
+
+/// Commands of an operator.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// What is held here, by state, and how the centre is.
+    Status {
+        /// Machine-readable.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Studies.
+    #[command(subcommand)]
+    Study(StudyCommand),
+    /// Items on their way.
+    #[command(subcommand)]
+    Queue(QueueCommand),
+    /// Custody receipts.
+    #[command(subcommand)]
+    Receipt(ReceiptCommand),
+    /// What a row of the outcome table means: `explain CS-A700`.
+    Explain {
+        /// Row id.
+        row: String,
+        /// Machine-readable.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check every file of the spool; the appliance must be stopped.
+    Fsck {
+        /// Also compute the digest of every object.
+        #[arg(long)]
+        deep: bool,
+        /// Machine-readable.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make the index again from the files; the appliance must be stopped.
+    Rebuild,
+}
+
+/// Commands about studies.
+#[derive(Debug, Subcommand)]
+pub enum StudyCommand {
+    /// Its instances, states and receipts.
+    Show {
+        /// Study Instance UID.
+        uid: String,
+        /// Machine-readable.
+        #[arg(long)]
+        json: bool,
+    },
+    /// End the wait for more instances of a study.
+    Release {
+        /// Study Instance UID.
+        uid: String,
+    },
+}
+
+/// Commands about the queue.
+#[derive(Debug, Subcommand)]
+pub enum QueueCommand {
+    /// Items by state and last outcome.
+    List {
+        /// Machine-readable.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Give held items of a study another try now.
+    Release {
+        /// Study Instance UID.
+        uid: String,
+    },
+}
+
+/// Commands about receipts.
+#[derive(Debug, Subcommand)]
+pub enum ReceiptCommand {
+    /// Receipts of a study.
+    Show {
+        /// Study Instance UID.
+        uid: String,
+    },
+    /// Verify receipts offline with the public keys of `trust.toml`; `--log` also their chain.
+    Verify {
+        /// Files with one receipt a line, or a JSON array.
+        files: Vec<PathBuf>,
+        /// The files are a whole log: verify the chain of hashes too.
+        #[arg(long)]
+        log: bool,
+    },
+}
+
+/// What goes over the socket.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "kebab-case", deny_unknown_fields)]
+enum Request {
+    Status,
+    StudyShow { uid: String },
+    StudyRelease { uid: String },
+    QueueList,
+    QueueRelease { uid: String },
+}
+
+/// What the socket can reach.
+#[derive(Clone)]
+pub struct Operator {
+    /// The spool.
+    pub spool: FileSpool,
+    /// The studies.
+    pub studies: Arc<Studies>,
+    /// The forwarder, if there is a centre.
+    pub forward: Option<Arc<Forward>>,
+    /// Whose items.
+    pub tenants: Vec<Tenant>,
+}
+
+/// The listening socket; its file goes with it.
+pub struct Socket {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+impl Socket {
+    /// Binds the socket, replacing one that a crash left: the state folder is locked, so nobody else listens there.
+    ///
+    /// # Errors
+    /// The path.
+    pub fn bind(path: &Path) -> anyhow::Result<Self> {
+        use std::os::unix::fs::PermissionsExt as _;
+        let _ = std::fs::remove_file(path);
+        let listener = UnixListener::bind(path).with_context(|| format!("control.socket: {} cannot be bound", path.display()))?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+        Ok(Self { listener, path: path.to_owned() })
+    }
+
+    /// Serves until stopped.
+    pub async fn serve(self, operator: Operator, stop: CancellationToken) {
+        loop {
+            let accepted = tokio::select! {
+                () = stop.cancelled() => return,
+                accepted = self.listener.accept() => accepted,
+            };
+            let Ok((stream, _)) = accepted else {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            };
+            let operator = operator.clone();
+            tokio::spawn(async move {
+                if let Err(error) = tokio::time::timeout(Duration::from_secs(60), answer(stream, operator)).await.unwrap_or(Ok(())) {
+                    tracing::info!(cause = %error, "operator request not answered");
+                }
+            });
+        }
+    }
+}
+
+async fn answer(stream: UnixStream, operator: Operator) -> anyhow::Result<()> {
+    let peer = stream.peer_cred()?.uid();
+    let own = rustix::process::geteuid().as_raw();
+    anyhow::ensure!(peer == own || peer == 0, "user {peer} is not the service user");
+    let (read, mut write) = stream.into_split();
+    let mut line = String::new();
+    let mut lines = tokio::io::BufReader::new(read.take(REQUEST_BYTES_MAX));
+    tokio::time::timeout(Duration::from_secs(10), lines.read_line(&mut line)).await??;
+    let answer = match serde_json::from_str::<Request>(&line) {
+        Err(error) => json!({"error": format!("request not understood: {error}")}),
+        Ok(request) => perform(request, &operator).await.unwrap_or_else(|error| json!({"error": format!("{error:#}")})),
+    };
+    write.write_all(format!("{answer}\n").as_bytes()).await?;
+    Ok(())
+}
+
+async fn perform(request: Request, operator: &Operator) -> anyhow::Result<Value> {
+    match request {
+        Request::Status => {
+            let states: Vec<Value> = operator
+                .spool
+                .seam()
+                .totals()
+                .iter()
+                .map(
+                    |((tenant, state), amount)| json!({"tenant": tenant, "state": state, "objects": amount.objects, "bytes": amount.bytes}),
+                )
+                .collect();
+            let refusing = operator.tenants.iter().find_map(|tenant| operator.spool.seam().refusing(tenant)).map(|r| r.to_string());
+            let centre = match &operator.forward {
+                Some(forward) => forward.status(),
+                None => json!({"configured": false}),
+            };
+            Ok(json!({"states": states, "refusing": refusing, "free_bytes": operator.spool.free_bytes(), "centre": centre}))
+        }
+        Request::StudyShow { uid } => study(&uid, operator).await,
+        Request::StudyRelease { uid } => {
+            anyhow::ensure!(operator.studies.release(&uid).await?, "no study {uid} is here");
+            Ok(json!({"released": uid}))
+        }
+        Request::QueueList => queue(operator).await,
+        Request::QueueRelease { uid } => match &operator.forward {
+            None => anyhow::bail!("no centre is configured"),
+            Some(forward) => Ok(json!({"released": forward.release(&uid).await?})),
+        },
+    }
+}
+
+async fn study(uid: &str, operator: &Operator) -> anyhow::Result<Value> {
+    let spool = operator.spool.seam();
+    for tenant in &operator.tenants {
+        let Some(study) = spool.study(tenant, uid).await? else { continue };
+        let mut instances = Vec::new();
+        let mut after = None;
+        while instances.len() < 100_000 {
+            let page = spool.members(tenant, uid, after, 1000).await?;
+            let Some(last) = page.last() else { break };
+            after = Some(last.id());
+            // Neither patient nor accession: what an operator needs is where it is and why.
+            instances.extend(page.iter().map(|entry| {
+                json!({
+                    "object": entry.id(), "sop_instance_uid": entry.record.announced.sop_instance_uid,
+                    "digest": entry.record.digest, "bytes": entry.record.size_bytes, "state": entry.progress.state,
+                    "since": entry.progress.since, "attempts": entry.progress.attempts, "outcome": entry.progress.outcome,
+                    "findings": entry.record.facts.findings,
+                })
+            }));
+        }
+        let receipts: Vec<Value> = operator
+            .spool
+            .receipts()
+            .of_study(uid)?
+            .iter()
+            .map(|carried| serde_json::from_str(&carried.to_json()).unwrap_or(Value::Null))
+            .collect();
+        return Ok(json!({
+            "tenant": tenant, "study_uid": uid, "first_arrival": study.first_arrival, "last_arrival": study.last_arrival,
+            "states": study.states, "notes": study.notes, "instances": instances, "receipts": receipts,
+        }));
+    }
+    anyhow::bail!("no study {uid} is here")
+}
+
+async fn queue(operator: &Operator) -> anyhow::Result<Value> {
+    let spool = operator.spool.seam();
+    let mut groups: std::collections::BTreeMap<(String, String), (u64, jiff::Timestamp)> = std::collections::BTreeMap::new();
+    for tenant in &operator.tenants {
+        for state in ["held", "queued", "sending", "sent", "committed", "quarantined"] {
+            for entry in spool.in_state(tenant, state, None, 1000).await? {
+                let key = (entry.progress.state.to_string(), entry.progress.outcome.clone().unwrap_or_default());
+                let group = groups.entry(key).or_insert((0, entry.progress.since));
+                group.0 += 1;
+                group.1 = group.1.min(entry.progress.since);
+            }
+        }
+    }
+    let groups: Vec<Value> = groups
+        .into_iter()
+        .map(|((state, outcome), (objects, oldest))| json!({"state": state, "outcome": outcome, "objects": objects, "oldest": oldest}))
+        .collect();
+    Ok(json!({"groups": groups}))
+}
+
+/// Does a command; the exit status is that of OPERATIONS: 0 in order, 1 a problem.
+///
+/// # Errors
+/// What kept it from being done.
+pub fn execute(config: &Config, command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Status { json } => {
+            let answer = ask(config, &Request::Status)?;
+            show(&answer, json, |answer| {
+                println!("{:<12} {:<12} {:>10} {:>16}", "tenant", "state", "objects", "bytes");
+                for row in answer["states"].as_array().into_iter().flatten() {
+                    println!("{:<12} {:<12} {:>10} {:>16}", text(&row["tenant"]), text(&row["state"]), row["objects"], row["bytes"]);
+                }
+                println!("centre: {}", answer["centre"]);
+                if let Some(refusal) = answer["refusing"].as_str() {
+                    println!("new objects are refused: {refusal}");
+                }
+            })
+        }
+        Command::Study(StudyCommand::Show { uid, json }) => {
+            let answer = ask(config, &Request::StudyShow { uid })?;
+            show(&answer, json, |answer| {
+                println!(
+                    "study {}, first {}, last {}",
+                    text(&answer["study_uid"]),
+                    text(&answer["first_arrival"]),
+                    text(&answer["last_arrival"])
+                );
+                for row in answer["instances"].as_array().into_iter().flatten() {
+                    println!(
+                        "{}  {:<16} {:>12} {}",
+                        text(&row["object"]),
+                        text(&row["state"]),
+                        row["bytes"],
+                        text(&row["sop_instance_uid"])
+                    );
+                }
+                println!("receipts: {}", answer["receipts"].as_array().map_or(0, Vec::len));
+            })
+        }
+        Command::Study(StudyCommand::Release { uid }) => {
+            ask(config, &Request::StudyRelease { uid: uid.clone() })?;
+            println!("study {uid}: the wait has ended");
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Queue(QueueCommand::List { json }) => {
+            let answer = ask(config, &Request::QueueList)?;
+            show(&answer, json, |answer| {
+                for row in answer["groups"].as_array().into_iter().flatten() {
+                    println!(
+                        "{:<24} {:<16} {:>8} since {}",
+                        text(&row["state"]),
+                        text(&row["outcome"]),
+                        row["objects"],
+                        text(&row["oldest"])
+                    );
+                }
+            })
+        }
+        Command::Queue(QueueCommand::Release { uid }) => {
+            let answer = ask(config, &Request::QueueRelease { uid })?;
+            println!("{} items are due now", answer["released"]);
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Receipt(ReceiptCommand::Show { uid }) => {
+            let answer = ask(config, &Request::StudyShow { uid })?;
+            for receipt in answer["receipts"].as_array().into_iter().flatten() {
+                println!("{receipt}");
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Receipt(ReceiptCommand::Verify { files, log }) => verify(config, &files, log),
+        Command::Explain { row, json } => {
+            let outcomes = idr_profile::outcome::Outcomes::base();
+            let explained = outcomes.explain(&row);
+            anyhow::ensure!(!explained.is_empty(), "'{row}' is no row and no status of the outcome table");
+            for row in explained {
+                if json {
+                    println!(
+                        "{}",
+                        json!({"row": &*row.row, "signal": row.signal, "outcome": row.outcome, "soap": row.soap, "breaker": row.breaker, "effect": row.effect})
+                    );
+                } else {
+                    println!("{}  {}\n    outcome {}; {}", row.row, row.signal, row.outcome, row.effect);
+                }
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Fsck { deep, json } => {
+            let (spool, recovery) = crate::site::open_spool(config, false)?;
+            let findings = spool.fsck(deep)?;
+            let alarms = recovery.alarms();
+            if json {
+                let found: Vec<String> = findings.iter().map(|finding| format!("{finding:?}")).collect();
+                println!("{}", json!({"findings": found, "alarms": alarms}));
+            } else {
+                alarms.iter().for_each(|alarm| println!("{alarm}"));
+                findings.iter().for_each(|finding| println!("{finding:?}"));
+                println!("{} findings", findings.len());
+            }
+            spool.close(crate::site::now())?;
+            Ok(if findings.is_empty() && alarms.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+        Command::Rebuild => {
+            let (spool, recovery) = crate::site::open_spool(config, true)?;
+            recovery.alarms().iter().for_each(|alarm| println!("{alarm}"));
+            println!("index made again: {} objects", recovery.added);
+            spool.close(crate::site::now())?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+fn show(answer: &Value, json: bool, print: impl FnOnce(&Value)) -> anyhow::Result<ExitCode> {
+    if json {
+        println!("{answer}");
+    } else {
+        print(answer);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn ask(config: &Config, request: &Request) -> anyhow::Result<Value> {
+    let path = config.control_socket();
+    let mut stream = std::os::unix::net::UnixStream::connect(&path)
+        .with_context(|| format!("{}: the appliance does not answer; is it running?", path.display()))?;
+    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+    stream.write_all(format!("{}\n", serde_json::to_string(request)?).as_bytes())?;
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line)?;
+    let answer: Value = serde_json::from_str(&line).context("the appliance gave no answer; see its journal")?;
+    if let Some(error) = answer["error"].as_str() {
+        anyhow::bail!("{error}");
+    }
+    Ok(answer)
+}
+
+fn verify(config: &Config, files: &[PathBuf], log: bool) -> anyhow::Result<ExitCode> {
+    let trust = crate::forward::load_trust(config)?;
+    let own = crate::receipts::KeyFile::new(config.storage.path.join("keys")).load_or_create(false).ok();
+    let holder = idr_profile::receipt::Holder::new(&config.site.organisation, &config.site.id)?;
+    let mut keys = trust.receipt_keys().to_vec();
+    keys.extend(own.iter().flatten().map(|signer| signer.to_receipt_key(&holder)));
+    let verifier = idr_profile::receipt::Verifier::new(&keys)?;
+    let mut receipts: Vec<Carried> = Vec::new();
+    for file in files {
+        let content = std::fs::read_to_string(file).with_context(|| format!("{}: cannot be read", file.display()))?;
+        match serde_json::from_str::<Vec<Value>>(&content) {
+            Ok(array) => {
+                for (at, value) in array.iter().enumerate() {
+                    receipts.push(Carried::from_value(value).with_context(|| format!("{}: item {at}", file.display()))?);
+                }
+            }
+            Err(_) => {
+                for (at, line) in content.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+                    receipts.push(Carried::parse(line).with_context(|| format!("{}: line {}", file.display(), at + 1))?);
+                }
+            }
+        }
+    }
+    let faults: Vec<String> = if log {
+        let mut walk = idr_profile::receipt::LogWalk::new(verifier, None);
+        receipts.iter().filter(|carried| carried.receipt().holder == holder).for_each(|carried| walk.push(carried));
+        walk.finish(None).iter().map(ToString::to_string).collect()
+    } else {
+        let fault = |(at, carried): (usize, &Carried)| verifier.verify(carried).err().map(|fault| format!("receipt {at}: {fault}"));
+        receipts.iter().enumerate().filter_map(fault).collect()
+    };
+    faults.iter().for_each(|fault| println!("{fault}"));
+    println!("{} receipts, {} faults", receipts.len(), faults.len());
+    Ok(if faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

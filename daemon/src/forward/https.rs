@@ -1,0 +1,392 @@
+//! The centre over HTTPS: STOW-RS, receipts, RAD-68 and ITI-18 by reqwest over our TLS profile.
+//!
+//! Redirects are never followed. A body streams from the spool; if its source fails, the request ends without its last
+//! boundary, so that the centre stores nothing of what is incomplete.
+//!
+//! # Bounds
+//! An answer is read to [`ANSWER_BYTES_MAX`]; connect and handshake 10 s, head of the answer `response_seconds`, progress
+//! of a body 60 s (profile 03 §2.7).
+
+use std::collections::HashMap;
+use std::error::Error as _;
+use std::io;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use base64::Engine as _;
+use bytes::Bytes;
+use futures::StreamExt as _;
+use idr_ihe::ebxml;
+use idr_ihe::soap::{self, Envelope, Framing, HeaderName, mtom, multipart};
+use idr_ihe::transaction::table::action;
+use idr_ihe::transaction::{iti_18, registry_response};
+use idr_ihe::xml::{Limits, Ns};
+use idr_profile::outcome::{Event, InstanceResult, Severity};
+use idr_profile::receipt::Carried;
+use rand::RngCore as _;
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
+use reqwest::{Body, Client, Response};
+use serde_json::Value;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::peer::{Batch, Heard, Peer, ReceiptsBody, Registered, Registration, SoapBody, StoreBody};
+use crate::config::Centre;
+
+/// Largest answer, bytes (03 H-CUT).
+pub const ANSWER_BYTES_MAX: usize = 16 << 20;
+/// Chunks of a request body that wait for the network.
+const CHUNKS_AHEAD: usize = 4;
+const CONNECT: Duration = Duration::from_secs(10);
+const PROGRESS: Duration = Duration::from_secs(60);
+
+/// The centre over HTTPS.
+pub struct HttpsPeer {
+    client: Client,
+    dicomweb: String,
+    gateway: String,
+    response: Duration,
+}
+
+impl HttpsPeer {
+    /// A client with its own certificate and the centre's anchors.
+    ///
+    /// # Errors
+    /// What keeps the client from being built.
+    pub fn new(centre: &Centre, tls: rustls::ClientConfig) -> anyhow::Result<Self> {
+        let client = Client::builder()
+            .tls_backend_preconfigured(tls)
+            .https_only(true)
+            .redirect(reqwest::redirect::Policy::none())
+            .referer(false)
+            .no_proxy()
+            .connect_timeout(CONNECT)
+            .read_timeout(Duration::from_secs(centre.response_seconds))
+            .pool_idle_timeout(Duration::from_secs(30))
+            .build()?;
+        Ok(Self {
+            client,
+            dicomweb: format!("{}{}", centre.url, centre.dicomweb),
+            gateway: format!("{}{}", centre.url, centre.gateway),
+            response: Duration::from_secs(centre.response_seconds),
+        })
+    }
+
+    /// Address of the gateway, `wsa:To`.
+    pub fn gateway(&self) -> &str {
+        &self.gateway
+    }
+
+    async fn soap(&self, action: &str, message_id: &str, body: &str, security: &str, document: Option<&Bytes>) -> Heard<SoapBody> {
+        let envelope = soap::write_request(&soap::Request { action, message_id, to: &self.gateway, security, body });
+        let request = match document {
+            None => self.client.post(&self.gateway).header(CONTENT_TYPE, "application/soap+xml; charset=utf-8").body(envelope),
+            Some(document) => {
+                let Ok(writer) = mtom::Writer::new(boundary()) else { return Heard::Nothing(Event::Unknown) };
+                let mut message = writer.root(&envelope).into_bytes();
+                message.extend_from_slice(writer.document(1, "application/dicom").as_bytes());
+                message.extend_from_slice(document);
+                message.extend_from_slice(writer.closing().as_bytes());
+                self.client.post(&self.gateway).header(CONTENT_TYPE, writer.content_type()).body(message)
+            }
+        };
+        let response = match tokio::time::timeout(self.response, request.send()).await {
+            Err(_) => return Heard::Nothing(Event::HttpTimeout),
+            Ok(Err(error)) => return Heard::Nothing(event_of(&error)),
+            Ok(Ok(response)) => response,
+        };
+        let (status, retry_after, content_type) = head_of(&response);
+        let body = match read_body(response).await {
+            Err(event) => return Heard::Nothing(event),
+            Ok(body) => soap_body(content_type.as_deref(), &body, message_id),
+        };
+        Heard::Answer { status, retry_after, body }
+    }
+}
+
+#[async_trait]
+impl Peer for HttpsPeer {
+    async fn store(&self, batch: &Batch) -> Heard<StoreBody> {
+        let boundary = boundary();
+        let Ok(parts) = multipart::Writer::new(boundary.clone()) else { return Heard::Nothing(Event::Unknown) };
+        let (sender, receiver) = mpsc::channel::<io::Result<Bytes>>(CHUNKS_AHEAD);
+        let feeding = tokio::spawn(feed(batch.clone(), parts, sender));
+        let request = self
+            .client
+            .post(format!("{}/studies/{}", self.dicomweb, batch.study_uid))
+            .header(AUTHORIZATION, &batch.authorization)
+            .header(ACCEPT, "application/dicom+json")
+            .header(CONTENT_TYPE, format!("multipart/related; type=\"application/dicom\"; boundary=\"{boundary}\""))
+            .body(Body::wrap_stream(ReceiverStream::new(receiver)));
+        let sent = request.send().await;
+        // A body that could not be read to its end is our own fault, whatever the peer then said.
+        let fed = feeding.await.unwrap_or(Err(Event::TaskFault));
+        let response = match sent {
+            Err(_) if fed.as_ref().is_err_and(|event| *event != Event::ConnectionReset) => {
+                return Heard::Nothing(fed.err().unwrap_or(Event::SpoolRead));
+            }
+            Err(error) => return Heard::Nothing(event_of(&error)),
+            Ok(response) => response,
+        };
+        let (status, retry_after, content_type) = head_of(&response);
+        let body = match read_body(response).await {
+            Err(event) => return Heard::Nothing(event),
+            Ok(body) => body,
+        };
+        let essence = content_type.as_deref().unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        let body = match essence.as_str() {
+            "application/dicom+json" => results(&body, batch).map_or(StoreBody::None, StoreBody::Results),
+            "" => StoreBody::None,
+            _ => StoreBody::OtherType,
+        };
+        Heard::Answer { status, retry_after, body }
+    }
+
+    async fn receipts(&self, study_uid: &str, authorization: &str) -> Heard<ReceiptsBody> {
+        let request = self.client.get(format!("{}/studies/{study_uid}/receipts", self.dicomweb)).header(AUTHORIZATION, authorization);
+        let response = match request.header(ACCEPT, "application/json").send().await {
+            Err(error) => return Heard::Nothing(event_of(&error)),
+            Ok(response) => response,
+        };
+        let (status, retry_after, _) = head_of(&response);
+        let body = match read_body(response).await {
+            Err(event) => return Heard::Nothing(event),
+            Ok(body) => body,
+        };
+        let receipts = serde_json::from_slice::<Vec<Value>>(&body)
+            .ok()
+            .and_then(|values| values.iter().map(|value| Carried::from_value(value).ok()).collect::<Option<Vec<_>>>());
+        Heard::Answer { status, retry_after, body: receipts.map_or(ReceiptsBody::None, ReceiptsBody::Some) }
+    }
+
+    async fn register(&self, registration: &Registration) -> Heard<SoapBody> {
+        let Registration { message_id, body, document, security } = registration;
+        self.soap(action::ITI_41, message_id, body, security, Some(document)).await
+    }
+
+    async fn query(&self, message_id: &str, body: &str, security: &str) -> Heard<SoapBody> {
+        self.soap(action::ITI_18, message_id, body, security, None).await
+    }
+}
+
+/// Writes the multipart body of a batch, part by part, as fast as the network takes it.
+async fn feed(batch: Batch, parts: multipart::Writer, sender: mpsc::Sender<io::Result<Bytes>>) -> Result<(), Event> {
+    let push = async |bytes: Bytes| match tokio::time::timeout(PROGRESS, sender.send(Ok(bytes))).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) => Err(Event::ConnectionReset),
+        Err(_) => Err(Event::HttpTimeout),
+    };
+    let fail = async |event: Event| {
+        // The receiver sees an error, not an end: the body stays without its closing boundary.
+        let _ = sender.send(Err(io::Error::other("the instance could not be read"))).await;
+        Err(event)
+    };
+    for (at, entry) in batch.entries.iter().enumerate() {
+        let mut stored = match batch.source.open(entry).await {
+            Ok(stored) => stored,
+            Err(_) => return fail(Event::SpoolRead).await,
+        };
+        let receipt = format!("sha256={}", entry.r1);
+        let transfer_syntax = format!("application/dicom; transfer-syntax={}", entry.record.announced.transfer_syntax_uid);
+        let head = parts.head(at == 0, &[("Content-Type", &transfer_syntax), ("IDR-Receipt", &receipt)]);
+        push(Bytes::from(head)).await?;
+        push(stored.head()).await?;
+        loop {
+            match stored.next().await {
+                Ok(Some(bytes)) => push(bytes).await?,
+                Ok(None) => break,
+                Err(crate::spool::SpoolError::Damaged { .. }) => return fail(Event::DigestDiffers).await,
+                Err(_) => return fail(Event::SpoolRead).await,
+            }
+        }
+    }
+    push(Bytes::from(parts.closing())).await
+}
+
+fn boundary() -> String {
+    let mut random = [0; 16];
+    rand::rng().fill_bytes(&mut random);
+    hex::encode(random)
+}
+
+fn head_of(response: &Response) -> (u16, Option<String>, Option<String>) {
+    let text = |headers: &HeaderMap, name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    (response.status().as_u16(), text(response.headers(), RETRY_AFTER), text(response.headers(), CONTENT_TYPE))
+}
+
+async fn read_body(response: Response) -> Result<Vec<u8>, Event> {
+    let mut body = Vec::new();
+    let mut stream = response.bytes_stream();
+    while let Some(chunk) = stream.next().await {
+        let chunk = chunk.map_err(|error| if error.is_timeout() { Event::HttpTimeout } else { Event::HttpCut })?;
+        if body.len() + chunk.len() > ANSWER_BYTES_MAX {
+            return Err(Event::HttpCut);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+/// The row of what went wrong before there was an answer.
+fn event_of(error: &reqwest::Error) -> Event {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if let Some(tls) = error.downcast_ref::<rustls::Error>() {
+            return tls_event(tls);
+        }
+        if let Some(io) = error.downcast_ref::<io::Error>() {
+            if let Some(tls) = io.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+                return tls_event(tls);
+            }
+            if io.raw_os_error().is_some() || io.kind() != io::ErrorKind::Other {
+                return Event::from_socket_error(io.kind(), io.raw_os_error());
+            }
+        }
+        let text = error.to_string();
+        if text.contains("dns error") || text.contains("failed to lookup address") {
+            return if text.contains("Name or service not known") { Event::NameUnknown } else { Event::NameFailure };
+        }
+        cause = error.source();
+    }
+    match error {
+        error if error.is_timeout() && error.is_connect() => Event::ConnectTimeout,
+        error if error.is_timeout() => Event::HttpTimeout,
+        error if error.is_connect() => Event::SocketError,
+        _ => Event::ConnectionReset,
+    }
+}
+
+fn tls_event(error: &rustls::Error) -> Event {
+    use rustls::{CertificateError as C, Error as E};
+    match error {
+        E::InvalidCertificate(C::Expired | C::ExpiredContext { .. } | C::NotValidYet | C::NotValidYetContext { .. }) => {
+            Event::CertificateExpired
+        }
+        E::InvalidCertificate(C::NotValidForName | C::NotValidForNameContext { .. }) => Event::CertificateName,
+        E::InvalidCertificate(C::Revoked) => Event::CertificateRevoked,
+        E::InvalidCertificate(C::UnknownRevocationStatus | C::ExpiredRevocationList | C::ExpiredRevocationListContext { .. }) => {
+            Event::RevocationUnknown
+        }
+        E::InvalidCertificate(_) => Event::CertificateChain,
+        // The alert of the peer has rows of its own; the nearest event here is that it does not accept our certificate.
+        E::AlertReceived(_) => Event::CertificateChain,
+        _ => Event::ConnectionReset,
+    }
+}
+
+/// What a STOW-RS answer says about each instance that was sent (PS3.18 §10.5.3, I.2).
+fn results(body: &[u8], batch: &Batch) -> Option<Vec<InstanceResult>> {
+    let value: Value = serde_json::from_slice(body).ok()?;
+    let data_sets: Vec<&Value> = match &value {
+        Value::Array(items) => items.iter().collect(),
+        Value::Object(_) => vec![&value],
+        _ => return None,
+    };
+    let mut stored: HashMap<&str, (&str, Option<u16>)> = HashMap::new();
+    let mut failed: HashMap<&str, Option<u16>> = HashMap::new();
+    let first = |item: &'_ Value, tag: &str| item[tag]["Value"][0].clone();
+    for data_set in data_sets {
+        for item in data_set["00081199"]["Value"].as_array().into_iter().flatten() {
+            if let Some(instance) = item["00081155"]["Value"][0].as_str() {
+                let class = item["00081150"]["Value"][0].as_str().unwrap_or_default();
+                stored.insert(instance, (class, first(item, "00081196").as_u64().and_then(|reason| reason.try_into().ok())));
+            }
+        }
+        for item in data_set["00081198"]["Value"].as_array().into_iter().flatten() {
+            if let Some(instance) = item["00081155"]["Value"][0].as_str() {
+                failed.insert(instance, first(item, "00081197").as_u64().and_then(|reason| reason.try_into().ok()));
+            }
+        }
+    }
+    let result = |class: &str, instance: &str| match (stored.get(instance), failed.get(instance)) {
+        (Some(_), Some(_)) => InstanceResult::Both,
+        (Some((other, _)), None) if *other != class => InstanceResult::OtherIdentity,
+        (Some((_, None)), None) => InstanceResult::Stored,
+        (Some((_, Some(reason))), None) => InstanceResult::Warned(*reason),
+        (None, Some(Some(reason))) => InstanceResult::Failed(*reason),
+        (None, Some(None)) => InstanceResult::FailedWithoutReason,
+        (None, None) => InstanceResult::Missing,
+    };
+    Some(batch.entries.iter().map(|e| result(&e.record.announced.sop_class_uid, &e.record.announced.sop_instance_uid)).collect())
+}
+
+fn soap_body(content_type: Option<&str>, body: &[u8], message_id: &str) -> SoapBody {
+    let root = match Framing::of(content_type) {
+        Err(_) => return SoapBody::None { other_type: content_type.is_some() && !body.is_empty() },
+        Ok(Framing::Plain) => body.to_vec(),
+        Ok(Framing::Mtom { boundary, start }) => match root_of(&boundary, start, body) {
+            Some(root) => root,
+            None => return SoapBody::Unusable(Event::PartsMissing),
+        },
+    };
+    let Ok(envelope) = Envelope::read(&root, Limits::default()) else { return SoapBody::Unusable(Event::NotParsable) };
+    let fault = match envelope.fault() {
+        Err(_) => return SoapBody::Unusable(Event::NotParsable),
+        Ok(fault) => fault,
+    };
+    if let Some(fault) = fault {
+        return SoapBody::Fault {
+            code: Some(format!("{:?}", fault.code)),
+            subcodes: fault.subcodes.iter().map(|(_, local)| local.clone()).collect(),
+            refusal: fault.refusal,
+        };
+    }
+    if envelope.value(HeaderName::RelatesTo).map(str::trim) != Some(message_id) {
+        return SoapBody::Unusable(Event::AnswerOfAnother);
+    }
+    let (registry, entries) = if envelope.body_name() == (Ns::Query, "AdhocQueryResponse") {
+        match iti_18::read_response(&envelope) {
+            Ok(response) => (response.registry, registered(&response.objects)),
+            Err(_) => return SoapBody::Unusable(Event::NotParsable),
+        }
+    } else {
+        match registry_response::read(&envelope) {
+            Ok(response) => (response, Vec::new()),
+            Err(_) => return SoapBody::Unusable(Event::NotParsable),
+        }
+    };
+    let errors = registry.errors.iter().map(|error| {
+        let severity = match error.severity {
+            registry_response::Severity::Warning => Severity::Warning,
+            registry_response::Severity::Error => Severity::Error,
+        };
+        (error.error_code.clone(), severity, error.code_context.clone())
+    });
+    SoapBody::Response {
+        status: registry.status.urn().to_owned(),
+        errors: errors.collect(),
+        receipt: receipt(&envelope).map(Box::new),
+        entries,
+    }
+}
+
+fn root_of(boundary: &str, start: Option<String>, body: &[u8]) -> Option<Vec<u8>> {
+    let mut reader = mtom::Reader::new(boundary, start, multipart::Limits::MTOM).ok()?;
+    reader.feed(body).ok()?;
+    let mut root = None;
+    while let Some(event) = reader.poll().ok()? {
+        match event {
+            mtom::Event::Root(bytes) => root = Some(bytes),
+            mtom::Event::End => return root,
+            _ => {}
+        }
+    }
+    None
+}
+
+/// Header block `idr:Receipt`: base64 of the carried JSON (profile 11 §3).
+fn receipt(envelope: &Envelope<'_>) -> Option<Carried> {
+    let json = base64::engine::general_purpose::STANDARD.decode(envelope.value(HeaderName::Receipt)?).ok()?;
+    Carried::parse(std::str::from_utf8(&json).ok()?).ok()
+}
+
+fn registered(objects: &ebxml::rim::RegistryObjectList) -> Vec<Registered> {
+    let decoded = ebxml::decode(objects);
+    let entries = decoded.submission.entries.iter().map(|entry| Registered {
+        entry_uuid: entry.entry_uuid.clone(),
+        unique_id: entry.unique_id.clone(),
+        approved: entry.status == Some(idr_ihe::metadata::AvailabilityStatus::Approved),
+        hash: entry.hash.clone(),
+    });
+    entries.collect()
+}

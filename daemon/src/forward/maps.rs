@@ -1,0 +1,90 @@
+//! The two deployment files that say how a study is described and whose it is.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use idr_profile::mapping::{AffinityDomain, Attributes, ControllerMap, ControllerRow, Origin};
+use idr_profile::rules::{Carrier, RuleSets};
+use idr_profile::scan::{Limits, Scanner};
+use jiff::tz::TimeZone;
+
+use crate::config::Config;
+use crate::site;
+use crate::spool::{Cause, Entry, Spool, SpoolError};
+
+/// `affinity-domain.toml`, `controller-map.toml` and the site's zone.
+pub struct Maps {
+    /// Codes, slot names, identifiers.
+    pub domain: AffinityDomain,
+    /// Who is controller of what.
+    pub controllers: ControllerMap,
+    /// `site.timezone`.
+    pub zone: TimeZone,
+}
+
+/// Reads both files.
+///
+/// # Errors
+/// The first problem, with file and key.
+pub fn load_maps(config: &Config) -> anyhow::Result<Arc<Maps>> {
+    let read = |path: &std::path::Path| std::fs::read_to_string(path).with_context(|| format!("{}: cannot be read", path.display()));
+    let zone = TimeZone::get(&config.site.timezone)?;
+    let today = zone.to_datetime(site::now()).date();
+    Ok(Arc::new(Maps {
+        domain: AffinityDomain::load(&read(&config.files.affinity_domain)?)?,
+        controllers: ControllerMap::load(&read(&config.files.controller_map)?, today)?,
+        zone,
+    }))
+}
+
+/// What of one instance decides about its study: its attributes, and the service event if it carries one.
+pub struct Described {
+    /// For manifest and metadata.
+    pub attributes: Attributes,
+    /// Service event id of the carriers, when it passes D422.
+    pub service_event: Option<String>,
+}
+
+/// Reads the header of a stored instance: from the start of its file to its bulk data.
+///
+/// # Errors
+/// The spool's.
+pub async fn describe(spool: &dyn Spool, entry: &Entry, rules: &RuleSets) -> Result<Described, SpoolError> {
+    let mut scanner = Scanner::new(&entry.record.announced.transfer_syntax_uid, Limits::default());
+    let mut stored = spool.read(entry.id()).await?;
+    while let Some(bytes) = stored.next().await? {
+        scanner.feed(&bytes);
+        if scanner.has_bulk() || scanner.failed() {
+            break;
+        }
+    }
+    let scan = scanner.finish();
+    let set = entry.record.facts.rule_set.split('/').next().unwrap_or_default();
+    let service_event = rules.set(set).and_then(|set| {
+        let parameters = set.rules_for(Some(&entry.record.announced.calling_ae)).parameters();
+        let value = |carrier: &Carrier| scan.data_set().text(carrier.value).filter(|text| parameters.service_event_pattern.is_match(text));
+        parameters.service_event_carriers.iter().find_map(value)
+    });
+    Ok(Described { attributes: Attributes::of(scan.data_set()), service_event })
+}
+
+impl Maps {
+    /// `organisation_oids` of the controller map.
+    pub fn organisation_oids(&self) -> Vec<String> {
+        self.controllers.organisation_oids.clone()
+    }
+
+    /// The row for a study, asked of one of its instances.
+    pub fn controlled(&self, entry: &Entry, described: &Described) -> Option<&ControllerRow> {
+        self.controllers.find(Origin {
+            ae_title: &entry.record.announced.calling_ae,
+            institution: described.attributes.institution_oid(),
+            service_event: described.service_event.as_deref(),
+        })
+    }
+
+    /// The cause of a hold for want of a row (D437). A row of register 4 without specifier (D438) does not load.
+    pub fn undetermined() -> Cause {
+        "D437".parse().expect("a rule id is a cause")
+    }
+}

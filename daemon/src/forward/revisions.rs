@@ -1,0 +1,126 @@
+//! Revisions of manifests on disk: stored before their first attempt, sent as stored in every attempt (profile 02 §5.2).
+//!
+//! # On disk
+//! `<state>/manifests/<32 hex digits of the study>/<content key>.json`, mode 0600, written aside, synced and renamed. A
+//! revision is never removed here: it is what was said to the registry. Which one is pending and which is published
+//! stands in the notes of the study, which the spool's journal keeps.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::PathBuf;
+
+use idr_ihe::ebxml::{self, Placement};
+use idr_ihe::soap::mtom;
+use idr_ihe::soap::xop::Content;
+use idr_ihe::transaction::iti_41;
+use idr_profile::mapping::Revision;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::spool::{SpoolId, Tenant};
+
+/// A revision as it is sent.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Kept {
+    /// 64 hex digits.
+    pub content_key: String,
+    /// uniqueId of the entry.
+    pub document_uid: String,
+    /// entryUUID of the entry.
+    pub entry_uuid: String,
+    /// `wsa:MessageID`.
+    pub message_id: String,
+    /// Body's child, with an XOP reference to the document.
+    pub body: String,
+    /// The KOS file, base64.
+    #[serde(with = "base64_bytes")]
+    pub document: Vec<u8>,
+    /// SHA-1 of the KOS file, as registered.
+    pub hash: String,
+    /// Objects that it references.
+    pub members: Vec<SpoolId>,
+    /// entryUUID that it replaces.
+    pub replaces: Option<String>,
+}
+
+/// The folder.
+#[derive(Debug, Clone)]
+pub struct Revisions {
+    folder: PathBuf,
+}
+
+impl Kept {
+    /// A revision with the objects that it references.
+    pub fn new(revision: Revision, members: Vec<SpoolId>, replaces: Option<String>) -> Self {
+        let objects = ebxml::encode(&revision.submission, Placement::Beside);
+        let document = iti_41::Document { id: Some(revision.entry_uuid.clone()), content: Content::Part(mtom::content_id(1)) };
+        let hash = revision.submission.entries.first().and_then(|entry| entry.hash.clone()).unwrap_or_default();
+        Self {
+            body: iti_41::encode(&objects, &[document]),
+            content_key: revision.content_key,
+            document_uid: revision.document_uid,
+            entry_uuid: revision.entry_uuid,
+            message_id: revision.message_id,
+            document: revision.kos,
+            hash,
+            members,
+            replaces,
+        }
+    }
+}
+
+impl Revisions {
+    /// Below the state folder.
+    pub fn new(state: &std::path::Path) -> Self {
+        Self { folder: state.join("manifests") }
+    }
+
+    fn path(&self, tenant: &Tenant, study_uid: &str, content_key: &str) -> Option<PathBuf> {
+        // A content key is ours; one that is not 64 hex digits never becomes a name.
+        let ours = content_key.len() == 64 && content_key.bytes().all(|b| b.is_ascii_hexdigit());
+        let study = hex::encode(Sha256::digest(format!("{tenant}|{study_uid}")));
+        ours.then(|| self.folder.join(&study[..32]).join(format!("{content_key}.json")))
+    }
+
+    /// Keeps a revision; returns when it is durable. Blocks.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn keep(&self, tenant: &Tenant, study_uid: &str, kept: &Kept) -> io::Result<()> {
+        let path = self.path(tenant, study_uid, &kept.content_key).ok_or(io::ErrorKind::InvalidInput)?;
+        let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        let aside = path.with_extension("new");
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
+        file.write_all(&serde_json::to_vec(kept)?)?;
+        file.sync_all()?;
+        fs::rename(&aside, &path)?;
+        File::open(folder)?.sync_all()?;
+        File::open(&self.folder)?.sync_all()
+    }
+
+    /// Reads a revision; blocks.
+    ///
+    /// # Errors
+    /// The disk, or a file that does not hold one.
+    pub fn read(&self, tenant: &Tenant, study_uid: &str, content_key: &str) -> io::Result<Kept> {
+        let path = self.path(tenant, study_uid, content_key).ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(serde_json::from_slice(&fs::read(path)?)?)
+    }
+}
+
+mod base64_bytes {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&STANDARD.encode(bytes))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        STANDARD.decode(String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    }
+}

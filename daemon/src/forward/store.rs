@@ -1,0 +1,275 @@
+//! Instances: from `queued` over STOW-RS to `sent`, and over the centre's receipts to `committed`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::StreamExt as _;
+use idr_profile::outcome::{Context, Decided, InstanceResult, Outcome, ReceiptAnswer, Signal, Stow, StowBody};
+use idr_profile::receipt::{Carried, Object, Source as HandedBy, Statement};
+use tokio::time::Instant;
+
+use super::credentials::Bearing;
+use super::peer::{Batch, Heard, ReceiptsBody, Source, StoreBody};
+use super::{Channel, Forward, LEASE, Maps};
+use crate::receipts::Receipts;
+use crate::spool::{Claim, Entry, Move, Progress, Spool, SpoolError, State, Stored, Tenant};
+
+struct FromSpool(Arc<dyn Spool>);
+
+#[async_trait]
+impl Source for FromSpool {
+    async fn open(&self, entry: &Entry) -> Result<Box<dyn Stored>, SpoolError> {
+        self.0.read(entry.id()).await
+    }
+}
+
+impl Forward {
+    /// Sends what is due. Says whether there was anything.
+    pub(super) async fn send_round(&self, tenant: &Tenant) -> Result<bool, SpoolError> {
+        let parallel = self.admitted(Channel::Stow);
+        if parallel == 0 {
+            return Ok(false);
+        }
+        let now = (self.clock)();
+        let limit = self.batch_instances_max.saturating_mul(parallel as usize);
+        let claim = Claim { tenant: tenant.clone(), state: "queued", now, lease_until: now + LEASE, limit };
+        let entries = self.spool.claim(claim).await?;
+        if entries.is_empty() {
+            return Ok(false);
+        }
+        let batches = self.batches(tenant, entries).await?;
+        let sent = futures::stream::iter(batches).map(|(bearing, entries)| self.send(bearing, entries)).buffer_unordered(parallel as usize);
+        let results: Vec<Result<(), SpoolError>> = sent.collect().await;
+        results.into_iter().collect::<Result<(), SpoolError>>()?;
+        Ok(true)
+    }
+
+    /// Requests of one study and one bearing, within the bounds of a request.
+    async fn batches(&self, tenant: &Tenant, entries: Vec<Entry>) -> Result<Vec<(Bearing, Vec<Entry>)>, SpoolError> {
+        let mut groups: BTreeMap<(String, Bearing), Vec<Entry>> = BTreeMap::new();
+        let mut undetermined = Vec::new();
+        for entry in entries {
+            match self.bearing(tenant, &entry).await {
+                Ok(Some(bearing)) => groups.entry((entry.record.facts.study_uid.clone(), bearing)).or_default().push(entry),
+                Ok(None) => undetermined.push(entry),
+                Err(error) => {
+                    tracing::error!(object = %entry.id(), cause = %error, remedy = error.remedy(), "an object cannot be read; the others go on");
+                    let decided = self.outcomes.decide(Signal::Event(idr_profile::outcome::Event::SpoolRead), &Context::default());
+                    self.apply(vec![(entry, decided)], State::Sent, State::Queued).await?;
+                }
+            }
+        }
+        if !undetermined.is_empty() {
+            let now = (self.clock)();
+            let held = |entry: &Entry| Progress {
+                state: State::Held(Maps::undetermined()),
+                since: now,
+                not_before: now,
+                ..entry.progress.clone()
+            };
+            self.spool.advance(undetermined.iter().map(|entry| Move { id: entry.id(), to: held(entry) }).collect()).await?;
+        }
+        let single = self.memory().split_until.is_some_and(|until| until > Instant::now());
+        let instances_max = if single { 1 } else { self.batch_instances_max };
+        let mut batches: Vec<(Bearing, Vec<Entry>)> = Vec::new();
+        for ((_, bearing), entries) in groups {
+            let mut batch: Vec<Entry> = Vec::new();
+            let mut bytes = 0_u64;
+            for entry in entries {
+                let full = batch.len() >= instances_max || bytes.saturating_add(entry.record.size_bytes) > self.batch_bytes_max;
+                if full && !batch.is_empty() {
+                    batches.push((bearing.clone(), std::mem::take(&mut batch)));
+                    bytes = 0;
+                }
+                bytes = bytes.saturating_add(entry.record.size_bytes);
+                batch.push(entry);
+            }
+            batches.push((bearing, batch));
+        }
+        Ok(batches)
+    }
+
+    async fn send(&self, bearing: Bearing, entries: Vec<Entry>) -> Result<(), SpoolError> {
+        let now = (self.clock)();
+        let context = Context::default();
+        let first = entries.first().map_or(0, |entry| entry.id().0);
+        let authorization = match self.credentials.authorization(&bearing, now) {
+            Ok(authorization) => authorization,
+            Err(error) => {
+                tracing::error!(cause = %error, "no assertion can be signed");
+                let decided = self.outcomes.decide(Signal::Event(idr_profile::outcome::Event::Key), &context);
+                self.record(Channel::Stow, first, &decided, None);
+                return self.apply(entries.into_iter().map(|entry| (entry, decided.clone())).collect(), State::Sent, State::Queued).await;
+            }
+        };
+        let study_uid = entries.first().map(|entry| entry.record.facts.study_uid.clone()).unwrap_or_default();
+        let batch = Batch { study_uid, entries, source: Arc::new(FromSpool(self.spool.clone())), authorization };
+        let heard = self.peer.store(&batch).await;
+        let entries = batch.entries;
+        let (stow, retry_after) = match heard {
+            Heard::Nothing(event) => (Stow::All(self.outcomes.decide(Signal::Event(event), &context)), None),
+            Heard::Answer { status, retry_after, body } => {
+                let results: Vec<InstanceResult>;
+                let body = match body {
+                    StoreBody::Results(found) => {
+                        results = found;
+                        StowBody::Results(&results)
+                    }
+                    StoreBody::None => StowBody::None,
+                    StoreBody::OtherType => StowBody::OtherType,
+                };
+                (self.outcomes.stow(status, body, entries.len(), &context), retry_after)
+            }
+        };
+        let decided: Vec<(Entry, Decided)> = match stow {
+            Stow::All(decided) => {
+                self.record(Channel::Stow, first, &decided, retry_after.as_deref());
+                entries.into_iter().map(|entry| (entry, decided.clone())).collect()
+            }
+            Stow::Each { request, instances } => {
+                self.record(Channel::Stow, first, &request, retry_after.as_deref());
+                entries.into_iter().zip(instances).collect()
+            }
+            Stow::Split(decided) => {
+                self.record(Channel::Stow, first, &decided, retry_after.as_deref());
+                self.memory().split_until = Some(Instant::now() + Duration::from_secs(self.outcomes.limits.split_remembered_s));
+                // Due again at once, one by one.
+                for entry in &entries {
+                    self.spool.give_back(entry.id());
+                }
+                return Ok(());
+            }
+        };
+        self.apply(decided, State::Sent, State::Queued).await
+    }
+
+    /// Moves items by what was decided on each; what was handed over gets its R2 first.
+    async fn apply(&self, decided: Vec<(Entry, Decided)>, done: State, again: State) -> Result<(), SpoolError> {
+        let now = (self.clock)();
+        let mut moves = Vec::with_capacity(decided.len());
+        let mut handed = Vec::new();
+        for (entry, decided) in &decided {
+            match self.next(entry, decided, done.clone(), again.clone(), now) {
+                None => self.spool.give_back(entry.id()),
+                Some(next) => {
+                    if next.to.state == State::Sent && matches!(decided.outcome, Outcome::Done | Outcome::DoneDuplicate) {
+                        handed.push(hand_over(entry, now));
+                    }
+                    moves.push(next);
+                }
+            }
+        }
+        if !handed.is_empty() {
+            let receipts = self.receipts.clone();
+            let said = tokio::task::spawn_blocking(move || say_all(&receipts, handed, now)).await;
+            said.map_err(|_| SpoolError::Stopped)??;
+        }
+        if moves.is_empty() { Ok(()) } else { self.spool.advance(moves).await }
+    }
+
+    /// Asks for the receipts of what was sent. Says whether there was anything.
+    pub(super) async fn commit_round(&self, tenant: &Tenant) -> Result<bool, SpoolError> {
+        if self.admitted(Channel::Stow) == 0 {
+            return Ok(false);
+        }
+        let now = (self.clock)();
+        let claim = Claim { tenant: tenant.clone(), state: "sent", now, lease_until: now + LEASE, limit: 4096 };
+        let mut studies: BTreeMap<String, Vec<Entry>> = BTreeMap::new();
+        for entry in self.spool.claim(claim).await? {
+            studies.entry(entry.record.facts.study_uid.clone()).or_default().push(entry);
+        }
+        let busy = !studies.is_empty();
+        for (study_uid, entries) in studies {
+            self.commit(tenant, &study_uid, entries).await?;
+        }
+        Ok(busy)
+    }
+
+    async fn commit(&self, tenant: &Tenant, study_uid: &str, entries: Vec<Entry>) -> Result<(), SpoolError> {
+        let context = Context::default();
+        let now = (self.clock)();
+        let Some(first) = entries.first() else { return Ok(()) };
+        let item = first.id().0;
+        let authorization = match self.bearing(tenant, first).await? {
+            Some(bearing) => self.credentials.authorization(&bearing, now).ok(),
+            None => None,
+        };
+        let Some(authorization) = authorization else {
+            let decided = self.outcomes.decide(Signal::Event(idr_profile::outcome::Event::Key), &context);
+            return self.apply(entries.into_iter().map(|entry| (entry, decided.clone())).collect(), State::Committed, State::Sent).await;
+        };
+        let (found, other) = match self.peer.receipts(study_uid, &authorization).await {
+            Heard::Nothing(event) => (Vec::new(), Some((Signal::Event(event), None))),
+            Heard::Answer { status: 200, body: ReceiptsBody::Some(found), .. } => (found, None),
+            Heard::Answer { status: 200, body: ReceiptsBody::None, .. } => {
+                (Vec::new(), Some((Signal::Event(idr_profile::outcome::Event::HttpCut), None)))
+            }
+            Heard::Answer { status, retry_after, .. } => (Vec::new(), Some((Signal::Receipt(ReceiptAnswer::Status(status)), retry_after))),
+        };
+        if let Some((signal, retry_after)) = other {
+            let decided = self.outcomes.decide(signal, &context);
+            self.record(Channel::Stow, item, &decided, retry_after.as_deref());
+            return self.apply(entries.into_iter().map(|entry| (entry, decided.clone())).collect(), State::Committed, State::Sent).await;
+        }
+        let mut kept = Vec::new();
+        let mut decided = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let answer = self.answer(&entry, &found);
+            if let (ReceiptAnswer::Commits, Some(receipt)) = &answer {
+                kept.push((*receipt).clone());
+            }
+            decided.push((entry, self.outcomes.decide(Signal::Receipt(answer.0), &context)));
+        }
+        let receipts = self.receipts.clone();
+        tokio::task::spawn_blocking(move || receipts.keep(kept)).await.map_err(|_| SpoolError::Stopped)??;
+        self.apply(decided, State::Committed, State::Sent).await
+    }
+
+    /// What the receipts of a study say about one instance (03 EV-RECEIPT).
+    fn answer<'a>(&self, entry: &Entry, found: &'a [Carried]) -> (ReceiptAnswer, Option<&'a Carried>) {
+        let of_instance = found.iter().filter(|carried| match &carried.receipt().statement {
+            Statement::Commit { object, .. } => object.sop_instance_uid == entry.record.announced.sop_instance_uid,
+            _ => false,
+        });
+        let mut answer = (ReceiptAnswer::Absent, None);
+        for carried in of_instance {
+            let Statement::Commit { object, .. } = &carried.receipt().statement else { continue };
+            if self.centre_keys.verify(carried).is_ok() && object.digest == entry.record.digest {
+                return (ReceiptAnswer::Commits, Some(carried));
+            }
+            answer = (ReceiptAnswer::Contradicts, None);
+        }
+        answer
+    }
+}
+
+fn hand_over(entry: &Entry, now: jiff::Timestamp) -> Statement {
+    let announced = &entry.record.announced;
+    let mut certificate = [0; 32];
+    let known = announced.tls_peer_sha256.as_deref().is_some_and(|text| hex::decode_to_slice(text, &mut certificate).is_ok());
+    Statement::HandOver {
+        object: Object {
+            sop_instance_uid: announced.sop_instance_uid.clone(),
+            sop_class_uid: announced.sop_class_uid.clone(),
+            study_uid: entry.record.facts.study_uid.clone(),
+            transfer_syntax_uid: announced.transfer_syntax_uid.clone(),
+            digest: entry.record.digest,
+            size_bytes: entry.record.size_bytes,
+        },
+        source: HandedBy { calling_ae_title: Some(announced.calling_ae.clone()), certificate_sha256: known.then_some(certificate) },
+        acceptance: entry.r1,
+        attempt: format!("{}-{}-{}", entry.id(), entry.progress.attempts + 1, now.as_millisecond()),
+        overrides: entry.progress.overrides.clone(),
+        sent_digest: None,
+    }
+}
+
+fn say_all(receipts: &Receipts, statements: Vec<Statement>, now: jiff::Timestamp) -> Result<(), SpoolError> {
+    // One flush would do for all; `say` makes each durable, and the journal line of the move follows all of them.
+    for statement in statements {
+        receipts.say(statement, now)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,369 @@
+//! DIMSE listener: tokio and rustls around [`idr_dimse::association::Acceptor`], one task per association.
+//!
+//! The machine decides, this file reads, writes and runs timers. Whether an association or an instance is wanted is
+//! [`crate::admission`]; what happens to the bytes of an instance is [`crate::reception`].
+//!
+//! # Failure
+//! An error of `accept` is logged and waited out. An association that ends early, for whatever reason, discards the
+//! instance in flight and nothing else (D014). At shutdown the message in flight is answered, then the association ends.
+//!
+//! # Bounds
+//! TCP connections at once, handshake time, ARTIM, silence in and between messages, life of an association, time to
+//! write: `[dimse]` of the configuration (profile 10 §11 BD-01 … BD-09).
+//!
+//! # Standard
+//! PS3.8 §9.2; PS3.7 §9.3.1, §9.3.5; PS3.15 §B.12.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use idr_dimse::association::acceptor::{Acceptor, Action, Answer, Event};
+use idr_dimse::association::negotiation::{Implementation, negotiate};
+use idr_dimse::codec::{PduDecoder, data_header, encode};
+use idr_dimse::message::command_set::{CommandField, CommandSet};
+use idr_dimse::pdu::Pdu;
+use idr_dimse::service::storage::{self, StoreRequest};
+use idr_dimse::service::{Dispatched, Dispatcher, verification};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::admission::{Admitted, Ingress, Peer};
+use crate::reception::Reception;
+
+/// (0002,0012) of 01 §8.1: who we are on the wire too.
+pub const IMPLEMENTATION_CLASS_UID: &str = "2.25.43041129811698765480295093093450571436";
+/// Implementation Version Name.
+pub const IMPLEMENTATION_VERSION_NAME: &str = "IDR_SITE";
+
+const OPERATIONS: &[CommandField] = &[CommandField::C_ECHO_RQ, CommandField::C_STORE_RQ];
+
+/// How connections of one listener are carried.
+#[derive(Clone)]
+pub enum Transport {
+    /// Plain TCP.
+    Plain,
+    /// TLS from the first byte; the configuration is read anew for each connection, so that it can be swapped.
+    Tls(Arc<ArcSwap<rustls::ServerConfig>>),
+}
+
+/// Accepts connections until `stop` is cancelled. Associations run in `tasks`.
+pub async fn serve(
+    listener: TcpListener,
+    transport: Transport,
+    ingress: Arc<Ingress>,
+    connections: Arc<Semaphore>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+) {
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, address) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of descriptors, or the peer went away before it was accepted: wait, then go on.
+                tracing::warn!(%error, "cannot accept a connection; next attempt in 100 ms");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let Ok(permit) = connections.clone().try_acquire_owned() else {
+            tracing::warn!(code = "IDR-T-15", peer = %address.ip(), "connection closed: limit dimse.connections_max reached");
+            continue;
+        };
+        let (transport, ingress, stop) = (transport.clone(), ingress.clone(), stop.clone());
+        tasks.spawn(async move {
+            connection(stream, address, transport, ingress, stop).await;
+            drop(permit);
+        });
+    }
+}
+
+async fn connection(stream: TcpStream, address: SocketAddr, transport: Transport, ingress: Arc<Ingress>, stop: CancellationToken) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "TCP_NODELAY refused");
+    }
+    let ended = match transport {
+        Transport::Plain => {
+            let peer = Peer { address: address.ip(), tls: false, certificate_sha256: None };
+            Association::new(stream, peer, ingress, stop).run().await
+        }
+        Transport::Tls(config) => {
+            let limit = Duration::from_secs(ingress.config.dimse.handshake_seconds);
+            match tokio::time::timeout(limit, TlsAcceptor::from(config.load_full()).accept(stream)).await {
+                Ok(Ok(stream)) => {
+                    let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+                    let certificate_sha256 = certificate.map(idr_profile::tls::fingerprint);
+                    let peer = Peer { address: address.ip(), tls: true, certificate_sha256 };
+                    Association::new(stream, peer, ingress, stop).run().await
+                }
+                Ok(Err(error)) => {
+                    tracing::info!(peer = %address.ip(), cause = %error, "TLS handshake refused");
+                    return;
+                }
+                Err(_) => {
+                    tracing::info!(code = "IDR-T-14", peer = %address.ip(), "TLS handshake not finished in time");
+                    return;
+                }
+            }
+        }
+    };
+    if let Err(error) = ended {
+        tracing::info!(peer = %address.ip(), cause = %error, "connection broke");
+    }
+}
+
+/// What the bytes of the data set in flight are for.
+enum InFlight {
+    /// An instance.
+    Store { command: CommandSet, reception: Box<Reception> },
+    /// Nothing: the operation is refused, and answered when its data set has passed.
+    Refused { response: CommandSet },
+}
+
+struct Association<S> {
+    stream: S,
+    peer: Peer,
+    ingress: Arc<Ingress>,
+    stop: CancellationToken,
+    decoder: PduDecoder,
+    acceptor: Acceptor,
+    dispatcher: Dispatcher,
+    actions: VecDeque<Action>,
+    admitted: Option<Admitted>,
+    in_flight: Option<InFlight>,
+    artim: Option<Instant>,
+    /// Bytes to write, gathered so that a PDU leaves in one write.
+    out: Vec<u8>,
+    closing: bool,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Association<S> {
+    fn new(stream: S, peer: Peer, ingress: Arc<Ingress>, stop: CancellationToken) -> Self {
+        let implementation =
+            Implementation { class_uid: IMPLEMENTATION_CLASS_UID.to_owned(), version_name: Some(IMPLEMENTATION_VERSION_NAME.to_owned()) };
+        let (limits, timeouts) = (ingress.limits(), ingress.timeouts());
+        Self {
+            stream,
+            peer,
+            ingress,
+            stop,
+            decoder: PduDecoder::new(limits),
+            acceptor: Acceptor::new(implementation, limits, timeouts),
+            dispatcher: Dispatcher::new(OPERATIONS),
+            actions: VecDeque::new(),
+            admitted: None,
+            in_flight: None,
+            artim: None,
+            out: Vec::new(),
+            closing: false,
+        }
+    }
+
+    async fn run(mut self) -> io::Result<()> {
+        let end = Instant::now() + self.ingress.config.association_max();
+        self.feed(Event::TransportOpened);
+        let ended = loop {
+            if let Err(error) = self.act().await {
+                break Err(error);
+            }
+            if self.closing {
+                break Ok(());
+            }
+            let idle = self.acceptor.idle_limit().map(|limit| Instant::now() + limit);
+            let deadline = [idle, self.artim].into_iter().flatten().chain([end]).min().unwrap_or(end);
+            let draining = self.stop.is_cancelled();
+            if draining && self.in_flight.is_none() {
+                self.feed(Event::Abort);
+                if self.artim.is_none() {
+                    break Ok(());
+                }
+            }
+            let read = tokio::select! {
+                read = self.stream.read_buf(self.decoder.buffer()) => Some(read),
+                () = tokio::time::sleep_until(deadline) => None,
+                () = self.stop.cancelled(), if !draining => continue,
+            };
+            match read {
+                Some(Ok(0)) => self.feed(Event::TransportClosed),
+                Some(Ok(_)) => {
+                    if let Err(error) = self.decode().await {
+                        break Err(error);
+                    }
+                }
+                Some(Err(error)) => {
+                    self.feed(Event::TransportClosed);
+                    self.act().await.ok();
+                    break Err(error);
+                }
+                None if self.artim.is_some_and(|at| at <= Instant::now()) => {
+                    self.artim = None;
+                    self.feed(Event::ArtimExpired);
+                }
+                None if Instant::now() >= end => self.feed(Event::Abort),
+                None => self.feed(Event::IdleExpired),
+            }
+        };
+        self.abandon().await;
+        ended
+    }
+
+    fn feed(&mut self, event: Event) {
+        let mut actions = Vec::new();
+        self.acceptor.handle(event, &mut actions);
+        self.actions.extend(actions);
+    }
+
+    /// Hands over every PDU that is complete, doing its actions before the next: the machine's answers keep their order.
+    async fn decode(&mut self) -> io::Result<()> {
+        loop {
+            match self.decoder.decode() {
+                Ok(Some(pdu)) => self.feed(Event::Pdu(pdu)),
+                Ok(None) => return Ok(()),
+                Err(error) => {
+                    if let Some(bound) = error.bound() {
+                        tracing::warn!(bound, peer = %self.peer.address, "a bound was exceeded: association aborted");
+                    }
+                    self.feed(Event::Invalid(error));
+                    return self.act().await;
+                }
+            }
+            self.act().await?;
+            if self.closing {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn act(&mut self) -> io::Result<()> {
+        while let Some(action) = self.actions.pop_front() {
+            match action {
+                Action::Send(Pdu::Data(pdvs)) => {
+                    for pdv in &pdvs {
+                        self.out.extend_from_slice(&data_header(pdv));
+                        self.out.extend_from_slice(&pdv.data);
+                    }
+                }
+                Action::Send(pdu) => encode(&pdu, &mut self.out).map_err(io::Error::other)?,
+                Action::Associate(request) => {
+                    let answer = match self.ingress.associate(&request, &self.peer) {
+                        Ok(admitted) => match negotiate(&request, &admitted.policy) {
+                            Ok(acceptance) => {
+                                self.ingress.note_contexts(&admitted, &acceptance);
+                                self.admitted = Some(admitted);
+                                Answer::Accept(acceptance)
+                            }
+                            Err(rejection) => Answer::Reject(self.ingress.refused_context(&request, &self.peer, rejection)),
+                        },
+                        Err(rejection) => Answer::Reject(rejection),
+                    };
+                    self.feed(Event::Answer(answer));
+                }
+                Action::Command { context_id, command } => self.command(context_id, command).await?,
+                Action::Data { context_id, fragment, last } => self.data(context_id, &fragment, last).await?,
+                Action::StartArtim(limit) => self.artim = Some(Instant::now() + limit),
+                Action::StopArtim => self.artim = None,
+                Action::ReleaseRequested => self.feed(Event::ReleaseResponse),
+                Action::Released => {}
+                Action::Aborted(cause) => {
+                    tracing::info!(peer = %self.peer.address, %cause, "association ended early");
+                    self.abandon().await;
+                }
+                Action::CloseTransport => self.closing = true,
+            }
+            if self.actions.is_empty() || self.out.len() > 65_536 {
+                self.flush().await?;
+            }
+        }
+        self.flush().await
+    }
+
+    async fn flush(&mut self) -> io::Result<()> {
+        if self.out.is_empty() {
+            return Ok(());
+        }
+        let limit = self.ingress.timeouts().receive;
+        let stream = &mut self.stream;
+        let out = &self.out;
+        let written = tokio::time::timeout(limit, async {
+            stream.write_all(out).await?;
+            stream.flush().await
+        });
+        let result = written.await.unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "the peer does not read")));
+        self.out.clear();
+        result
+    }
+
+    async fn command(&mut self, context_id: u8, command: CommandSet) -> io::Result<()> {
+        match self.dispatcher.dispatch(&command) {
+            Dispatched::Perform if command.command_field() == CommandField::C_ECHO_RQ => {
+                self.answer(context_id, &command, &verification::response(&command));
+            }
+            Dispatched::Perform => {
+                let (Some(request), Some(context), Some(admitted)) =
+                    (StoreRequest::read(&command), self.acceptor.context(context_id), self.admitted.as_ref())
+                else {
+                    // Not reached: only C-ECHO and C-STORE are performed, on an accepted context. Refuse rather than trust.
+                    self.answer(context_id, &command, &CommandSet::response(&command, idr_dimse::status::Status::PROCESSING_FAILURE));
+                    return Ok(());
+                };
+                let reception = self.ingress.receive(admitted, &self.peer, context, &request).await;
+                self.in_flight = Some(InFlight::Store { command, reception: Box::new(reception) });
+            }
+            Dispatched::Refuse(response) if command.has_data_set() => self.in_flight = Some(InFlight::Refused { response }),
+            Dispatched::Refuse(response) => self.respond(context_id, &response),
+            Dispatched::Cancel(_) | Dispatched::Response | Dispatched::Nothing => {}
+        }
+        Ok(())
+    }
+
+    async fn data(&mut self, context_id: u8, fragment: &[u8], last: bool) -> io::Result<()> {
+        if let Some(InFlight::Store { reception, .. }) = &mut self.in_flight {
+            reception.feed(fragment).await;
+        }
+        if !last {
+            return Ok(());
+        }
+        match self.in_flight.take() {
+            Some(InFlight::Store { command, reception }) => {
+                let outcome = reception.finish().await;
+                self.answer(context_id, &command, &storage::response(&command, &outcome));
+            }
+            Some(InFlight::Refused { response }) => self.respond(context_id, &response),
+            None => {}
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, context_id: u8, request: &CommandSet, response: &CommandSet) {
+        self.dispatcher.answered(request.message_id());
+        self.respond(context_id, response);
+    }
+
+    fn respond(&mut self, context_id: u8, response: &CommandSet) {
+        let mut actions = Vec::new();
+        if let Err(error) = self.acceptor.send_command(context_id, response, &mut actions) {
+            tracing::debug!(%error, "the association ended before the answer");
+        }
+        self.actions.extend(actions);
+    }
+
+    /// The association ends: what is incomplete is discarded, and the place in the count of associations is free.
+    async fn abandon(&mut self) {
+        if let Some(InFlight::Store { reception, .. }) = self.in_flight.take() {
+            reception.abort().await;
+        }
+        self.admitted = None;
+    }
+}

@@ -1,0 +1,269 @@
+//! The running site: everything the configuration names, started in order and stopped in the reverse.
+//!
+//! Start: configuration, rule sets, trust, spool (recovery), listeners, `READY=1`. Stop: no new associations, messages in
+//! flight are answered, the forwarder ends its step, the spool is closed.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use arc_swap::ArcSwap;
+use idr_profile::identifier::Environment as ProfileEnvironment;
+use idr_profile::receipt::Holder;
+use idr_profile::rules::RuleSets;
+use idr_profile::tls::{self, ClientAuth};
+use jiff::Timestamp;
+use rand::SeedableRng as _;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::admission::Ingress;
+use crate::config::{Config, Environment};
+use crate::control;
+use crate::forward::{self, Forward};
+use crate::health::{self, Counters};
+use crate::listener::{self, Transport};
+use crate::receipts::KeyFile;
+use crate::spool::disk::FileSystem;
+use crate::spool::files::{Hop, Parts, Settings};
+use crate::spool::index::SledStore;
+use crate::spool::{FileSpool, Recovery, Tenant};
+use crate::study::Studies;
+use crate::sys;
+
+/// The clock of this program.
+#[expect(clippy::disallowed_methods, reason = "the one place where the site reads its clock")]
+pub fn now() -> Timestamp {
+    Timestamp::now()
+}
+
+/// Reads the rule sets below a folder and the site's settings over them.
+///
+/// # Errors
+/// File, key and rule of the first problem.
+pub fn load_rules(config: &Config) -> anyhow::Result<RuleSets> {
+    let folder = &config.files.rules;
+    let mut files = BTreeMap::new();
+    rule_files(folder, "", &mut files).with_context(|| format!("{}: rule sets cannot be read", folder.display()))?;
+    let site = match std::fs::read_to_string(&config.files.site_rules) {
+        Ok(text) => Some(text),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error).with_context(|| format!("{}: cannot be read", config.files.site_rules.display())),
+    };
+    let sets = RuleSets::load(&files, site.as_deref(), profile_environment(config.environment))?;
+    for name in &config.site.rule_sets {
+        anyhow::ensure!(sets.set(name).is_some(), "site.rule_sets: there is no rule set '{name}' in {}", folder.display());
+    }
+    Ok(sets)
+}
+
+/// Deepest folder below a rule set: `codes/`.
+const RULE_FOLDERS_MAX: usize = 3;
+
+/// Text files below the rules folder by their path in it.
+fn rule_files(folder: &Path, inside: &str, files: &mut BTreeMap<String, String>) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let Some(name) = entry.file_name().to_str().map(|name| format!("{inside}{name}")) else { continue };
+        if entry.file_type()?.is_dir() && name.matches('/').count() < RULE_FOLDERS_MAX {
+            rule_files(&entry.path(), &format!("{name}/"), files)?;
+        } else if [".toml", ".tsv"].iter().any(|ending| name.ends_with(ending)) {
+            files.insert(name, std::fs::read_to_string(entry.path())?);
+        }
+    }
+    Ok(())
+}
+
+/// The same word in the profile's types.
+pub fn profile_environment(environment: Environment) -> ProfileEnvironment {
+    match environment {
+        Environment::Test => ProfileEnvironment::Test,
+        Environment::Production => ProfileEnvironment::Production,
+    }
+}
+
+/// Reads a private key file, refusing one that others may read (profile 10 §7).
+///
+/// # Errors
+/// Names the file and its mode.
+pub fn read_private(path: &Path) -> anyhow::Result<Vec<u8>> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mode = std::fs::metadata(path).with_context(|| format!("{}: cannot be read", path.display()))?.permissions().mode() & 0o777;
+    anyhow::ensure!(mode & 0o077 == 0, "{}: mode is {mode:o}; a private key needs 0400 or 0600", path.display());
+    std::fs::read(path).with_context(|| format!("{}: cannot be read", path.display()))
+}
+
+/// Everything that `check-config` checks: files, keys, rule sets, trust; nothing is opened or bound.
+///
+/// # Errors
+/// The first problem.
+pub fn check(config: &Config) -> anyhow::Result<()> {
+    load_rules(config)?;
+    let trust = forward::load_trust(config)?;
+    if !config.dimse.listen_tls.is_empty() {
+        tls_listener(config, &trust)?;
+    }
+    Forward::check(config)?;
+    Ok(())
+}
+
+fn tls_listener(config: &Config, trust: &idr_profile::xua::Trust) -> anyhow::Result<rustls::ServerConfig> {
+    let (Some(certificate), Some(key)) = (&config.dimse.certificate, &config.dimse.key) else {
+        anyhow::bail!("dimse.certificate and dimse.key are needed with dimse.listen_tls");
+    };
+    let chain = std::fs::read(certificate).with_context(|| format!("{}: cannot be read", certificate.display()))?;
+    let key = read_private(key)?;
+    Ok(tls::server(&chain, &key, &forward::anchors(trust.modality_anchors()), ClientAuth::Optional, &[])?)
+}
+
+/// Opens the spool of a configuration; blocks.
+///
+/// # Errors
+/// The folder, its file system, the receipt key, the index.
+pub fn open_spool(config: &Config, rebuild: bool) -> anyhow::Result<(FileSpool, Recovery)> {
+    let state = &config.storage.path;
+    let disk = Arc::new(FileSystem::open(state, config.environment == Environment::Test)?);
+    let log_is_empty = std::fs::read_dir(state.join("receipts")).map_or(true, |mut entries| entries.next().is_none());
+    let signers = KeyFile::new(state.join("keys")).load_or_create(log_is_empty)?;
+    let parts = Parts {
+        disk: disk.clone(),
+        state_disk: disk,
+        index: Arc::new(SledStore::new(state.join("index"))),
+        holder: Holder::new(&config.site.organisation, &config.site.id)?,
+        signers,
+        random: Box::new(rand::rngs::StdRng::from_os_rng()),
+        settings: Settings { reserve_bytes: config.storage.reserve_bytes, ..Settings::default() },
+        hop: Hop::Blocking,
+        rebuild,
+    };
+    let (spool, recovery) = FileSpool::open(parts, now())?;
+    Ok((spool, recovery))
+}
+
+/// Tenants of the inbound table, each once.
+pub fn tenants(config: &Config) -> Vec<Tenant> {
+    let mut tenants: Vec<Tenant> = config.inbound.iter().filter_map(|row| row.tenant.parse().ok()).collect();
+    tenants.sort();
+    tenants.dedup();
+    tenants
+}
+
+/// Runs until `stop` is cancelled and everything has ended in order.
+///
+/// # Errors
+/// What keeps the site from starting. Once it runs, nothing ends it but `stop`.
+pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
+    let config = Arc::new(config);
+    let rules = Arc::new(ArcSwap::from_pointee(load_rules(&config)?));
+    let trust = Arc::new(forward::load_trust(&config)?);
+    let tenants = tenants(&config);
+
+    let opening = config.clone();
+    let (spool, recovery) = tokio::task::spawn_blocking(move || open_spool(&opening, false)).await??;
+    tracing::info!(index = ?recovery.index, added = recovery.added, verified = recovery.verified, unfinished = recovery.unfinished, "spool opened");
+    for alarm in recovery.alarms() {
+        tracing::error!("{alarm}");
+    }
+    let seam = spool.seam();
+    let counters = Arc::new(Counters::default());
+    let maps = forward::load_maps(&config)?;
+    let ingress = Arc::new(Ingress::new(config.clone(), rules.clone(), seam.clone(), counters.clone(), maps.organisation_oids(), now));
+
+    let mut bound = Bound::default();
+    let tls_config = match config.dimse.listen_tls.is_empty() {
+        true => None,
+        false => Some(Arc::new(ArcSwap::from_pointee(tls_listener(&config, &trust)?))),
+    };
+    let mut listeners = Vec::new();
+    for address in &config.dimse.listen {
+        let listener = TcpListener::bind(address).await.with_context(|| format!("dimse.listen: {address} cannot be bound"))?;
+        bound.dimse.push(listener.local_addr()?.to_string());
+        listeners.push((listener, Transport::Plain));
+    }
+    if let Some(tls_config) = &tls_config {
+        for address in &config.dimse.listen_tls {
+            let listener = TcpListener::bind(address).await.with_context(|| format!("dimse.listen_tls: {address} cannot be bound"))?;
+            bound.dimse_tls.push(listener.local_addr()?.to_string());
+            listeners.push((listener, Transport::Tls(tls_config.clone())));
+        }
+    }
+    let health_listener = match config.health.listen {
+        Some(address) => Some(TcpListener::bind(address).await.with_context(|| format!("health.listen: {address} cannot be bound"))?),
+        None => None,
+    };
+    if let Some(listener) = &health_listener {
+        bound.health.push(listener.local_addr()?.to_string());
+    }
+
+    // Three stops, so that the ways in end before what they hand to.
+    let (after_ingress, after_all) = (CancellationToken::new(), CancellationToken::new());
+    let (inward, behind, last) = (TaskTracker::new(), TaskTracker::new(), TaskTracker::new());
+    last.spawn(spool.clone().run(now, after_all.clone()));
+    let studies = Arc::new(Studies::new(config.clone(), rules.clone(), seam.clone(), tenants.clone(), maps.clone(), now));
+    behind.spawn(studies.clone().run(after_ingress.clone()));
+    let forward = Forward::start(config.clone(), rules.clone(), seam.clone(), spool.receipts().clone(), trust, maps, tenants.clone(), now)?;
+    if let Some(forward) = &forward {
+        behind.spawn(forward.clone().run(after_ingress.clone()));
+    }
+    let socket = control::Socket::bind(&config.control_socket())?;
+    behind
+        .spawn(socket.serve(control::Operator { spool: spool.clone(), studies, forward, tenants: tenants.clone() }, after_ingress.clone()));
+    if let Some(listener) = health_listener {
+        behind.spawn(health::serve(listener, counters, seam, tenants, after_ingress.clone()));
+    }
+    let connections = Arc::new(Semaphore::new(config.dimse.connections_max));
+    for (listener, transport) in listeners {
+        inward.spawn(listener::serve(listener, transport, ingress.clone(), connections.clone(), inward.clone(), stop.clone()));
+    }
+    bound.write(&config.storage.path.join("listening.json"))?;
+    tracing::info!(dimse = ?bound.dimse, dimse_tls = ?bound.dimse_tls, "ready");
+    sys::notify("READY", "1");
+    if let Some(interval) = sys::watchdog_interval() {
+        behind.spawn(watchdog(interval, after_ingress.clone()));
+    }
+
+    stop.cancelled().await;
+    sys::notify("STOPPING", "1");
+    tracing::info!("stopping: no new associations; messages in flight are answered");
+    for (tasks, token, name) in
+        [(inward, after_ingress, "associations"), (behind, after_all, "forwarding"), (last, CancellationToken::new(), "spool")]
+    {
+        tasks.close();
+        if tokio::time::timeout(Duration::from_secs(60), tasks.wait()).await.is_err() {
+            tracing::warn!(name, "did not end within 60 s; going on: what was acknowledged is on disk");
+        }
+        token.cancel();
+    }
+    Ok(())
+}
+
+async fn watchdog(interval: Duration, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(interval) => sys::notify("WATCHDOG", "1"),
+        }
+    }
+}
+
+/// Addresses that were bound, for operators and tests: `listening.json` in the state folder.
+#[derive(Debug, Default, serde::Serialize)]
+struct Bound {
+    dimse: Vec<String>,
+    dimse_tls: Vec<String>,
+    health: Vec<String>,
+}
+
+impl Bound {
+    fn write(&self, path: &PathBuf) -> anyhow::Result<()> {
+        // Written aside and renamed, so that a reader never sees half of it.
+        let aside = path.with_extension("json.new");
+        std::fs::write(&aside, serde_json::to_vec_pretty(self)?)?;
+        std::fs::rename(&aside, path)?;
+        Ok(())
+    }
+}
