@@ -358,7 +358,7 @@ impl Verifying {
                 None => {
                     self.over = true;
                     let held = self.held.take();
-                    if self.skip > 0 || self.digester.clone().finish() != self.expected {
+                    if self.digester.clone().finish() != self.expected {
                         let key = self.key.clone();
                         return Some((Err(ObjectError::Altered { key }), self));
                     }

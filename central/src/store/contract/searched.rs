@@ -90,14 +90,16 @@ pub async fn documents_are_found_by_uuid_unique_id_and_logical_id(store: Arc<dyn
         (entry.logical_id, entry.version, entry.unique_id) = (Some(uuid(1, 1)), Some(2), super::fixtures::entry(1).unique_id);
     });
     second_version.commit(&*store).await;
+    let same_document = Case::new(4).change(|entry, _| entry.unique_id = super::fixtures::entry(1).unique_id);
+    same_document.commit(&*store).await;
     let mut tx = store.read().await.unwrap();
     let uuids = [uuid(1, 2), uuid(1, 1), uuid(1, 1), uuid(1, 9)];
     let unique = [entry(1).unique_id, "2.25.9".into()];
     let logical = [uuid(1, 1), uuid(1, 2)];
     for (names, versions, expected) in [
         (Names::EntryUuids(&uuids), Versions::Latest, vec![1, 2]),
-        (Names::UniqueIds(&unique), Versions::Latest, vec![3]),
-        (Names::UniqueIds(&unique), Versions::All, vec![1, 3]),
+        (Names::UniqueIds(&unique), Versions::Latest, vec![3, 4]),
+        (Names::UniqueIds(&unique), Versions::All, vec![1, 3, 4]),
         (Names::LogicalIds(&logical), Versions::Latest, vec![2, 3]),
         (Names::LogicalIds(&logical), Versions::All, vec![1, 2, 3]),
         (Names::LogicalIds(&[]), Versions::All, vec![]),
@@ -145,6 +147,7 @@ pub async fn more_than_the_limit_is_an_error_and_never_a_part(store: Arc<dyn Cen
 pub async fn instances_are_found_by_study_series_and_uid(store: Arc<dyn CentralStore>) {
     let mut elsewhere = instance(9);
     elsewhere.study_uid = "1.2.246.10.12345671.77.20260115.2".into();
+    elsewhere.series_uid = format!("{}.2.1", elsewhere.study_uid);
     store_instances(&*store, (1..=4).map(instance).chain([elsewhere])).await;
     let mut tx = store.read().await.unwrap();
     let second_series = format!("{STUDY}.2.2");
