@@ -5,7 +5,7 @@ SHELL := /bin/bash
 export CARGO_TERM_COLOR ?= never
 NEXTEST := cargo nextest run --no-fail-fast
 
-.PHONY: demo test check fmt lint doc unit scenarios peers bench fuzz fuzz-smoke soak-kill deb setup setup-build help
+.PHONY: demo test check fmt lint doc unit scenarios peers bench fuzz fuzz-smoke soak-kill soak-memory deb setup setup-build help
 
 help:                 ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -36,16 +36,24 @@ unit: setup-build
 check: lint doc unit  ## fmt, clippy, docs, unit and contract tests
 
 test: setup lint      ## everything: lint, unit, contract, scenarios, peers; ends with the runner's summary
-	cargo build --locked -p idr-site -p idr-central --bins
+	cargo build --locked -p idr-site -p idr-central -p idr-tests --bins
 	$(NEXTEST) --locked --workspace
 
-scenarios: setup-build
-	cargo build --locked -p idr-site -p idr-central --bins
-	$(NEXTEST) --locked -p idr-tests
+scenarios: setup-build ## stories over both real programs
+	cargo build --locked -p idr-site -p idr-central -p idr-tests --bins
+	$(NEXTEST) --locked -p idr-tests --test scenarios
+
+peers: setup          ## DCMTK, pynetdicom, Orthanc, zeep, node-soap, xmlsec1, xmllint, dciodvfy against both programs
+	cargo build --locked -p idr-site -p idr-central -p idr-tests --bins
+	$(NEXTEST) --locked -p idr-tests --test peers
 
 soak-kill: setup-build ## N=200 SEED=1: kill -9 of site and central at random moments of a transfer
 	cargo build --release --locked -p idr-site -p idr-central -p idr-tests --bins
 	target/release/soak-kill --moments $${N:-200} --seed $${SEED:-1}
+
+soak-memory: setup-build ## 1 GiB on each of four associations at once: peak memory of both programs
+	cargo build --release --locked -p idr-site -p idr-central -p idr-tests --bins
+	target/release/soak-memory
 
 bench: setup          ## ingest beside the Debian peers: ratios with their command
 	cargo build --release --locked -p idr-site -p idr-tests --bins

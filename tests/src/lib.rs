@@ -1,6 +1,20 @@
-//! Fixtures and harness of the scenarios, peers and the demo. Nothing here is published.
+//! Everything that stands around the two programs in a test: what goes in, who sends, who asks, and the programs themselves.
 //!
-//! [`fixtures`] makes everything that goes in: persons, studies, keys. All of it is synthetic and deterministic where
-//! it can be; persons have identity codes of the range 900–999 only.
+//! * [`fixtures`]: persons, studies, defects, keys. All synthetic; persons have identity codes of the range 900–999 only.
+//! * [`harness`]: a [`harness::World`] is one folder with a public key infrastructure, one centre and its sites, as real
+//!   processes on free ports; it starts, kills, restarts and measures them.
+//! * [`modality`]: a DICOM sender, over TCP or TLS.
+//! * [`consumer`]: a viewer with fresh signed assertions: ITI-18, ITI-43, RAD-69, WADO-RS.
+//! * [`story`]: the steps that scenarios, demo and soak share.
+//! * [`soak`]: kills at random moments, and what must be true afterwards.
+//! * [`poll`]: waiting for a condition; nothing here sleeps for a time that was guessed.
+//! * [`shared`]: the optional folder with third-party data.
 
+pub mod consumer;
 pub mod fixtures;
+pub mod harness;
+pub mod modality;
+pub mod poll;
+pub mod shared;
+pub mod soak;
+pub mod story;

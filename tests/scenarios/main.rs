@@ -1,0 +1,25 @@
+//! Stories over both real programs, one per module, each in a world of its own.
+
+use std::future::Future;
+
+mod central_down_then_resumes;
+mod changed_index;
+mod defects;
+mod durable_before_answer;
+mod image_reaches_central_and_comes_back;
+mod kill_site_mid_transfer;
+mod late_image;
+mod memory_bounded;
+mod requester_without_consent;
+mod shared_dicom_files;
+mod soak_kill;
+mod unknown_caller;
+mod wrong_assertions;
+
+/// Runs a story; the error says which step failed.
+fn story(steps: impl Future<Output = anyhow::Result<()>>) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    if let Err(error) = runtime.block_on(steps) {
+        panic!("{error:#}");
+    }
+}

@@ -1,0 +1,10 @@
+//! A bounded part of `make soak-kill`.
+
+use idr_tests::soak::{MOMENTS_PER_BATCH, batch};
+
+use crate::story;
+
+#[test]
+fn ten_kills_at_random_moments_lose_nothing() {
+    story(async { batch(1, MOMENTS_PER_BATCH).await.map(|_| ()) });
+}
