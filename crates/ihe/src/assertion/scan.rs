@@ -300,7 +300,9 @@ fn attributes_bounded(bytes: &[u8], most: usize) -> Result<(), AssertionError> {
             continue;
         }
         let mut values = 0;
-        while let Some(at) = rest.iter().position(|b| matches!(b, b'>' | b'"' | b'\'')) {
+        loop {
+            // Without a further delimiter no start tag can have a value.
+            let Some(at) = rest.iter().position(|b| matches!(b, b'>' | b'"' | b'\'')) else { return Ok(()) };
             let found = rest[at];
             rest = &rest[at + 1..];
             if found == b'>' {

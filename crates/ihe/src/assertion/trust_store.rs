@@ -108,6 +108,11 @@ impl TrustStore {
         Ok(Self { anchors, intermediates, intermediate_facts })
     }
 
+    /// Every anchor and intermediate: who may sign revocation lists.
+    pub fn certificates(&self) -> impl Iterator<Item = &Certificate> {
+        self.anchors.iter().map(|(_, facts)| facts).chain(&self.intermediate_facts)
+    }
+
     /// The path of a certificate to an anchor at `now`, with at most 3 intermediates: signatures, validity of every certificate
     /// (the anchor's too), basic and name constraints, key usage and critical extensions hold.
     ///
