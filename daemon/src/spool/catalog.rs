@@ -70,7 +70,9 @@ const LIVE: &[u8] = b"!live";
 /// The rows.
 pub struct Catalog {
     index: Arc<dyn Index>,
-    /// Guards read-change-write of rows; the totals are those of the rows.
+    /// Guards read-change-write of rows.
+    changing: Mutex<()>,
+    /// Those of the rows; never held over IO, since who may send is asked of them.
     totals: Mutex<Totals>,
 }
 
@@ -104,12 +106,16 @@ impl Catalog {
             }
             match rows.last() {
                 Some((key, _)) => from = after(key),
-                None => return Ok(Self { index, totals: Mutex::new(totals) }),
+                None => return Ok(Self { index, changing: Mutex::new(()), totals: Mutex::new(totals) }),
             }
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Totals> {
+    fn changing(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn counted(&self) -> MutexGuard<'_, Totals> {
         self.totals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -131,7 +137,7 @@ impl Catalog {
     /// # Errors
     /// [`IndexError`].
     pub fn set_covers(&self, covers: Covers) -> Result<(), IndexError> {
-        let _guard = self.lock();
+        let _changing = self.changing();
         self.index.apply(vec![(COVERS.to_vec(), Some(covers_row(covers)))])
     }
 
@@ -140,7 +146,7 @@ impl Catalog {
     /// # Errors
     /// [`IndexError`].
     pub fn set_mark(&self, mark: Mark) -> Result<(), IndexError> {
-        let _guard = self.lock();
+        let _changing = self.changing();
         match self.index.read(COVERS)? {
             Some(row) => self.index.apply(vec![(COVERS.to_vec(), Some(covers_row(Covers { mark, ..read_covers(&row)? })))]),
             None => Ok(()),
@@ -149,12 +155,12 @@ impl Catalog {
 
     /// Objects and bytes by tenant and state.
     pub fn totals(&self) -> Totals {
-        self.lock().clone()
+        self.counted().clone()
     }
 
     /// What a tenant has in the spool: all but what is released.
     pub fn used(&self, tenant: &Tenant) -> Amount {
-        let totals = self.lock();
+        let totals = self.counted();
         let mine = totals.iter().filter(|((whose, state), _)| whose == tenant && *state != State::Released.name());
         mine.fold(Amount::default(), |sum, (_, amount)| Amount { objects: sum.objects + amount.objects, bytes: sum.bytes + amount.bytes })
     }
@@ -300,7 +306,7 @@ impl Catalog {
     /// # Errors
     /// [`IndexError`].
     pub fn add(&self, entry: &Entry) -> Result<(), IndexError> {
-        let mut totals = self.lock();
+        let _changing = self.changing();
         if self.index.read(&entry_key(entry.id()))?.is_some() {
             return Ok(());
         }
@@ -308,7 +314,7 @@ impl Catalog {
         self.add_rows(entry, &mut changes)?;
         self.live_row(None, Some(entry), &mut changes)?;
         self.index.apply(changes)?;
-        count(&mut totals, None, Some(entry));
+        count(&mut self.counted(), None, Some(entry));
         Ok(())
     }
 
@@ -317,12 +323,12 @@ impl Catalog {
     /// # Errors
     /// [`IndexError`].
     pub fn release(&self, entry: &Entry) -> Result<(), IndexError> {
-        let mut totals = self.lock();
+        let _changing = self.changing();
         let mut changes = Vec::new();
         let (old, new) = self.release_rows(entry, &mut changes)?;
         self.live_row(old.as_ref(), Some(&new), &mut changes)?;
         self.index.apply(changes)?;
-        count(&mut totals, old.as_ref(), Some(&new));
+        count(&mut self.counted(), old.as_ref(), Some(&new));
         Ok(())
     }
 
@@ -331,7 +337,7 @@ impl Catalog {
     /// # Errors
     /// [`IndexError`].
     pub fn apply(&self, number: u64, event: &Event) -> Result<Applied, IndexError> {
-        let mut totals = self.lock();
+        let _changing = self.changing();
         let mut changes = Vec::new();
         let mut applied = Applied::Yes;
         let mut counted = None;
@@ -356,7 +362,7 @@ impl Catalog {
         }
         self.index.apply(changes)?;
         if let Some((old, new)) = counted {
-            count(&mut totals, old.as_ref(), Some(&new));
+            count(&mut self.counted(), old.as_ref(), Some(&new));
         }
         Ok(applied)
     }

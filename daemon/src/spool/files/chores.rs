@@ -9,7 +9,6 @@ use jiff::Timestamp;
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -191,17 +190,5 @@ fn remove_if_there(disk: &dyn Disk, path: &Path) -> io::Result<bool> {
     match disk.remove(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         other => other.map(|()| true),
-    }
-}
-
-impl FileSpool {
-    /// Objects that are open for writing.
-    pub fn open_writers(&self) -> usize {
-        lock(&self.shared.flight).unsettled.values().filter(|what| matches!(what, Unsettled::Receiving { .. })).count()
-    }
-
-    /// The same spool, for sharing with others that need the seam.
-    pub fn seam(&self) -> Arc<dyn super::Spool> {
-        Arc::new(self.clone())
     }
 }

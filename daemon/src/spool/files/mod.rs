@@ -166,6 +166,11 @@ impl FileSpool {
         *self.shared.settings.write().unwrap_or_else(PoisonError::into_inner) = settings;
     }
 
+    /// The same spool, for sharing with others that need the seam alone.
+    pub fn seam(&self) -> Arc<dyn Spool> {
+        Arc::new(self.clone())
+    }
+
     /// Room left at the last look, bytes, less what was written since.
     pub fn free_bytes(&self) -> u64 {
         self.shared.health.free_bytes()
