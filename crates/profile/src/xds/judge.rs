@@ -58,13 +58,14 @@ struct Collector<'a> {
     findings: Findings,
     /// Object and error code of the last problem that may occur once per object.
     last_single: Option<(usize, String)>,
+    keeps_error: bool,
 }
 
 impl<'a> Collector<'a> {
     fn new(errors: &'a Errors) -> Self {
         let errors_in_answer = errors.limits.errors_in_answer;
         let findings = Findings { problems: Vec::new(), further: 0, has_errors: false, errors_in_answer };
-        Self { errors, findings, last_single: None }
+        Self { errors, findings, last_single: None, keeps_error: false }
     }
 
     /// `object`: its position and its id as sent.
@@ -82,12 +83,12 @@ impl<'a> Collector<'a> {
         // An error must not be crowded out by warnings: they are told only if nothing is refused.
         if self.findings.problems.len() >= self.errors.limits.problems_kept {
             self.findings.further += 1;
-            let crowded_out = self.findings.problems.iter().all(|problem| problem.severity == Severity::Warning);
-            if !(crowded_out && severity == Severity::Error) {
+            if self.keeps_error || severity == Severity::Warning {
                 return;
             }
             self.findings.problems.pop();
         }
+        self.keeps_error |= severity == Severity::Error;
         let id = object.and_then(|(_, id)| id);
         let own = id.map(|id| (Key::Obj, id.to_owned()));
         let keys: Vec<(Key, String)> = own.into_iter().chain(keys.iter().map(|(key, value)| (*key, (*value).to_owned()))).collect();

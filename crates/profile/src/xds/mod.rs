@@ -37,5 +37,8 @@ pub use errors::{Answerer, ErrorRow, Errors, ErrorsError, FaultRow, ForeignRow, 
 pub use judge::{Findings, drop_extra_slots, fill_sender_defaults};
 pub use message::{Message, SubmitTransaction};
 pub use problem::{CodeContext, Key, RegistryProblem};
-pub use rules::{Concurrency, Idempotency, Imaging, Limits, QueryLimits, Resubmission, Switch, Timeouts, XdsRules, XdsRulesError};
+pub use rules::{
+    Concurrency, Idempotency, Imaging, Limits, QueryLimits, RequireHome, Resubmission, RetrieveLimits, Switch, Timeouts, Transcode,
+    UnknownPatient, XdsRules, XdsRulesError,
+};
 pub use state::{Needs, RegisteredUniqueId, RegistryView, StateVerdict, StoredKind, StoredObject, Submitter, ValueSets, needs};

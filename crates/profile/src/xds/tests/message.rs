@@ -477,6 +477,18 @@ fn a_flood_of_broken_objects_is_counted_and_not_kept() {
 }
 
 #[test]
+fn an_error_is_not_crowded_out_by_warnings() {
+    let node = Node::default();
+    let mut list = list(&report());
+    (0..2_000).for_each(|n| object(&mut list, ENTRY).slots.push(slot(&format!("urn:x-test:{n}"), &["x"])));
+    set_slot(&mut list, SET, "submissionTime", &["now"]);
+    let answer = node.message(SubmitTransaction::Iti42, &list).response();
+    assert!(answer.is_consistent());
+    assert_eq!(answer.errors.len(), 1);
+    assert!(answer.errors[0].code_context.starts_with("IDR-M-108 "), "{}", answer.errors[0].code_context);
+}
+
+#[test]
 fn nested_nodes_and_symbolic_ids_are_as_good_as_top_level_nodes_and_uuids() {
     let node = Node::default();
     let mut submission = report();
