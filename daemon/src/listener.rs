@@ -196,7 +196,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<S> {
                 () = self.stop.cancelled(), if !draining => continue,
             };
             match read {
-                Some(Ok(0)) => self.feed(Event::TransportClosed),
+                Some(Ok(0)) => {
+                    // The machine closes no connection that is closed: nothing would end this loop.
+                    self.feed(Event::TransportClosed);
+                    self.act().await.ok();
+                    break Ok(());
+                }
                 Some(Ok(_)) => {
                     if let Err(error) = self.decode().await {
                         break Err(error);

@@ -392,21 +392,28 @@ impl Receipts {
         Ok(())
     }
 
-    /// Makes a receipt that lives in the log alone (R2, R5) and returns when it is durable. May wait for receipts in flight
-    /// before it, each as long as one commit takes; blocks.
+    /// Makes receipts that live in the log alone (R2, R5) and returns when all are durable, by one sync. May wait for
+    /// receipts in flight before them, each as long as one commit takes; blocks.
     ///
     /// # Errors
-    /// [`ReceiptError`]; the receipt may still reach the log later.
-    pub fn say(&self, statement: Statement, at: Timestamp) -> Result<Carried, ReceiptError> {
-        let carried = self.issue(statement, at)?;
-        self.settle(&carried.hash(), true);
-        let mut chain = self.chain();
-        while chain.in_flight.iter().any(|slot| slot.carried.hash() == carried.hash()) {
-            chain = self.moved.wait(chain).unwrap_or_else(PoisonError::into_inner);
+    /// [`ReceiptError`]; receipts may still reach the log later.
+    pub fn say(&self, statements: Vec<Statement>, at: Timestamp) -> Result<Vec<Carried>, ReceiptError> {
+        let mut said = Vec::with_capacity(statements.len());
+        for statement in statements {
+            let carried = self.issue(statement, at)?;
+            self.settle(&carried.hash(), true);
+            said.push(carried);
         }
-        drop(chain);
-        self.flush()?;
-        Ok(carried)
+        // The log has the chain's order: when the last has left the flight, so have those before it.
+        if let Some(last) = said.last().map(Carried::hash) {
+            let mut chain = self.chain();
+            while chain.in_flight.iter().any(|slot| slot.carried.hash() == last) {
+                chain = self.moved.wait(chain).unwrap_or_else(PoisonError::into_inner);
+            }
+            drop(chain);
+            self.flush()?;
+        }
+        Ok(said)
     }
 
     /// Keeps receipts of others (R3, R4), verified by the caller; returns when they are durable. Those that are here

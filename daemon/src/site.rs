@@ -56,7 +56,20 @@ pub fn load_rules(config: &Config) -> anyhow::Result<RuleSets> {
     };
     let sets = RuleSets::load(&files, site.as_deref(), profile_environment(config.environment))?;
     for name in &config.site.rule_sets {
-        anyhow::ensure!(sets.set(name).is_some(), "site.rule_sets: there is no rule set '{name}' in {}", folder.display());
+        let Some(set) = sets.set(name) else {
+            anyhow::bail!("site.rule_sets: there is no rule set '{name}' in {}", folder.display());
+        };
+        // One zone of device times: what the rules judge by is what the manifest is written by.
+        let zone = set.rules_for(None).parameters().timezone.iana_name().map(str::to_owned);
+        anyhow::ensure!(
+            zone.as_deref() == Some(config.site.timezone.as_str()),
+            "site.timezone is {}, but the parameter timezone of rule set {name} is {}; set both to the same zone",
+            config.site.timezone,
+            zone.unwrap_or_default()
+        );
+        for problem in &set.problems {
+            tracing::error!(rule_set = name, "{problem}");
+        }
     }
     Ok(sets)
 }
@@ -128,7 +141,8 @@ pub fn open_spool(config: &Config, rebuild: bool) -> anyhow::Result<(FileSpool, 
     let state = &config.storage.path;
     let disk = Arc::new(FileSystem::open(state, config.environment == Environment::Test)?);
     let log_is_empty = std::fs::read_dir(state.join("receipts")).map_or(true, |mut entries| entries.next().is_none());
-    let signers = KeyFile::new(state.join("keys")).load_or_create(log_is_empty)?;
+    let keys = KeyFile::new(state.join("keys"));
+    let signers = keys.load_or_create(log_is_empty)?;
     let parts = Parts {
         disk: disk.clone(),
         state_disk: disk,
@@ -141,6 +155,8 @@ pub fn open_spool(config: &Config, rebuild: bool) -> anyhow::Result<(FileSpool, 
         rebuild,
     };
     let (spool, recovery) = FileSpool::open(parts, now())?;
+    // A rotation that a crash interrupted ends here: the key that the log names is the current one.
+    keys.settle(&spool.receipts().public_key().kid)?;
     Ok((spool, recovery))
 }
 

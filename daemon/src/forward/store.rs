@@ -13,7 +13,6 @@ use tokio::time::Instant;
 use super::credentials::Bearing;
 use super::peer::{Batch, Heard, ReceiptsBody, Source, StoreBody};
 use super::{Channel, Forward, LEASE, Maps};
-use crate::receipts::Receipts;
 use crate::spool::{Claim, Entry, Move, Progress, Spool, SpoolError, State, Stored, Tenant};
 
 struct FromSpool(Arc<dyn Spool>);
@@ -163,7 +162,7 @@ impl Forward {
         }
         if !handed.is_empty() {
             let receipts = self.receipts.clone();
-            let said = tokio::task::spawn_blocking(move || say_all(&receipts, handed, now)).await;
+            let said = tokio::task::spawn_blocking(move || receipts.say(handed, now)).await;
             said.map_err(|_| SpoolError::Stopped)??;
         }
         if moves.is_empty() { Ok(()) } else { self.spool.advance(moves).await }
@@ -264,12 +263,4 @@ fn hand_over(entry: &Entry, now: jiff::Timestamp) -> Statement {
         overrides: entry.progress.overrides.clone(),
         sent_digest: None,
     }
-}
-
-fn say_all(receipts: &Receipts, statements: Vec<Statement>, now: jiff::Timestamp) -> Result<(), SpoolError> {
-    // One flush would do for all; `say` makes each durable, and the journal line of the move follows all of them.
-    for statement in statements {
-        receipts.say(statement, now)?;
-    }
-    Ok(())
 }

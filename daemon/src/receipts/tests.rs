@@ -135,7 +135,7 @@ fn receipts_of_the_log_alone_are_durable_when_said_and_foreign_ones_are_kept_onc
     let disk = MemoryDisk::default();
     let (receipts, ..) = open(&disk, None, Vec::new());
     let r1 = accept(&receipts, 1);
-    receipts.say(hand_over(1, r1.hash()), at(2)).expect("a working disk");
+    receipts.say(vec![hand_over(1, r1.hash())], at(2)).expect("a working disk");
     let central = Holder::new("1.2.246.10.2", "central-1").expect("valid");
     let r3 = signer().sign(Receipt {
         id: Ids::default().next(at(3), [0; 10]),
