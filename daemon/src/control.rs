@@ -259,10 +259,9 @@ async fn study(uid: &str, operator: &Operator) -> anyhow::Result<Value> {
                 })
             }));
         }
-        let receipts: Vec<Value> = operator
-            .spool
-            .receipts()
-            .of_study(uid)?
+        let (log, of) = (operator.spool.receipts().clone(), uid.to_owned());
+        let receipts: Vec<Value> = tokio::task::spawn_blocking(move || log.of_study(&of))
+            .await??
             .iter()
             .map(|carried| serde_json::from_str(&carried.to_json()).unwrap_or(Value::Null))
             .collect();

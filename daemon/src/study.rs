@@ -11,11 +11,14 @@
 //! Everything is read from the spool: times of arrival stand in the records, a release by an operator in the journal. A
 //! restart forgets nothing.
 //!
+//! A study that cannot be dealt with delays no other.
+//!
 //! # Bounds
-//! One round looks at [`STUDIES_PER_ROUND`] studies; the longest quiet come first.
+//! One round looks at [`STUDIES_PER_ROUND`] studies, the longest quiet first; when there are more, the next round goes on
+//! behind those that stayed. A study in which nothing could be moved rests for [`REST`].
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -32,6 +35,10 @@ use crate::spool::{Cause, Entry, Move, Note, Progress, Spool, SpoolError, SpoolI
 pub const STUDIES_PER_ROUND: usize = 1000;
 /// Instances of a study that are moved at once.
 const PAGE: usize = 500;
+/// Studies that are evaluated and have instances that wait for something else are left alone for so long.
+pub const REST: SignedDuration = SignedDuration::from_secs(30);
+/// Resting studies that are remembered.
+const RESTING_MAX: usize = 100_000;
 /// Name of the note of an operator's release; its value is the instant.
 const RELEASED: &str = "released";
 
@@ -44,6 +51,16 @@ pub struct Studies {
     maps: Arc<Maps>,
     clock: fn() -> Timestamp,
     wake: Notify,
+    memory: Mutex<Memory>,
+}
+
+/// What is remembered between rounds.
+#[derive(Default)]
+struct Memory {
+    /// Last arrival of a study that rests, and until when.
+    resting: HashMap<(Tenant, String), (Timestamp, Timestamp)>,
+    /// Waiting studies that the next round passes by.
+    passed: HashMap<Tenant, usize>,
 }
 
 /// Why a study is complete.
@@ -64,7 +81,7 @@ impl Studies {
         maps: Arc<Maps>,
         clock: fn() -> Timestamp,
     ) -> Self {
-        Self { config, rules, spool, tenants, maps, clock, wake: Notify::new() }
+        Self { config, rules, spool, tenants, maps, clock, wake: Notify::new(), memory: Mutex::default() }
     }
 
     /// Ends the wait of a study, and nothing else (profile 01 §6.1 c). Returns whether the study is here.
@@ -81,7 +98,10 @@ impl Studies {
                 value: Some((self.clock)().to_string()),
             };
             match self.spool.note(note).await {
-                Ok(()) => found = true,
+                Ok(()) => {
+                    found = true;
+                    self.memory().resting.remove(&(tenant.clone(), study_uid.to_owned()));
+                }
                 Err(SpoolError::UnknownStudy) => {}
                 Err(error) => return Err(error),
             }
@@ -106,14 +126,45 @@ impl Studies {
         }
     }
 
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn round(&self, tenant: &Tenant) -> Result<(), SpoolError> {
         let now = (self.clock)();
-        for study in self.spool.waiting(tenant, now, STUDIES_PER_ROUND).await? {
-            if let Some(why) = self.complete(&study, now) {
-                self.queue(&study, why, now).await?;
+        let passed = self.memory().passed.get(tenant).copied().unwrap_or(0);
+        let limit = passed.saturating_add(STUDIES_PER_ROUND);
+        let mut waiting = self.spool.waiting(tenant, now, limit).await?;
+        let more = waiting.len() >= limit;
+        let mut stayed = passed;
+        for study in waiting.split_off(passed.min(waiting.len())) {
+            if !self.evaluate(&study, now).await {
+                stayed += 1;
             }
         }
+        self.memory().passed.insert(tenant.clone(), if more { stayed } else { 0 });
         Ok(())
+    }
+
+    /// Whether instances of a study were moved.
+    async fn evaluate(&self, study: &Study, now: Timestamp) -> bool {
+        let key = (study.tenant.clone(), study.study_uid.clone());
+        if self.memory().resting.get(&key).is_some_and(|(arrival, until)| *arrival == study.last_arrival && *until > now) {
+            return false;
+        }
+        let Some(why) = self.complete(study, now) else { return false };
+        let moved = self.queue(study, why, now).await.unwrap_or_else(|error| {
+            tracing::warn!(tenant = %study.tenant, cause = %error, remedy = error.remedy(), "a study could not be evaluated; it is tried again");
+            0
+        });
+        if moved == 0 {
+            let mut memory = self.memory();
+            if memory.resting.len() >= RESTING_MAX {
+                memory.resting.clear();
+            }
+            memory.resting.insert(key, (study.last_arrival, now + REST));
+        }
+        moved > 0
     }
 
     fn complete(&self, study: &Study, now: Timestamp) -> Option<Complete> {
@@ -133,7 +184,8 @@ impl Studies {
         }
     }
 
-    async fn queue(&self, study: &Study, why: Complete, now: Timestamp) -> Result<(), SpoolError> {
+    /// Lets go what waits for the study to be complete; says how many instances were moved.
+    async fn queue(&self, study: &Study, why: Complete, now: Timestamp) -> Result<usize, SpoolError> {
         let mut after: Option<SpoolId> = None;
         let mut decided: HashMap<String, State> = HashMap::new();
         let mut moved = 0_usize;
@@ -153,7 +205,7 @@ impl Studies {
         if moved > 0 {
             tracing::info!(tenant = %study.tenant, instances = moved, ?why, "a study was evaluated and moved on");
         }
-        Ok(())
+        Ok(moved)
     }
 
     /// The next state of a waiting instance; `None` if it stays as it is. One instance of each AE title is asked whose the
@@ -166,16 +218,25 @@ impl Studies {
         }
         let calling_ae = &entry.record.announced.calling_ae;
         let to = match decided.get(calling_ae) {
+            // Without a patient no request about it can be made.
+            _ if entry.record.facts.patient_id.is_none() => State::Held(Maps::undetermined()),
             Some(state) => state.clone(),
-            None => {
-                let described = forward::describe(self.spool.as_ref(), entry, &self.rules.load()).await?;
-                let state = match self.maps.controlled(entry, &described) {
-                    Some(_) => State::Queued,
-                    None => State::Held(Maps::undetermined()),
-                };
-                decided.insert(calling_ae.clone(), state.clone());
-                state
-            }
+            None => match forward::describe(self.spool.as_ref(), entry, &self.rules.load()).await {
+                Ok(described) => {
+                    let state = match self.maps.controlled(entry, &described) {
+                        Some(_) => State::Queued,
+                        None => State::Held(Maps::undetermined()),
+                    };
+                    decided.insert(calling_ae.clone(), state.clone());
+                    state
+                }
+                // It says nothing of the others. The forwarder meets the same and holds it by the row of that fault.
+                Err(error @ (SpoolError::Damaged { .. } | SpoolError::Disk { .. })) => {
+                    tracing::error!(object = %entry.id(), cause = %error, remedy = error.remedy(), "an object cannot be read; the others go on");
+                    State::Queued
+                }
+                Err(error) => return Err(error),
+            },
         };
         if to == entry.progress.state {
             return Ok(None);

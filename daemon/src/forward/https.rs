@@ -4,8 +4,9 @@
 //! boundary, so that the centre stores nothing of what is incomplete.
 //!
 //! # Bounds
-//! An answer is read to [`ANSWER_BYTES_MAX`]; connect and handshake 10 s, head of the answer `response_seconds`, progress
-//! of a body 60 s (profile 03 §2.7).
+//! An answer is read to [`ANSWER_BYTES_MAX`]; connect and handshake 10 s, progress of a body either way 60 s, head of the
+//! answer `response_seconds` from the last byte of the request on (profile 03 §2.7). How long a body takes is not bounded:
+//! a large object on a slow line arrives too.
 
 use std::collections::HashMap;
 use std::error::Error as _;
@@ -28,6 +29,7 @@ use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, RETRY_AFTE
 use reqwest::{Body, Client, Response};
 use serde_json::Value;
 use tokio::sync::mpsc;
+use tokio::task::JoinError;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::peer::{Batch, Heard, Peer, ReceiptsBody, Registered, Registration, SoapBody, StoreBody};
@@ -61,7 +63,6 @@ impl HttpsPeer {
             .referer(false)
             .no_proxy()
             .connect_timeout(CONNECT)
-            .read_timeout(Duration::from_secs(centre.response_seconds))
             .pool_idle_timeout(Duration::from_secs(30))
             .build()?;
         Ok(Self {
@@ -110,7 +111,7 @@ impl Peer for HttpsPeer {
         let boundary = boundary();
         let Ok(parts) = multipart::Writer::new(boundary.clone()) else { return Heard::Nothing(Event::Unknown) };
         let (sender, receiver) = mpsc::channel::<io::Result<Bytes>>(CHUNKS_AHEAD);
-        let feeding = tokio::spawn(feed(batch.clone(), parts, sender));
+        let mut feeding = tokio::spawn(feed(batch.clone(), parts, sender));
         let request = self
             .client
             .post(format!("{}/studies/{}", self.dicomweb, batch.study_uid))
@@ -118,13 +119,31 @@ impl Peer for HttpsPeer {
             .header(ACCEPT, "application/dicom+json")
             .header(CONTENT_TYPE, format!("multipart/related; type=\"application/dicom\"; boundary=\"{boundary}\""))
             .body(Body::wrap_stream(ReceiverStream::new(receiver)));
-        let sent = request.send().await;
-        // A body that could not be read to its end is our own fault, whatever the peer then said.
-        let fed = feeding.await.unwrap_or(Err(Event::TaskFault));
-        let response = match sent {
-            Err(_) if fed.as_ref().is_err_and(|event| *event != Event::ConnectionReset) => {
-                return Heard::Nothing(fed.err().unwrap_or(Event::SpoolRead));
+        let sending = request.send();
+        tokio::pin!(sending);
+        // A body that did not go out to its end is no request, whatever the peer then says.
+        let sent = tokio::select! {
+            sent = &mut sending => {
+                if sent.is_ok() {
+                    // An answer before the last byte: nobody reads on.
+                    feeding.abort();
+                }
+                if let Some(event) = unfinished(feeding.await) {
+                    return Heard::Nothing(event);
+                }
+                sent
             }
+            fed = &mut feeding => {
+                if let Some(event) = unfinished(fed) {
+                    return Heard::Nothing(event);
+                }
+                match tokio::time::timeout(self.response, &mut sending).await {
+                    Ok(sent) => sent,
+                    Err(_) => return Heard::Nothing(Event::HttpTimeout),
+                }
+            }
+        };
+        let response = match sent {
             Err(error) => return Heard::Nothing(event_of(&error)),
             Ok(response) => response,
         };
@@ -144,9 +163,10 @@ impl Peer for HttpsPeer {
 
     async fn receipts(&self, study_uid: &str, authorization: &str) -> Heard<ReceiptsBody> {
         let request = self.client.get(format!("{}/studies/{study_uid}/receipts", self.dicomweb)).header(AUTHORIZATION, authorization);
-        let response = match request.header(ACCEPT, "application/json").send().await {
-            Err(error) => return Heard::Nothing(event_of(&error)),
-            Ok(response) => response,
+        let response = match tokio::time::timeout(self.response, request.header(ACCEPT, "application/json").send()).await {
+            Err(_) => return Heard::Nothing(Event::HttpTimeout),
+            Ok(Err(error)) => return Heard::Nothing(event_of(&error)),
+            Ok(Ok(response)) => response,
         };
         let (status, retry_after, _) = head_of(&response);
         let body = match read_body(response).await {
@@ -166,6 +186,15 @@ impl Peer for HttpsPeer {
 
     async fn query(&self, message_id: &str, body: &str, security: &str) -> Heard<SoapBody> {
         self.soap(action::ITI_18, message_id, body, security, None).await
+    }
+}
+
+/// Why a body did not go out to its end, if the reason is not that the peer took no more of it.
+fn unfinished(fed: Result<Result<(), Event>, JoinError>) -> Option<Event> {
+    match fed {
+        Ok(Ok(()) | Err(Event::ConnectionReset)) => None,
+        Ok(Err(event)) => Some(event),
+        Err(ended) => (!ended.is_cancelled()).then_some(Event::TaskFault),
     }
 }
 
@@ -217,7 +246,7 @@ fn head_of(response: &Response) -> (u16, Option<String>, Option<String>) {
 async fn read_body(response: Response) -> Result<Vec<u8>, Event> {
     let mut body = Vec::new();
     let mut stream = response.bytes_stream();
-    while let Some(chunk) = stream.next().await {
+    while let Some(chunk) = tokio::time::timeout(PROGRESS, stream.next()).await.map_err(|_| Event::HttpTimeout)? {
         let chunk = chunk.map_err(|error| if error.is_timeout() { Event::HttpTimeout } else { Event::HttpCut })?;
         if body.len() + chunk.len() > ANSWER_BYTES_MAX {
             return Err(Event::HttpCut);
@@ -264,6 +293,8 @@ fn tls_event(error: &rustls::Error) -> Event {
         }
         E::InvalidCertificate(C::NotValidForName | C::NotValidForNameContext { .. }) => Event::CertificateName,
         E::InvalidCertificate(C::Revoked) => Event::CertificateRevoked,
+        // The one fault of its own that our verifier adds (`idr_profile::tls::client`).
+        E::InvalidCertificate(C::ApplicationVerificationFailure) => Event::CertificatePin,
         E::InvalidCertificate(C::UnknownRevocationStatus | C::ExpiredRevocationList | C::ExpiredRevocationListContext { .. }) => {
             Event::RevocationUnknown
         }
@@ -387,6 +418,7 @@ fn registered(objects: &ebxml::rim::RegistryObjectList) -> Vec<Registered> {
         unique_id: entry.unique_id.clone(),
         approved: entry.status == Some(idr_ihe::metadata::AvailabilityStatus::Approved),
         hash: entry.hash.clone(),
+        manifest: entry.format_code.as_ref().is_some_and(|code| code.code == idr_ihe::manifest::SOP_CLASS_UID),
     });
     entries.collect()
 }

@@ -1,14 +1,15 @@
 //! Forwarding: instances to the centre, their commitment, and the manifest of each study.
 //!
-//! One worker looks at three queues of the spool in turn. `queued` instances are sent by STOW-RS and become `sent` (R2);
-//! `sent` ones become `committed` when the centre's R3 is here; when every instance of a study is, its manifest is built
-//! ([`revisions`]), sent by RAD-68 and the instances become `registered` (R4). Between the worker and the centre stands the
-//! seam [`peer::Peer`]; what an answer means is [`idr_profile::outcome`], and nothing here decides it again.
+//! Three loops look at three queues of the spool. `queued` instances are sent by STOW-RS and become `sent` (R2); `sent`
+//! ones become `committed` when the centre's R3 is here; when every instance of a study is, its manifest is built
+//! ([`revisions`]), sent by RAD-68 and the instances become `registered` (R4). They run beside each other, so that one
+//! large object on a slow line delays no commitment and no manifest. Between them and the centre stands the seam
+//! [`peer::Peer`]; what an answer means is [`idr_profile::outcome`], and nothing here decides it again.
 //!
 //! # Failure
 //! Every step may be repeated: the centre answers an identical instance or submission with success. A state is durable
 //! before the next step starts, so a crash repeats at most the step in flight. A retry waits in the spool with its due
-//! time; the breaker suspends the peer, never an item.
+//! time; the breaker suspends the peer, never an item. A round that ends in an error gives back what it had claimed.
 //!
 //! # Bounds
 //! Requests at once: the breaker's parallelism and `parallel_max`. Instances and bytes of a request: `batch_*_max`.
@@ -21,14 +22,16 @@ mod register;
 pub mod revisions;
 mod store;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
-use idr_profile::outcome::{Admission, Breaker, BreakerChange, Class, Decided, Decider, Outcome, Outcomes};
+use futures::FutureExt as _;
+use idr_profile::outcome::{Admission, Breaker, BreakerChange, Class, Context, Decided, Decider, Event, Outcome, Outcomes, Signal};
 use idr_profile::receipt::Verifier;
 use idr_profile::rules::RuleSets;
 use idr_profile::tls;
@@ -52,9 +55,11 @@ use revisions::Revisions;
 
 /// How long an item may be in flight before another attempt may take it: longer than any request.
 const LEASE: SignedDuration = SignedDuration::from_hours(2);
-/// Pause of the worker when there was nothing to do.
+/// Pause of a loop when there was nothing to do.
 const IDLE: Duration = Duration::from_millis(500);
-/// Studies whose bearing is remembered.
+/// Pause of a loop after a round that ended in an error of ours.
+const AFTER_ERROR: Duration = Duration::from_secs(5);
+/// Bearings that are remembered.
 const BEARINGS_MAX: usize = 4096;
 
 /// Reads `trust.toml` and the certificate files that it names, from its own folder.
@@ -89,17 +94,82 @@ enum Channel {
     Soap,
 }
 
+/// A queue of the spool, and the loop that looks at it.
+#[derive(Debug, Clone, Copy)]
+enum Queue {
+    Instances,
+    Commitments,
+    Manifests,
+}
+
+/// Breaker of a channel.
+struct Gate {
+    breaker: Breaker,
+    /// Answers that it was told of.
+    answers: u64,
+}
+
 struct Breakers {
-    stow: Breaker,
-    soap: Breaker,
+    stow: Gate,
+    soap: Gate,
+}
+
+impl Breakers {
+    fn of(&mut self, channel: Channel) -> &mut Gate {
+        match channel {
+            Channel::Stow => &mut self.stow,
+            Channel::Soap => &mut self.soap,
+        }
+    }
+}
+
+/// The right to make requests on a channel, for one round. A probe that brought no answer is given back at its end: without
+/// that, a round that found nothing due, or failed before its request, would leave the breaker waiting for ever.
+struct Pass<'a> {
+    forward: &'a Forward,
+    channel: Channel,
+    /// Requests at once.
+    parallel: u32,
+    /// One request, and nothing else until its answer (profile 03 §2.4.3).
+    probe: bool,
+    /// [`Gate::answers`] when it was given.
+    answers: u64,
+}
+
+impl Pass<'_> {
+    /// Whether the next request may be made: the breaker may have opened since.
+    fn holds(&self) -> bool {
+        let now = self.forward.monotonic();
+        let mut breakers = self.forward.breakers();
+        let gate = breakers.of(self.channel);
+        match gate.breaker.is_open() {
+            true => self.probe && gate.answers == self.answers,
+            // Of a closed one asking changes nothing. A Retry-After may have come meanwhile.
+            false => matches!(gate.breaker.admit(now), Admission::Go { .. }),
+        }
+    }
+}
+
+impl Drop for Pass<'_> {
+    fn drop(&mut self) {
+        if self.probe {
+            // A row that is not counted: it changes nothing but a probe that nobody has answered.
+            let untried = self.forward.outcomes.decide(Signal::Event(Event::BreakerOpen), &Context::default());
+            let now = self.forward.monotonic();
+            let _ = self.forward.breakers().of(self.channel).breaker.record(0, &untried, now, uniform(), &self.forward.outcomes);
+        }
+    }
 }
 
 /// What is remembered between rounds; all of it can be found again.
 #[derive(Default)]
 struct Memory {
-    bearings: HashMap<(Tenant, String), Bearing>,
-    /// Registrations that failed: next due, class, consecutive failures.
-    registrations: HashMap<(Tenant, String), (Timestamp, Class, u32)>,
+    /// By study and calling AE title: another device of the same study may belong to another controller.
+    bearings: HashMap<(Tenant, String, String), Bearing>,
+    /// Studies with committed instances: when each is looked at next, and class and number of its consecutive failures.
+    agenda: HashMap<(Tenant, String), (Timestamp, Class, u32)>,
+    /// Studies whose revision was refused and that an operator has released.
+    reconsider: HashSet<(Tenant, String)>,
     /// Last answer, for `status`.
     last: Option<(Timestamp, String)>,
     /// A batch was refused as a whole: single instances until then.
@@ -166,7 +236,7 @@ impl Forward {
             credentials: Credentials::load(&config, tls_sha256)?,
             centre_keys: Verifier::new(trust.receipt_keys())?,
             revisions: Revisions::new(&config.storage.path),
-            breakers: Mutex::new(Breakers { stow: breaker.clone(), soap: breaker }),
+            breakers: Mutex::new(Breakers { stow: Gate { breaker: breaker.clone(), answers: 0 }, soap: Gate { breaker, answers: 0 } }),
             memory: Mutex::default(),
             wake: Notify::new(),
             started: Instant::now(),
@@ -186,35 +256,51 @@ impl Forward {
 
     /// Works until stopped. A round in flight is ended, not cut.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
-        while !stop.is_cancelled() {
-            let mut busy = false;
-            for tenant in &self.tenants {
-                busy |= self.told("instances", self.send_round(tenant).await);
-                busy |= self.told("commitments", self.commit_round(tenant).await);
-                busy |= self.told("manifests", self.register_round(tenant).await);
-            }
-            if !busy {
-                tokio::select! {
-                    () = stop.cancelled() => {}
-                    () = self.wake.notified() => {}
-                    () = tokio::time::sleep(IDLE) => {}
-                }
-            }
-        }
+        tokio::join!(self.rounds(Queue::Instances, &stop), self.rounds(Queue::Commitments, &stop), self.rounds(Queue::Manifests, &stop));
     }
 
-    fn told(&self, what: &'static str, round: Result<bool, SpoolError>) -> bool {
-        round.unwrap_or_else(|error| {
-            tracing::error!(what, cause = %error, remedy = error.remedy(), "a round of the forwarder did not end well; it is tried again");
-            false
-        })
+    async fn rounds(&self, queue: Queue, stop: &CancellationToken) {
+        while !stop.is_cancelled() {
+            let (mut busy, mut failed) = (false, false);
+            for tenant in &self.tenants {
+                let round = async {
+                    match queue {
+                        Queue::Instances => self.send_round(tenant).await,
+                        Queue::Commitments => self.commit_round(tenant).await,
+                        Queue::Manifests => self.register_round(tenant).await,
+                    }
+                };
+                // A fault ends its round and not the forwarder; what was claimed comes back with its lease.
+                match AssertUnwindSafe(round).catch_unwind().await {
+                    Ok(Ok(some)) => busy |= some,
+                    Ok(Err(error)) => {
+                        failed = true;
+                        tracing::error!(?queue, cause = %error, remedy = error.remedy(), "a round of the forwarder did not end well; it is tried again");
+                    }
+                    Err(_) => {
+                        failed = true;
+                        tracing::error!(?queue, "a round of the forwarder ended by a fault; report it with the version of the program");
+                    }
+                }
+            }
+            let pause = match (failed, busy) {
+                (true, _) => AFTER_ERROR,
+                (false, true) => continue,
+                (false, false) => IDLE,
+            };
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = self.wake.notified(), if !failed => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
     }
 
     /// What `status` shows of the centre.
     pub fn status(&self) -> Value {
         let (stow, soap) = {
             let breakers = self.breakers();
-            (breakers.stow.is_open(), breakers.soap.is_open())
+            (breakers.stow.breaker.is_open(), breakers.soap.breaker.is_open())
         };
         let last = self.memory().last.clone();
         json!({
@@ -243,13 +329,16 @@ impl Forward {
                     self.spool.advance(moves).await?;
                 }
             }
-            if self.spool.study(tenant, study_uid).await?.is_some_and(|study| study.notes.contains_key(register::HOLD)) {
+            let Some(study) = self.spool.study(tenant, study_uid).await? else { continue };
+            let key = (tenant.clone(), study_uid.to_owned());
+            if study.notes.contains_key(register::HOLD) {
                 self.note(tenant, study_uid, register::HOLD, None).await?;
+                self.memory().reconsider.insert(key.clone());
                 released += 1;
             }
-            self.memory().registrations.remove(&(tenant.clone(), study_uid.to_owned()));
+            self.memory().agenda.insert(key, (now, Class::Net, 0));
         }
-        self.wake.notify_one();
+        self.wake.notify_waiters();
         Ok(released)
     }
 
@@ -265,29 +354,25 @@ impl Forward {
         self.started.elapsed()
     }
 
-    /// How many requests may be made on a channel now; none while it is suspended.
-    fn admitted(&self, channel: Channel) -> u32 {
+    /// The right to make requests on a channel now; `None` while it is suspended.
+    fn admitted(&self, channel: Channel) -> Option<Pass<'_>> {
         let now = self.monotonic();
         let mut breakers = self.breakers();
-        let breaker = match channel {
-            Channel::Stow => &mut breakers.stow,
-            Channel::Soap => &mut breakers.soap,
+        let gate = breakers.of(channel);
+        let (parallel, probe) = match gate.breaker.admit(now) {
+            Admission::Go { parallel } => (parallel.min(self.parallel_max), false),
+            Admission::Probe => (1, true),
+            Admission::Wait { .. } => return None,
         };
-        match breaker.admit(now) {
-            Admission::Go { parallel } => parallel.min(self.parallel_max),
-            Admission::Probe => 1,
-            Admission::Wait { .. } => 0,
-        }
+        Some(Pass { forward: self, channel, parallel, probe, answers: gate.answers })
     }
 
     /// Tells the breaker of an attempt, the journal of a change, and `status` of the row.
     fn record(&self, channel: Channel, item: u64, decided: &Decided, retry_after: Option<&str>) {
         let (now, at) = (self.monotonic(), (self.clock)());
         let mut breakers = self.breakers();
-        let breaker = match channel {
-            Channel::Stow => &mut breakers.stow,
-            Channel::Soap => &mut breakers.soap,
-        };
+        let Gate { breaker, answers } = breakers.of(channel);
+        *answers += 1;
         if let Some(wait) = retry_after.and_then(|value| self.outcomes.retry_after.http(value, at)) {
             breaker.close_gate(now + self.outcomes.retry_after.gate(wait, uniform()));
         }
@@ -320,9 +405,11 @@ impl Forward {
             Outcome::Queued | Outcome::Continue | Outcome::Wait | Outcome::Ignored => return None,
         };
         let delay = SignedDuration::try_from(delay).unwrap_or(SignedDuration::ZERO);
+        // The age of an item counts from the state, not from the attempt (profile 03 §2.2).
+        let since = if state == entry.progress.state { entry.progress.since } else { now };
         let progress = Progress {
             state,
-            since: now,
+            since,
             not_before: now.checked_add(delay).unwrap_or(now),
             attempts,
             outcome: Some(decided.row.to_string()),
@@ -338,7 +425,7 @@ impl Forward {
 
     /// Whose data the requests about a study carry; `None` while the controller map has no row for it.
     async fn bearing(&self, tenant: &Tenant, entry: &Entry) -> Result<Option<Bearing>, SpoolError> {
-        let key = (tenant.clone(), entry.record.facts.study_uid.clone());
+        let key = (tenant.clone(), entry.record.facts.study_uid.clone(), entry.record.announced.calling_ae.clone());
         if let Some(bearing) = self.memory().bearings.get(&key) {
             // One study of two patients is held by the rules of stage T; until then each instance bears its own.
             if Some(&bearing.patient) == entry.record.facts.patient_id.as_ref() {

@@ -4,6 +4,7 @@
 //! registered under this id. Every answer, and every failure to get one, is a value that [`idr_profile::outcome`] has a
 //! row for; a peer never decides what an answer means.
 
+use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -72,8 +73,8 @@ pub enum ReceiptsBody {
     None,
 }
 
-/// One submission, as stored and as sent in every attempt.
-#[derive(Debug, Clone)]
+/// One submission, as stored and as sent in every attempt. Holds patient data and an assertion; `Debug` shows neither.
+#[derive(Clone)]
 pub struct Registration {
     /// `wsa:MessageID`, equal in all attempts (profile 02 §5.1).
     pub message_id: String,
@@ -85,8 +86,14 @@ pub struct Registration {
     pub security: String,
 }
 
-/// Body of the answer to a submission or query.
-#[derive(Debug, Clone)]
+impl fmt::Debug for Registration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Registration({}, {} bytes <redacted>)", self.message_id, self.document.len())
+    }
+}
+
+/// Body of the answer to a submission or query. No `Debug`: a `codeContext` may name a patient.
+#[derive(Clone)]
 pub enum SoapBody {
     /// RegistryResponse: status URN, errors, and the R4 of the header, not yet verified.
     Response {
@@ -128,6 +135,8 @@ pub struct Registered {
     pub approved: bool,
     /// SHA-1.
     pub hash: Option<String>,
+    /// Whether it is a manifest (by `formatCode`).
+    pub manifest: bool,
 }
 
 /// The centre, as the forwarder sees it.

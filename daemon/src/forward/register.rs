@@ -4,7 +4,6 @@
 //! and perhaps sent), `published` (`<entryUUID> <content key> <instant>`), `hold` (row that an operator decides). A
 //! pending revision is always answered before another is made.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -19,7 +18,7 @@ use sha2::{Digest as _, Sha256};
 use super::credentials::Bearing;
 use super::peer::{Heard, ReceiptsBody, Registered, Registration, SoapBody};
 use super::revisions::Kept;
-use super::{Channel, Forward, LEASE, describe, uniform};
+use super::{Channel, Forward, describe, uniform};
 use crate::spool::{Cause, Claim, Entry, Move, Progress, SpoolError, SpoolId, State, Study, Tenant};
 
 /// Note: a row of the outcome table that an operator has to decide about.
@@ -53,37 +52,72 @@ enum Step {
     Waits,
     /// Not before then.
     Until(Timestamp),
+    /// An attempt failed: not before then, of this class, so often in a row.
+    Again(Timestamp, Class, u32),
     /// A step was made.
     Made,
 }
 
+/// What stands in the registry under the uniqueId of a revision.
+enum Standing {
+    /// The revision, Approved.
+    Approved,
+    /// The revision, Deprecated.
+    Deprecated,
+    /// Another document.
+    Other,
+    /// Nothing.
+    Absent,
+}
+
+/// When a study that waits for something that nobody tells of is found again.
+const FOUND_AGAIN: SignedDuration = SignedDuration::from_mins(10);
+/// When a study is looked at again after an error of ours, or while its controller is not known.
+const AFTER_TROUBLE: SignedDuration = SignedDuration::from_secs(60);
+
 impl Forward {
     /// Looks at studies with committed instances. Says whether a step was made.
     pub(super) async fn register_round(&self, tenant: &Tenant) -> Result<bool, SpoolError> {
-        if self.admitted(Channel::Soap) == 0 {
-            return Ok(false);
-        }
+        let Some(pass) = self.admitted(Channel::Soap) else { return Ok(false) };
         let now = (self.clock)();
-        let claim = Claim { tenant: tenant.clone(), state: "committed", now, lease_until: now + LEASE, limit: 2000 };
+        // A claim only finds studies; when each is looked at stands on the agenda. The items stay leased, so that those of
+        // studies that wait do not hide the others.
+        let claim = Claim { tenant: tenant.clone(), state: "committed", now, lease_until: now + FOUND_AGAIN, limit: 2000 };
         let claimed = self.spool.claim(claim).await?;
-        let studies: BTreeSet<String> = claimed.iter().map(|entry| entry.record.facts.study_uid.clone()).collect();
-        claimed.iter().for_each(|entry| self.spool.give_back(entry.id()));
+        let due: Vec<String> = {
+            let mut memory = self.memory();
+            for entry in claimed {
+                memory.agenda.entry((tenant.clone(), entry.record.facts.study_uid)).or_insert((now, Class::Net, 0));
+            }
+            let due = memory.agenda.iter().filter(|((whose, _), (due, ..))| whose == tenant && *due <= now);
+            due.map(|((_, study_uid), _)| study_uid.clone()).collect()
+        };
         let mut made = false;
-        for study_uid in studies {
-            let key = (tenant.clone(), study_uid.clone());
-            if self.memory().registrations.get(&key).is_some_and(|(due, ..)| *due > now) {
-                continue;
+        for study_uid in due {
+            if !pass.holds() {
+                break;
             }
-            match self.register(tenant, &study_uid).await {
-                Ok(Step::Made) => made = true,
-                Ok(Step::Waits) => {}
-                Ok(Step::Until(due)) => {
-                    self.memory().registrations.insert(key, (due, Class::Net, 0));
+            let step = self.register(tenant, &study_uid).await;
+            let key = (tenant.clone(), study_uid);
+            let next = match step {
+                // What came while the revision was under way is looked for at once.
+                Ok(Step::Made) => {
+                    made = true;
+                    Some((now, Class::Net, 0))
                 }
+                Ok(Step::Waits) => None,
+                Ok(Step::Until(due)) => Some((due, Class::Net, 0)),
+                Ok(Step::Again(due, class, failures)) => Some((due, class, failures)),
                 Err(error) => {
-                    tracing::error!(cause = %error, remedy = error.remedy(), "a manifest could not be dealt with; the other studies go on")
+                    tracing::error!(cause = %error, remedy = error.remedy(), "a manifest could not be dealt with; the other studies go on");
+                    Some((now + AFTER_TROUBLE, Class::Net, 0))
                 }
-            }
+            };
+            let mut memory = self.memory();
+            match next {
+                Some(next) => memory.agenda.insert(key, next),
+                None => memory.agenda.remove(&key),
+            };
         }
         Ok(made)
     }
@@ -93,20 +127,59 @@ impl Forward {
         if study.notes.contains_key(HOLD) {
             return Ok(Step::Waits);
         }
+        let released = self.memory().reconsider.remove(&(tenant.clone(), study_uid.to_owned()));
         if let Some(content_key) = study.notes.get(PENDING) {
             let (revisions, kept_tenant, uid, key) = (self.revisions.clone(), tenant.clone(), study_uid.to_owned(), content_key.clone());
             let read =
                 tokio::task::spawn_blocking(move || revisions.read(&kept_tenant, &uid, &key)).await.map_err(|_| SpoolError::Stopped)?;
             match read {
+                Ok(kept) if released => return self.reconsider(&study, &kept).await,
                 Ok(kept) => return self.submit(&study, kept).await,
                 Err(error) => {
-                    // It can be made again: equal input gives an equal revision.
-                    tracing::error!(cause = %error, "a kept manifest cannot be read; it is made again from the objects");
-                    self.note(tenant, study_uid, PENDING, None).await?;
+                    // It may have been registered, and what is built now may differ: two Approved entries would stand.
+                    tracing::error!(cause = %error, "a kept manifest cannot be read; the registry is asked what it has of the study");
+                    let (members, _) = self.members(&study).await?;
+                    let Some(first) = members.first() else { return Ok(Step::Waits) };
+                    let Some(bearing) = self.bearing(tenant, first).await? else { return Ok(self.undetermined()) };
+                    return self.derive_target(&study, &bearing).await;
                 }
             }
         }
+        if !study.states.contains_key(State::Committed.name()) {
+            return Ok(Step::Waits);
+        }
         self.build(&study).await
+    }
+
+    fn undetermined(&self) -> Step {
+        tracing::warn!("the controller map has no row for a study that is to be registered; add one");
+        Step::Until((self.clock)() + AFTER_TROUBLE)
+    }
+
+    /// An operator has released a revision that was refused: unless the registry has it all the same, it is made again, from
+    /// the maps as they are now.
+    async fn reconsider(&self, study: &Study, kept: &Kept) -> Result<Step, SpoolError> {
+        let Some(entry) = self.first_of(kept).await? else { return Ok(Step::Waits) };
+        let Some(bearing) = self.bearing(&study.tenant, &entry).await? else { return Ok(self.undetermined()) };
+        match self.standing(kept, &bearing).await {
+            None => {
+                self.memory().reconsider.insert((study.tenant.clone(), study.study_uid.clone()));
+                Ok(self.later(study, Class::Net))
+            }
+            Some(Standing::Absent) => {
+                self.note(&study.tenant, &study.study_uid, PENDING, None).await?;
+                Ok(Step::Until((self.clock)()))
+            }
+            Some(standing) => self.settle(study, kept, standing, &bearing).await,
+        }
+    }
+
+    /// The object that says whose data a revision carries.
+    async fn first_of(&self, kept: &Kept) -> Result<Option<Entry>, SpoolError> {
+        match kept.members.first() {
+            Some(first) => self.spool.entry(*first).await,
+            None => Ok(None),
+        }
     }
 
     /// Makes the next revision and keeps it, if one is due.
@@ -120,6 +193,13 @@ impl Forward {
         let (members, complete) = self.members(study).await?;
         let rules = self.rules.load();
         let Some(first) = members.first() else { return Ok(Step::Waits) };
+        let since = members.iter().filter(|e| e.progress.state == State::Committed).map(|e| e.progress.since).min().unwrap_or(now);
+        let waited = Duration::try_from(now.duration_since(since)).unwrap_or_default();
+        let partial_after = Duration::from_secs(self.config.manifest.partial_after_minutes.saturating_mul(60));
+        if !complete && (partial_after.is_zero() || waited < partial_after) {
+            // Asked before the headers are read: a study on its way is looked at often.
+            return Ok(Step::Until(now + SignedDuration::from_secs(1)));
+        }
         let set_id = first.record.facts.rule_set.split('/').next().unwrap_or_default();
         let Some(set) = rules.set(set_id) else {
             return self.hold(study, &self.outcomes.decide(Signal::Event(Event::NotBuilt), &Context::default())).await;
@@ -129,17 +209,21 @@ impl Forward {
         let mut service_event = None;
         let mut row = None;
         for entry in &members {
-            let of_entry = describe(self.spool.as_ref(), entry, &rules).await?;
+            let of_entry = match describe(self.spool.as_ref(), entry, &rules).await {
+                Ok(of_entry) => of_entry,
+                Err(error @ (SpoolError::Damaged { .. } | SpoolError::Disk { .. })) => {
+                    tracing::error!(object = %entry.id(), cause = %error, remedy = error.remedy(), "an object of a manifest cannot be read");
+                    return self.hold(study, &self.outcomes.decide(Signal::Event(Event::SpoolRead), &Context::default())).await;
+                }
+                Err(error) => return Err(error),
+            };
             row = row.or_else(|| self.maps.controlled(entry, &of_entry));
             service_event = service_event.or(of_entry.service_event);
             described.push(member(entry, of_entry.attributes, &site_rules));
         }
-        let since = members.iter().filter(|e| e.progress.state == State::Committed).map(|e| e.progress.since).min().unwrap_or(now);
-        let waited = Duration::try_from(now.duration_since(since)).unwrap_or_default();
-        let partial_after = Duration::from_secs(self.config.manifest.partial_after_minutes * 60);
         if !mapping::is_publishable(&described, &|modality| registrable(&site_rules, modality), complete, waited, partial_after) {
-            // Looked at again when an instance has moved, at the latest in a minute.
-            return Ok(Step::Until(now + SignedDuration::from_secs(if complete { 60 } else { 1 })));
+            // No instance with a registrable modality yet.
+            return Ok(Step::Until(now + SignedDuration::from_secs(60)));
         }
         let Some(row) = row else {
             return self.hold(study, &self.outcomes.decide(Signal::Event(Event::NotBuilt), &Context::default())).await;
@@ -231,9 +315,8 @@ impl Forward {
 
     /// Sends a kept revision and deals with the answer.
     async fn submit(&self, study: &Study, kept: Kept) -> Result<Step, SpoolError> {
-        let Some(first) = kept.members.first() else { return Ok(Step::Waits) };
-        let Some(entry) = self.spool.entry(*first).await? else { return Ok(Step::Waits) };
-        let Some(bearing) = self.bearing(&study.tenant, &entry).await? else { return Ok(Step::Waits) };
+        let Some(entry) = self.first_of(&kept).await? else { return Ok(Step::Waits) };
+        let Some(bearing) = self.bearing(&study.tenant, &entry).await? else { return Ok(self.undetermined()) };
         let now = (self.clock)();
         let context = Context { replace: kept.replaces.is_some(), ..Context::default() };
         let security = match self.credentials.security(&bearing, now) {
@@ -270,8 +353,8 @@ impl Forward {
             }
             SoapBody::Response { status: response, errors, receipt, .. } => {
                 for (code, severity, code_context) in &errors {
-                    // The rule id is the first word; what follows may name a patient and stays out of the journal.
-                    let rule = code_context.split(' ').next().unwrap_or_default();
+                    // What follows the rule id may name a patient and stays out of the journal (profile 09 §2).
+                    let rule = code_context.split(' ').next().filter(|word| is_rule_id(word)).unwrap_or_default();
                     tracing::warn!(code, ?severity, rule, "the centre's registry answered");
                 }
                 let codes: Vec<(&str, Severity)> = errors.iter().map(|(code, severity, _)| (code.as_str(), *severity)).collect();
@@ -310,12 +393,10 @@ impl Forward {
 
     fn later(&self, study: &Study, class: Class) -> Step {
         let key = (study.tenant.clone(), study.study_uid.clone());
-        let mut memory = self.memory();
-        let failures = memory.registrations.get(&key).filter(|(_, before, _)| *before == class).map_or(0, |(.., failures)| *failures);
+        let failures = self.memory().agenda.get(&key).filter(|(_, before, _)| *before == class).map_or(0, |(.., failures)| *failures);
         let delay = SignedDuration::try_from(self.outcomes.delay(class, failures, uniform())).unwrap_or(SignedDuration::ZERO);
         let now = (self.clock)();
-        memory.registrations.insert(key, (now.checked_add(delay).unwrap_or(now), class, failures + 1));
-        Step::Waits
+        Step::Again(now.checked_add(delay).unwrap_or(now), class, failures + 1)
     }
 
     async fn hold(&self, study: &Study, decided: &Decided) -> Result<Step, SpoolError> {
@@ -328,9 +409,10 @@ impl Forward {
     /// The registry has it: R4 is kept, the instances are registered, the revision is the published one.
     async fn published(&self, study: &Study, kept: &Kept, receipt: Option<Carried>, bearing: &Bearing) -> Result<Step, SpoolError> {
         let now = (self.clock)();
-        let receipt = match receipt.filter(|receipt| self.is_registration(study, kept, receipt)) {
+        let held = self.commits_held(study).await;
+        let receipt = match receipt.filter(|receipt| self.is_registration(study, kept, &held, receipt)) {
             Some(receipt) => Some(receipt),
-            None => self.fetch_registration(study, kept, bearing, now).await,
+            None => self.fetch_registration(study, kept, &held, bearing, now).await,
         };
         match receipt {
             Some(receipt) => {
@@ -344,7 +426,6 @@ impl Forward {
         let published = Published { entry_uuid: kept.entry_uuid.clone(), content_key: kept.content_key.clone(), at: now };
         self.note(&study.tenant, &study.study_uid, PUBLISHED, Some(published.note())).await?;
         self.note(&study.tenant, &study.study_uid, PENDING, None).await?;
-        self.memory().registrations.remove(&(study.tenant.clone(), study.study_uid.clone()));
         tracing::info!(tenant = %study.tenant, instances = kept.members.len(), replaces = kept.replaces.is_some(), "a study is registered");
         Ok(Step::Made)
     }
@@ -367,43 +448,69 @@ impl Forward {
         Ok(Step::Made)
     }
 
+    /// Hashes of the R3 of a study that we hold.
+    async fn commits_held(&self, study: &Study) -> Vec<ReceiptHash> {
+        let (receipts, study_uid) = (self.receipts.clone(), study.study_uid.clone());
+        let all = tokio::task::spawn_blocking(move || receipts.of_study(&study_uid)).await;
+        let all = all.ok().and_then(Result::ok).unwrap_or_default();
+        all.iter().filter(|carried| matches!(carried.receipt().statement, Statement::Commit { .. })).map(Carried::hash).collect()
+    }
+
     /// Whether a receipt is the centre's R4 of this revision, over the R3 that we hold.
-    fn is_registration(&self, study: &Study, kept: &Kept, carried: &Carried) -> bool {
+    fn is_registration(&self, study: &Study, kept: &Kept, held: &[ReceiptHash], carried: &Carried) -> bool {
         let Statement::Registration { study_uid, document_uid, commits, .. } = &carried.receipt().statement else { return false };
         let valid = self.centre_keys.verify(carried).is_ok() && *study_uid == study.study_uid && *document_uid == kept.document_uid;
-        let held = || -> Option<Vec<ReceiptHash>> {
-            let all = self.receipts.of_study(study_uid).ok()?;
-            Some(all.iter().filter(|carried| matches!(carried.receipt().statement, Statement::Commit { .. })).map(Carried::hash).collect())
-        };
         // The R4 names the R3 of its manifest; we may hold R3 of other instances too.
         valid
             && match commits {
-                Commits::Listed(hashes) => held().is_some_and(|held| hashes.iter().all(|hash| held.contains(hash))),
+                Commits::Listed(hashes) => hashes.iter().all(|hash| held.contains(hash)),
                 Commits::Root(_) => true,
             }
     }
 
-    async fn fetch_registration(&self, study: &Study, kept: &Kept, bearing: &Bearing, now: Timestamp) -> Option<Carried> {
+    async fn fetch_registration(
+        &self,
+        study: &Study,
+        kept: &Kept,
+        held: &[ReceiptHash],
+        bearing: &Bearing,
+        now: Timestamp,
+    ) -> Option<Carried> {
         let authorization = self.credentials.authorization(bearing, now).ok()?;
         let Heard::Answer { body: ReceiptsBody::Some(found), .. } = self.peer.receipts(&study.study_uid, &authorization).await else {
             return None;
         };
-        found.into_iter().find(|carried| self.is_registration(study, kept, carried))
+        found.into_iter().find(|carried| self.is_registration(study, kept, held, carried))
     }
 
     /// An earlier attempt may have arrived: what stands under our uniqueId decides (03 §4.11, verification queries).
     async fn confirm(&self, study: &Study, kept: &Kept, bearing: &Bearing) -> Result<Step, SpoolError> {
-        let parameters = [("$XDSDocumentEntryUniqueId", vec![kept.document_uid.clone()])];
-        let Some(entries) = self.ask("GetDocuments", &parameters, bearing).await else { return Ok(self.later(study, Class::Net)) };
-        let ours = entries.iter().find(|entry| entry.unique_id == kept.document_uid);
-        match ours {
-            Some(entry) if entry.hash.as_deref() == Some(kept.hash.as_str()) && entry.approved => {
-                self.published(study, kept, None, bearing).await
-            }
-            Some(entry) if entry.hash.as_deref() == Some(kept.hash.as_str()) => self.derive_target(study, bearing).await,
-            Some(_) => self.hold(study, &self.outcomes.decide(Signal::Event(Event::Unknown), &Context::default())).await,
+        match self.standing(kept, bearing).await {
+            Some(standing) => self.settle(study, kept, standing, bearing).await,
             None => Ok(self.later(study, Class::Net)),
         }
+    }
+
+    async fn settle(&self, study: &Study, kept: &Kept, standing: Standing, bearing: &Bearing) -> Result<Step, SpoolError> {
+        match standing {
+            Standing::Approved => self.published(study, kept, None, bearing).await,
+            Standing::Deprecated => self.derive_target(study, bearing).await,
+            Standing::Other => self.hold(study, &self.outcomes.decide(Signal::Event(Event::Unknown), &Context::default())).await,
+            // It is submitted again.
+            Standing::Absent => Ok(self.later(study, Class::Net)),
+        }
+    }
+
+    /// `None`: the registry gave no answer.
+    async fn standing(&self, kept: &Kept, bearing: &Bearing) -> Option<Standing> {
+        let parameters = [("$XDSDocumentEntryUniqueId", vec![kept.document_uid.clone()])];
+        let entries = self.ask("GetDocuments", &parameters, bearing).await?;
+        Some(match entries.iter().find(|entry| entry.unique_id == kept.document_uid) {
+            None => Standing::Absent,
+            Some(entry) if entry.hash.as_deref() != Some(kept.hash.as_str()) => Standing::Other,
+            Some(entry) if entry.approved => Standing::Approved,
+            Some(_) => Standing::Deprecated,
+        })
     }
 
     /// Row 15 of profile 02 §7: which entry of the study is the current one.
@@ -416,7 +523,8 @@ impl Forward {
         let Some(entries) = self.ask("FindDocumentsByReferenceId", &parameters, bearing).await else {
             return Ok(self.later(study, Class::Net));
         };
-        let approved: Vec<&Registered> = entries.iter().filter(|entry| entry.approved).collect();
+        // A report may name the study too; only a manifest is ever replaced.
+        let approved: Vec<&Registered> = entries.iter().filter(|entry| entry.approved && entry.manifest).collect();
         let note = match approved[..] {
             [] => None,
             [entry] => {
@@ -451,6 +559,12 @@ impl Forward {
 
 fn registrable(rules: &Rules, modality: &str) -> bool {
     rules.parameters().modalities_registrable.iter().any(|known| known == modality)
+}
+
+/// `IDR-<letter>-<digits>`.
+fn is_rule_id(word: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'-';
+    word.strip_prefix("IDR-").is_some_and(|rest| rest.len() <= 5 && rest.bytes().all(plain))
 }
 
 fn member(entry: &Entry, attributes: mapping::Attributes, rules: &Rules) -> Member {

@@ -97,8 +97,10 @@ impl Revisions {
         file.write_all(&serde_json::to_vec(kept)?)?;
         file.sync_all()?;
         fs::rename(&aside, &path)?;
-        File::open(folder)?.sync_all()?;
-        File::open(&self.folder)?.sync_all()
+        for named_in in [Some(folder), Some(self.folder.as_path()), self.folder.parent()].into_iter().flatten() {
+            File::open(named_in)?.sync_all()?;
+        }
+        Ok(())
     }
 
     /// Reads a revision; blocks.

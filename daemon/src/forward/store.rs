@@ -6,14 +6,18 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::StreamExt as _;
-use idr_profile::outcome::{Context, Decided, InstanceResult, Outcome, ReceiptAnswer, Signal, Stow, StowBody};
+use idr_profile::outcome::{Context, Decided, Decider, Event, InstanceResult, Outcome, ReceiptAnswer, Signal, Stow, StowBody};
 use idr_profile::receipt::{Carried, Object, Source as HandedBy, Statement};
 use tokio::time::Instant;
 
 use super::credentials::Bearing;
 use super::peer::{Batch, Heard, ReceiptsBody, Source, StoreBody};
-use super::{Channel, Forward, LEASE, Maps};
-use crate::spool::{Claim, Entry, Move, Progress, Spool, SpoolError, State, Stored, Tenant};
+use super::register::HOLD;
+use super::{Channel, Forward, LEASE, Maps, Pass};
+use crate::spool::{Claim, Entry, Move, Progress, Spool, SpoolError, SpoolId, State, Stored, Tenant};
+
+/// How long instances are sent one by one after one of a request could not be read here: until that one is found.
+const SINGLE_AFTER_FAULT: Duration = Duration::from_secs(60);
 
 struct FromSpool(Arc<dyn Spool>);
 
@@ -27,22 +31,40 @@ impl Source for FromSpool {
 impl Forward {
     /// Sends what is due. Says whether there was anything.
     pub(super) async fn send_round(&self, tenant: &Tenant) -> Result<bool, SpoolError> {
-        let parallel = self.admitted(Channel::Stow);
-        if parallel == 0 {
-            return Ok(false);
-        }
+        let Some(pass) = self.admitted(Channel::Stow) else { return Ok(false) };
         let now = (self.clock)();
-        let limit = self.batch_instances_max.saturating_mul(parallel as usize);
+        let limit = self.batch_instances_max.saturating_mul(pass.parallel as usize);
         let claim = Claim { tenant: tenant.clone(), state: "queued", now, lease_until: now + LEASE, limit };
         let entries = self.spool.claim(claim).await?;
         if entries.is_empty() {
             return Ok(false);
         }
+        let claimed = ids(&entries);
+        let sent = self.send_claimed(&pass, tenant, entries).await;
+        if sent.is_err() {
+            self.give_back(&claimed);
+        }
+        sent.map(|()| true)
+    }
+
+    async fn send_claimed(&self, pass: &Pass<'_>, tenant: &Tenant, entries: Vec<Entry>) -> Result<(), SpoolError> {
         let batches = self.batches(tenant, entries).await?;
-        let sent = futures::stream::iter(batches).map(|(bearing, entries)| self.send(bearing, entries)).buffer_unordered(parallel as usize);
-        let results: Vec<Result<(), SpoolError>> = sent.collect().await;
-        results.into_iter().collect::<Result<(), SpoolError>>()?;
-        Ok(true)
+        let sent = futures::stream::iter(batches).map(|(bearing, entries)| self.send(pass, bearing, entries));
+        let results: Vec<Result<(), SpoolError>> = sent.buffer_unordered(pass.parallel as usize).collect().await;
+        results.into_iter().collect()
+    }
+
+    /// Ends the leases of what was not moved.
+    fn give_back(&self, claimed: &[SpoolId]) {
+        claimed.iter().for_each(|id| self.spool.give_back(*id));
+    }
+
+    /// The controller map has no row for them (any more): they wait for it (D437).
+    async fn hold_undetermined(&self, entries: &[Entry]) -> Result<(), SpoolError> {
+        let now = (self.clock)();
+        let held =
+            |entry: &Entry| Progress { state: State::Held(Maps::undetermined()), since: now, not_before: now, ..entry.progress.clone() };
+        self.spool.advance(entries.iter().map(|entry| Move { id: entry.id(), to: held(entry) }).collect()).await
     }
 
     /// Requests of one study and one bearing, within the bounds of a request.
@@ -55,20 +77,13 @@ impl Forward {
                 Ok(None) => undetermined.push(entry),
                 Err(error) => {
                     tracing::error!(object = %entry.id(), cause = %error, remedy = error.remedy(), "an object cannot be read; the others go on");
-                    let decided = self.outcomes.decide(Signal::Event(idr_profile::outcome::Event::SpoolRead), &Context::default());
+                    let decided = self.outcomes.decide(Signal::Event(Event::SpoolRead), &Context::default());
                     self.apply(vec![(entry, decided)], State::Sent, State::Queued).await?;
                 }
             }
         }
         if !undetermined.is_empty() {
-            let now = (self.clock)();
-            let held = |entry: &Entry| Progress {
-                state: State::Held(Maps::undetermined()),
-                since: now,
-                not_before: now,
-                ..entry.progress.clone()
-            };
-            self.spool.advance(undetermined.iter().map(|entry| Move { id: entry.id(), to: held(entry) }).collect()).await?;
+            self.hold_undetermined(&undetermined).await?;
         }
         let single = self.memory().split_until.is_some_and(|until| until > Instant::now());
         let instances_max = if single { 1 } else { self.batch_instances_max };
@@ -90,7 +105,12 @@ impl Forward {
         Ok(batches)
     }
 
-    async fn send(&self, bearing: Bearing, entries: Vec<Entry>) -> Result<(), SpoolError> {
+    async fn send(&self, pass: &Pass<'_>, bearing: Bearing, entries: Vec<Entry>) -> Result<(), SpoolError> {
+        if !pass.holds() {
+            // The breaker opened meanwhile: nothing is attempted, and no attempt counts (03 §2.4.5).
+            self.give_back(&ids(&entries));
+            return Ok(());
+        }
         let now = (self.clock)();
         let context = Context::default();
         let first = entries.first().map_or(0, |entry| entry.id().0);
@@ -98,16 +118,22 @@ impl Forward {
             Ok(authorization) => authorization,
             Err(error) => {
                 tracing::error!(cause = %error, "no assertion can be signed");
-                let decided = self.outcomes.decide(Signal::Event(idr_profile::outcome::Event::Key), &context);
+                let decided = self.outcomes.decide(Signal::Event(Event::Key), &context);
                 self.record(Channel::Stow, first, &decided, None);
-                return self.apply(entries.into_iter().map(|entry| (entry, decided.clone())).collect(), State::Sent, State::Queued).await;
+                return self.apply(all(entries, &decided), State::Sent, State::Queued).await;
             }
         };
         let study_uid = entries.first().map(|entry| entry.record.facts.study_uid.clone()).unwrap_or_default();
         let batch = Batch { study_uid, entries, source: Arc::new(FromSpool(self.spool.clone())), authorization };
         let heard = self.peer.store(&batch).await;
         let entries = batch.entries;
+        let mut single_for = Duration::from_secs(self.outcomes.limits.split_remembered_s);
         let (stow, retry_after) = match heard {
+            // One of them is damaged here; which, shows when each goes alone. The others are not held for it.
+            Heard::Nothing(event @ (Event::SpoolRead | Event::DigestDiffers)) if entries.len() > 1 => {
+                single_for = SINGLE_AFTER_FAULT;
+                (Stow::Split(self.outcomes.decide(Signal::Event(event), &context)), None)
+            }
             Heard::Nothing(event) => (Stow::All(self.outcomes.decide(Signal::Event(event), &context)), None),
             Heard::Answer { status, retry_after, body } => {
                 let results: Vec<InstanceResult>;
@@ -125,7 +151,7 @@ impl Forward {
         let decided: Vec<(Entry, Decided)> = match stow {
             Stow::All(decided) => {
                 self.record(Channel::Stow, first, &decided, retry_after.as_deref());
-                entries.into_iter().map(|entry| (entry, decided.clone())).collect()
+                all(entries, &decided)
             }
             Stow::Each { request, instances } => {
                 self.record(Channel::Stow, first, &request, retry_after.as_deref());
@@ -133,11 +159,13 @@ impl Forward {
             }
             Stow::Split(decided) => {
                 self.record(Channel::Stow, first, &decided, retry_after.as_deref());
-                self.memory().split_until = Some(Instant::now() + Duration::from_secs(self.outcomes.limits.split_remembered_s));
-                // Due again at once, one by one.
-                for entry in &entries {
-                    self.spool.give_back(entry.id());
+                let until = Instant::now() + single_for;
+                {
+                    let mut memory = self.memory();
+                    memory.split_until = Some(memory.split_until.map_or(until, |before| before.max(until)));
                 }
+                // Due again at once, one by one.
+                self.give_back(&ids(&entries));
                 return Ok(());
             }
         };
@@ -149,7 +177,11 @@ impl Forward {
         let now = (self.clock)();
         let mut moves = Vec::with_capacity(decided.len());
         let mut handed = Vec::new();
+        let mut studies = BTreeMap::new();
         for (entry, decided) in &decided {
+            if decided.outcome == Outcome::Hold(Decider::Study) {
+                studies.entry((&entry.record.announced.tenant, &entry.record.facts.study_uid)).or_insert(&decided.row);
+            }
             match self.next(entry, decided, done.clone(), again.clone(), now) {
                 None => self.spool.give_back(entry.id()),
                 Some(next) => {
@@ -160,19 +192,26 @@ impl Forward {
                 }
             }
         }
+        // No manifest of these studies before an operator has decided (03 §1).
+        for ((tenant, study_uid), row) in studies {
+            self.note(tenant, study_uid, HOLD, Some(row.to_string())).await?;
+        }
         if !handed.is_empty() {
             let receipts = self.receipts.clone();
             let said = tokio::task::spawn_blocking(move || receipts.say(handed, now)).await;
             said.map_err(|_| SpoolError::Stopped)??;
         }
-        if moves.is_empty() { Ok(()) } else { self.spool.advance(moves).await }
+        if moves.is_empty() {
+            return Ok(());
+        }
+        self.spool.advance(moves).await?;
+        self.wake.notify_waiters();
+        Ok(())
     }
 
     /// Asks for the receipts of what was sent. Says whether there was anything.
     pub(super) async fn commit_round(&self, tenant: &Tenant) -> Result<bool, SpoolError> {
-        if self.admitted(Channel::Stow) == 0 {
-            return Ok(false);
-        }
+        let Some(pass) = self.admitted(Channel::Stow) else { return Ok(false) };
         let now = (self.clock)();
         let claim = Claim { tenant: tenant.clone(), state: "sent", now, lease_until: now + LEASE, limit: 4096 };
         let mut studies: BTreeMap<String, Vec<Entry>> = BTreeMap::new();
@@ -180,38 +219,58 @@ impl Forward {
             studies.entry(entry.record.facts.study_uid.clone()).or_default().push(entry);
         }
         let busy = !studies.is_empty();
+        let mut failed = None;
         for (study_uid, entries) in studies {
-            self.commit(tenant, &study_uid, entries).await?;
+            let claimed = ids(&entries);
+            let done = if pass.holds() { self.commit(tenant, &study_uid, entries).await.map(|()| true) } else { Ok(false) };
+            if !matches!(done, Ok(true)) {
+                self.give_back(&claimed);
+            }
+            // The other studies go on.
+            failed = failed.or(done.err());
         }
-        Ok(busy)
+        failed.map_or(Ok(busy), Err)
     }
 
-    async fn commit(&self, tenant: &Tenant, study_uid: &str, entries: Vec<Entry>) -> Result<(), SpoolError> {
+    async fn commit(&self, tenant: &Tenant, study_uid: &str, mut entries: Vec<Entry>) -> Result<(), SpoolError> {
         let context = Context::default();
         let now = (self.clock)();
         let Some(first) = entries.first() else { return Ok(()) };
         let item = first.id().0;
-        let authorization = match self.bearing(tenant, first).await? {
-            Some(bearing) => self.credentials.authorization(&bearing, now).ok(),
-            None => None,
+        let bearing = match self.bearing(tenant, first).await {
+            Ok(Some(bearing)) => bearing,
+            Ok(None) => return self.hold_undetermined(&entries).await,
+            Err(error) => {
+                tracing::error!(object = %first.id(), cause = %error, remedy = error.remedy(), "an object cannot be read; the others of its study go on");
+                let decided = self.outcomes.decide(Signal::Event(Event::SpoolRead), &context);
+                let unreadable = entries.remove(0);
+                self.give_back(&ids(&entries));
+                return self.apply(vec![(unreadable, decided)], State::Committed, State::Sent).await;
+            }
         };
-        let Some(authorization) = authorization else {
-            let decided = self.outcomes.decide(Signal::Event(idr_profile::outcome::Event::Key), &context);
-            return self.apply(entries.into_iter().map(|entry| (entry, decided.clone())).collect(), State::Committed, State::Sent).await;
+        let authorization = match self.credentials.authorization(&bearing, now) {
+            Ok(authorization) => authorization,
+            Err(error) => {
+                tracing::error!(cause = %error, "no assertion can be signed");
+                let decided = self.outcomes.decide(Signal::Event(Event::Key), &context);
+                self.record(Channel::Stow, item, &decided, None);
+                return self.apply(all(entries, &decided), State::Committed, State::Sent).await;
+            }
         };
         let (found, other) = match self.peer.receipts(study_uid, &authorization).await {
             Heard::Nothing(event) => (Vec::new(), Some((Signal::Event(event), None))),
             Heard::Answer { status: 200, body: ReceiptsBody::Some(found), .. } => (found, None),
-            Heard::Answer { status: 200, body: ReceiptsBody::None, .. } => {
-                (Vec::new(), Some((Signal::Event(idr_profile::outcome::Event::HttpCut), None)))
-            }
+            Heard::Answer { status: 200, body: ReceiptsBody::None, .. } => (Vec::new(), Some((Signal::Event(Event::HttpCut), None))),
             Heard::Answer { status, retry_after, .. } => (Vec::new(), Some((Signal::Receipt(ReceiptAnswer::Status(status)), retry_after))),
         };
         if let Some((signal, retry_after)) = other {
             let decided = self.outcomes.decide(signal, &context);
             self.record(Channel::Stow, item, &decided, retry_after.as_deref());
-            return self.apply(entries.into_iter().map(|entry| (entry, decided.clone())).collect(), State::Committed, State::Sent).await;
+            return self.apply(all(entries, &decided), State::Committed, State::Sent).await;
         }
+        // The peer works, whatever the receipts say; without this a probe would stay without its result.
+        let answered = self.outcomes.decide(Signal::Receipt(ReceiptAnswer::Status(200)), &context);
+        self.record(Channel::Stow, item, &answered, None);
         let mut kept = Vec::new();
         let mut decided = Vec::with_capacity(entries.len());
         for entry in entries {
@@ -242,6 +301,14 @@ impl Forward {
         }
         answer
     }
+}
+
+fn ids(entries: &[Entry]) -> Vec<SpoolId> {
+    entries.iter().map(Entry::id).collect()
+}
+
+fn all(entries: Vec<Entry>, decided: &Decided) -> Vec<(Entry, Decided)> {
+    entries.into_iter().map(|entry| (entry, decided.clone())).collect()
 }
 
 fn hand_over(entry: &Entry, now: jiff::Timestamp) -> Statement {
