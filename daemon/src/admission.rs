@@ -2,7 +2,7 @@
 //!
 //! [`Ingress`] is what every way in shares: configuration, rule sets, spool, the count of open associations. The
 //! inbound table decides who may send: a row matches by calling AE title, address, and what the row demands of TLS; an
-//! empty table matches nobody. The first row that matches is taken.
+//! empty table matches nobody. The first row that matches is taken. Of several reasons to refuse the lowest rule is told.
 //!
 //! # Failure
 //! A refusal is one line in the journal with the rule and its remedy; the peer gets the reject of the rule's row. A rule
@@ -26,6 +26,9 @@ use crate::config::{Config, Inbound, TlsDemand};
 use crate::health::Counters;
 use crate::reception::Reception;
 use crate::spool::{Spool, Tenant};
+
+/// Connections at once from one address, with an association or without (profile 10 §11 BD-01).
+const CONNECTIONS_PER_ADDRESS_MAX: u32 = 64;
 
 /// Who is at the other end of a connection.
 #[derive(Debug, Clone)]
@@ -53,18 +56,34 @@ pub struct Ingress {
     /// The clock of this program.
     pub clock: fn() -> Timestamp,
     open: Arc<Mutex<Open>>,
+    connected: Arc<Mutex<Open>>,
 }
 
+/// Open associations, or connections.
 #[derive(Default)]
 struct Open {
     all: u32,
     by_peer: HashMap<IpAddr, u32>,
 }
 
-/// A place in the count of open associations; given back on drop.
-struct Place {
+/// A place in such a count; given back on drop.
+pub(crate) struct Place {
     open: Arc<Mutex<Open>>,
     peer: IpAddr,
+}
+
+impl Place {
+    fn take(counted: &Arc<Mutex<Open>>, peer: IpAddr, all_max: u32, of_peer_max: u32) -> Option<Self> {
+        let mut open = counted.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_peer = open.by_peer.get(&peer).copied().unwrap_or(0);
+        if open.all >= all_max || of_peer >= of_peer_max {
+            return None;
+        }
+        open.all += 1;
+        open.by_peer.insert(peer, of_peer + 1);
+        drop(open);
+        Some(Self { open: Arc::clone(counted), peer })
+    }
 }
 
 impl Drop for Place {
@@ -107,7 +126,7 @@ impl Ingress {
         organisation_oids: Vec<String>,
         clock: fn() -> Timestamp,
     ) -> Self {
-        Self { config, rules, spool, counters, organisation_oids, clock, open: Arc::default() }
+        Self { config, rules, spool, counters, organisation_oids, clock, open: Arc::default(), connected: Arc::default() }
     }
 
     /// Bounds of PDUs and messages.
@@ -143,12 +162,11 @@ impl Ingress {
         };
         let site_rules = set.rules_for(None);
         let refuse = |occurrence| self.refuse(site_rules, occurrence, &calling_ae, peer);
-        if !self.config.dimse.local_ae_titles.contains(&called_ae) {
-            return Err(refuse(Occurrence::CalledAeUnknown));
-        }
         let row = match self.row(&calling_ae, peer) {
-            Ok(row) => row,
+            Err(Occurrence::CallingAeNotAllowed) => return Err(refuse(Occurrence::CallingAeNotAllowed)),
+            _ if !self.config.dimse.local_ae_titles.contains(&called_ae) => return Err(refuse(Occurrence::CalledAeUnknown)),
             Err(occurrence) => return Err(refuse(occurrence)),
+            Ok(row) => row,
         };
         let Ok(tenant) = row.tenant.parse::<Tenant>() else {
             // Not reached: the configuration was checked.
@@ -192,16 +210,14 @@ impl Ingress {
         Err(if without_tls { Occurrence::TlsRequired } else { Occurrence::CallingAeNotAllowed })
     }
 
+    /// A place for a new connection of an address; how many there are in all is bounded by the listener.
+    pub(crate) fn connection(&self, peer: IpAddr) -> Option<Place> {
+        Place::take(&self.connected, peer, u32::MAX, CONNECTIONS_PER_ADDRESS_MAX)
+    }
+
     fn place(&self, peer: IpAddr, rules: &Rules) -> Option<Place> {
         let parameters = rules.parameters();
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_peer = open.by_peer.get(&peer).copied().unwrap_or(0);
-        if open.all >= parameters.associations_max || of_peer >= parameters.associations_per_peer_max {
-            return None;
-        }
-        open.all += 1;
-        open.by_peer.insert(peer, of_peer + 1);
-        Some(Place { open: self.open.clone(), peer })
+        Place::take(&self.open, peer, parameters.associations_max, parameters.associations_per_peer_max)
     }
 
     fn refuse(&self, rules: &Rules, occurrence: Occurrence, calling_ae: &str, peer: &Peer) -> Rejection {

@@ -515,6 +515,9 @@ impl Config {
         }
         for (at, row) in file.inbound.iter().enumerate() {
             let key = |name: &str| format!("inbound[{at}].{name}");
+            if !(1..=64).contains(&row.name.len()) || !row.name.bytes().all(|b| (b' '..=b'~').contains(&b)) {
+                return fault(&key("name"), format!("'{}' is not allowed; 1–64 printable ASCII characters", row.name));
+            }
             check_ae_title(&key("ae_title"), &row.ae_title)?;
             if !site_id(&row.tenant) {
                 return fault(&key("tenant"), format!("'{}' is not allowed; 2–32 of a–z, 0–9 and '-', not first", row.tenant));
@@ -540,7 +543,7 @@ impl Config {
             if !centre.url.starts_with("https://") || centre.url.ends_with('/') {
                 return fault("centre.url", format!("'{}' is not allowed; https://host[:port] without a path", centre.url));
             }
-            if centre.pins.is_empty() && file.environment == Environment::Production {
+            if centre.pins.len() < 2 && file.environment == Environment::Production {
                 return fault("centre.pins", "at least two pins are needed in production (profile 10 §5.4)".to_owned());
             }
             for (key, value, range) in [

@@ -82,10 +82,14 @@ pub async fn serve(
             tracing::warn!(code = "IDR-T-15", peer = %address.ip(), "connection closed: limit dimse.connections_max reached");
             continue;
         };
+        let Some(place) = ingress.connection(address.ip()) else {
+            tracing::warn!(code = "IDR-T-15", peer = %address.ip(), "connection closed: too many connections from this address");
+            continue;
+        };
         let (transport, ingress, stop) = (transport.clone(), ingress.clone(), stop.clone());
         tasks.spawn(async move {
             connection(stream, address, transport, ingress, stop).await;
-            drop(permit);
+            drop((permit, place));
         });
     }
 }
@@ -185,10 +189,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<S> {
             let deadline = [idle, self.artim].into_iter().flatten().chain([end]).min().unwrap_or(end);
             let draining = self.stop.is_cancelled();
             if draining && self.in_flight.is_none() {
+                // The peer is told; its end of the connection is not waited for.
                 self.feed(Event::Abort);
-                if self.artim.is_none() {
-                    break Ok(());
-                }
+                break self.act().await;
             }
             let read = tokio::select! {
                 read = self.stream.read_buf(self.decoder.buffer()) => Some(read),
@@ -216,7 +219,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<S> {
                     self.artim = None;
                     self.feed(Event::ArtimExpired);
                 }
-                None if Instant::now() >= end => self.feed(Event::Abort),
+                None if Instant::now() >= end => {
+                    self.feed(Event::Abort);
+                    if self.actions.is_empty() {
+                        // Before and after an association there is nothing to abort.
+                        break Ok(());
+                    }
+                }
                 None => self.feed(Event::IdleExpired),
             }
         };
@@ -280,7 +289,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<S> {
                 Action::StartArtim(limit) => self.artim = Some(Instant::now() + limit),
                 Action::StopArtim => self.artim = None,
                 Action::ReleaseRequested => self.feed(Event::ReleaseResponse),
-                Action::Released => {}
+                Action::Released => self.abandon().await,
                 Action::Aborted(cause) => {
                     tracing::info!(peer = %self.peer.address, %cause, "association ended early");
                     self.abandon().await;

@@ -93,11 +93,18 @@ impl Reception {
     /// The next bytes of the data set.
     pub async fn feed(&mut self, bytes: &[u8]) {
         let Some(scanner) = &mut self.scanner else { return };
-        scanner.feed(bytes);
-        if scanner.failed() {
+        let rejected = catch_unwind(AssertUnwindSafe(|| {
+            scanner.feed(bytes);
+            scanner.failed()
+        }));
+        match rejected.ok() {
+            Some(false) => {}
             // Stage S has its answer; the rest of the data set passes by.
-            if let Place::Open(writer) = std::mem::replace(&mut self.place, Place::Dropped) {
-                writer.discard().await;
+            Some(true) => self.give_up().await,
+            // A fault of ours: answered after the last byte.
+            None => {
+                self.scanner = None;
+                self.give_up().await;
             }
         }
         if let Place::Open(writer) = &mut self.place
@@ -121,22 +128,22 @@ impl Reception {
     /// Judges, commits and gives the answer.
     pub async fn finish(mut self: Box<Self>) -> Outcome {
         let received = (self.ingress.clock)();
-        let Some(scanner) = self.scanner.take() else { return Outcome::new(Status::PROCESSING_FAILURE) };
-        let judged = catch_unwind(AssertUnwindSafe(|| {
-            let scan = scanner.finish();
-            let verdict = self.judge(&scan, received);
-            (scan, verdict)
-        }));
-        let (scan, verdict) = match judged {
-            Ok(judged) => judged,
-            Err(_) => {
-                tracing::error!(
-                    calling_ae_title = self.calling_ae,
-                    "the evaluation of an instance ended by a fault; answered 0110H, nothing stored"
-                );
-                self.give_up().await;
-                return Outcome::new(Status::PROCESSING_FAILURE);
-            }
+        let judged = self.scanner.take().and_then(|scanner| {
+            let judge = AssertUnwindSafe(|| {
+                let scan = scanner.finish();
+                let verdict = self.judge(&scan, received);
+                (scan, verdict)
+            });
+            catch_unwind(judge).ok()
+        });
+        let Some((scan, verdict)) = judged else {
+            tracing::error!(
+                calling_ae_title = self.calling_ae,
+                "the evaluation of an instance ended by a fault; answered 0110H, nothing stored"
+            );
+            self.ingress.counters.objects_failed.add(1);
+            self.give_up().await;
+            return Outcome::new(Status::PROCESSING_FAILURE);
         };
         self.journal(&verdict, &scan);
         let place = std::mem::replace(&mut self.place, Place::Dropped);
@@ -167,12 +174,16 @@ impl Reception {
                     calling_ae_title = self.calling_ae,
                     "an instance passed the rules although its bytes were dropped; answered 0110H"
                 );
+                self.ingress.counters.objects_failed.add(1);
                 return Outcome::new(Status::PROCESSING_FAILURE);
             }
         };
         let bytes = writer.size_bytes();
         match self.facts(&verdict, received, quarantined) {
             None => {
+                // Not reached: the rules that demand the UIDs are locked.
+                tracing::error!(calling_ae_title = self.calling_ae, "an instance passed the rules without its UIDs; answered 0110H");
+                self.ingress.counters.objects_failed.add(1);
                 writer.discard().await;
                 Outcome::new(Status::PROCESSING_FAILURE)
             }
@@ -228,7 +239,8 @@ impl Reception {
             received,
             study_uid: identity.study_uid.clone(),
             series_uid: identity.series_uid.clone(),
-            modality: identity.modality.clone(),
+            // What is no CS value is in no list of modalities either: it is not a reason to lose the object.
+            modality: identity.modality.clone().filter(|text| is_code_string(text)),
             patient_id: identity.patient_id.clone(),
             accession_present: identity.accession_number.is_some(),
             rule_set: self.rules.rule_set.clone(),
@@ -251,7 +263,7 @@ impl Reception {
                     rule_set,
                     ?tags,
                     calling_ae_title = self.calling_ae,
-                    sop_class = self.sop_class_uid,
+                    sop_class = self.abstract_syntax,
                     bytes = scan.data_set_bytes,
                     refused,
                     remedy,
@@ -268,6 +280,11 @@ impl Reception {
             writer.discard().await;
         }
     }
+}
+
+/// 1–16 characters of the default repertoire (PS3.5 §6.2, VR CS, case aside).
+fn is_code_string(text: &str) -> bool {
+    (1..=16).contains(&text.len()) && text.bytes().all(|byte| (b' '..=b'~').contains(&byte))
 }
 
 /// A700H or 0110H (profile 01 §2), and one line for the operator.
