@@ -85,11 +85,21 @@ pub struct Files {
     pub site_rules: PathBuf,
     /// `trust.toml`.
     pub trust: PathBuf,
+    /// `affinity-domain.toml`: names of the national slots; absent: those of the profile.
+    pub affinity_domain: PathBuf,
+    /// Folder of revocation lists of signing certificates (`*.crl`, DER); absent: none.
+    pub revocation_lists: PathBuf,
 }
 
 impl Default for Files {
     fn default() -> Self {
-        Self { rules: "rules".into(), site_rules: "site-rules.toml".into(), trust: "trust.toml".into() }
+        Self {
+            rules: "rules".into(),
+            site_rules: "site-rules.toml".into(),
+            trust: "trust.toml".into(),
+            affinity_domain: "affinity-domain.toml".into(),
+            revocation_lists: "crl".into(),
+        }
     }
 }
 
@@ -197,9 +207,26 @@ pub struct Peer {
     /// Register code for such a source.
     pub register: Option<String>,
     /// First day of the row, civil date.
+    #[serde(default, deserialize_with = "date")]
     pub valid_from: Option<jiff::civil::Date>,
     /// Last day of the row.
+    #[serde(default, deserialize_with = "date")]
     pub valid_to: Option<jiff::civil::Date>,
+}
+
+/// A TOML date, `2026-01-01`, or the same as text.
+fn date<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<jiff::civil::Date>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        Date(toml::value::Datetime),
+        Text(String),
+    }
+    let text = match Written::deserialize(deserializer)? {
+        Written::Date(date) => date.to_string(),
+        Written::Text(text) => text,
+    };
+    text.parse().map(Some).map_err(|_| serde::de::Error::custom(format!("'{text}' is no date; write 2026-01-31")))
 }
 
 /// Model C4.
@@ -266,6 +293,9 @@ pub struct ConfigFile {
     /// Health and metrics, loopback.
     #[serde(default = "default_health")]
     pub health_listen: Option<SocketAddr>,
+    /// Unix socket of operators' commands, mode 0600. Default: `control.sock` in the state folder.
+    #[serde(default)]
+    pub control_socket: Option<PathBuf>,
 }
 
 fn default_revocation() -> Revocation {
@@ -309,6 +339,11 @@ impl Config {
         config.check().map_err(|(key, problem)| ConfigError::Value { file: path.to_owned(), key, problem })?;
         config.resolve(path.parent().unwrap_or(Path::new(".")));
         Ok(config)
+    }
+
+    /// Where operators' commands go.
+    pub fn control_socket(&self) -> PathBuf {
+        self.file.control_socket.clone().unwrap_or_else(|| self.file.storage.path.join("control.sock"))
     }
 
     fn check(&self) -> Result<(), (String, String)> {
@@ -378,10 +413,15 @@ impl Config {
             &mut file.files.rules,
             &mut file.files.site_rules,
             &mut file.files.trust,
+            &mut file.files.affinity_domain,
+            &mut file.files.revocation_lists,
             &mut file.storage.path,
             &mut file.https.certificate,
             &mut file.https.key,
         ] {
+            *path = base.join(&*path);
+        }
+        if let Some(path) = &mut file.control_socket {
             *path = base.join(&*path);
         }
     }
@@ -412,6 +452,17 @@ mod tests {
         assert!(with("environment = \"test\"", row).expect_err("off").to_string().contains("direct.enabled"));
         let row = row.replace("C4", "C1") + "transactions = [\"ITI-99\"]\n";
         assert!(with("environment = \"test\"", &row).expect_err("unknown").to_string().contains("ITI-99"));
+    }
+
+    #[test]
+    fn the_days_of_a_row_are_toml_dates() {
+        let row = |day: &str| {
+            let row = format!("[[peer]]\nname = \"a\"\norganisation = \"1.2.3\"\nmodel = \"C1\"\nvalid_to = {day}\n");
+            with("environment = \"test\"", &row).map(|config| config.peer[0].valid_to)
+        };
+        let expected = Some(jiff::civil::date(2026, 1, 31));
+        assert_eq!((row("2026-01-31").expect("loads"), row("\"2026-01-31\"").expect("loads")), (expected, expected));
+        assert!(row("\"January\"").expect_err("refused").to_string().contains("2026-01-31"));
     }
 
     #[test]

@@ -1,5 +1,32 @@
-//! central
+//! `idr-central`: the national instance.
+//!
+//! The modules, in the order in which a request meets them: [`config`], [`https`] (listener, routes), [`peer`] (whose
+//! certificate this is, and what its row allows), [`assertion`] (who asks), then by what is asked: [`archive`] (instances
+//! in and out), [`registry`] (submissions and stored queries), [`repository`] (documents), [`consent`] (declarations, and
+//! what a refused caller is told). Below them [`store`] (one transactional store), [`objects`] (bytes), [`audit`] (what is
+//! written before each reply). [`central`] holds what all of them share; [`run`] starts and stops it; [`control`] and [`health`]
+//! are what operators and monitors see.
+//!
+//! # Nothing leaves without a `Permit`
+//! A look-up gives `Candidate`s, which no route can read. [`idr_profile::access::gate`] turns the permitted ones into
+//! `Disclosed`, and only those have a payload. A route that bypasses the gate does not compile.
 
+pub mod archive;
+pub mod assertion;
 pub mod audit;
+pub mod central;
+pub mod config;
+pub mod consent;
+pub mod control;
+pub mod health;
+pub mod https;
+pub mod keys;
 pub mod objects;
+pub mod peer;
+pub mod registry;
+pub mod repository;
+pub mod run;
 pub mod store;
+pub mod sys;
+#[cfg(test)]
+mod testing;

@@ -208,7 +208,7 @@ impl Objects {
             key: key.clone(),
             over: false,
         };
-        Ok((size, futures::stream::unfold(state, Verifying::next).boxed()))
+        Ok((size, futures::stream::unfold(state, Verifying::next).fuse().boxed()))
     }
 
     /// Reads a whole object of at most `limit` bytes.
@@ -439,7 +439,7 @@ fn unwrap_io(error: std::io::Error) -> object_store::Error {
 }
 
 /// Bytes of one part of an upload; also the size up to which an object is one plain put.
-pub const PART_BYTES: usize = 1024 * 1024;
+pub const PART_BYTES: usize = 256 * 1024;
 /// Parts that may be on their way to the storage at once, per object.
 pub const PARTS_IN_FLIGHT: usize = 2;
 /// A folder serves 65.5 s of new keys; slow uploads keep older ones in use.

@@ -1,6 +1,7 @@
 //! strace watches the site: the object's file and its directory are synced before the C-STORE-RSP is written.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 
 use idr_tests::fixtures::person::Person;
 use idr_tests::fixtures::study::{Kind, Recipe};
@@ -21,40 +22,57 @@ fn file_and_folder_are_synced_before_the_success_leaves() {
         let calls =
             "trace=openat,rename,renameat,renameat2,linkat,fdatasync,fsync,sync_file_range,write,writev,pwrite64,sendto,sendmsg,accept4";
         world.site_mut().program.wrapper =
-            ["strace", "-f", "-y", "-ttt", "-s", "0", "-e", calls, "-o", &trace.to_string_lossy()].map(str::to_owned).to_vec();
+            ["strace", "-f", "-yy", "-ttt", "-s", "0", "-e", calls, "-o", &trace.to_string_lossy()].map(str::to_owned).to_vec();
         world.site_mut().program.start().await?;
         let study = Recipe::small(Kind::Ct, Person::numbered(95), 5, 1).make();
         send_all(&world.site().modality(), &outgoing([&study]), 1).await?;
         world.site_mut().program.stop().await?;
         let trace = std::fs::read_to_string(&trace)?;
         let answers = judge(&trace)?;
-        // The A-ASSOCIATE-AC and A-RELEASE-RP are written to the socket too; the five between are the C-STORE-RSPs.
-        anyhow::ensure!(answers.len() == study.instances.len(), "{} answers with a sync before them:\n{trace}", answers.len());
+        anyhow::ensure!(
+            answers == study.instances.len(),
+            "{answers} answers with syncs before them; the trace has\n{}",
+            interesting(&trace)
+        );
         Ok(())
     });
 }
 
-/// For each write to the DICOM socket after bytes came in for an object: the syncs since the write before. Fails when an
-/// object file was written and an answer left without both syncs. Gives the answers that had them.
-fn judge(trace: &str) -> anyhow::Result<Vec<String>> {
-    let (mut file_synced, mut folder_synced) = (false, false);
-    let mut written: BTreeMap<String, usize> = BTreeMap::new();
-    let mut answers = Vec::new();
-    for line in trace.lines() {
-        let Some(call) = Call::read(line) else { continue };
-        let is_object = |path: &str| path.contains("/state/objects/");
-        match call.name {
-            "write" | "pwrite64" | "writev" if is_object(call.path) => *written.entry(call.path.to_owned()).or_default() += 1,
-            "fdatasync" | "fsync" if is_object(call.path) && std::path::Path::new(call.path).extension().is_some() => file_synced = true,
-            "fdatasync" | "fsync" if is_object(call.path) => folder_synced = true,
-            "sendto" | "sendmsg" | "write" | "writev" if call.path.contains("TCP") && !written.is_empty() => {
-                anyhow::ensure!(
-                    file_synced && folder_synced,
-                    "an answer left before the syncs (file {file_synced}, folder {folder_synced}):\n{line}"
-                );
-                answers.push(line.to_owned());
-                written.clear();
-                (file_synced, folder_synced) = (false, false);
+/// The lines that say something.
+fn interesting(trace: &str) -> String {
+    trace
+        .lines()
+        .filter(|line| line.contains("/state/objects/") || line.contains("TCP") || line.contains("resumed"))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+/// For each write to the DICOM socket after an object file was written: was that file synced after its last write, and its
+/// folder after the file was made? Gives the answers for which both hold; fails at one for which they do not.
+fn judge(trace: &str) -> anyhow::Result<usize> {
+    /// What is known of the object file in flight.
+    #[derive(Default)]
+    struct File {
+        file_synced: bool,
+        folder_synced: bool,
+    }
+    let mut files: BTreeMap<String, File> = BTreeMap::new();
+    let mut answers = 0;
+    for call in calls(trace) {
+        let is_object = call.path.contains("/state/objects/");
+        match call.name.as_str() {
+            "write" | "pwrite64" | "writev" if is_object && call.begins => files.entry(call.path).or_default().file_synced = false,
+            "fdatasync" | "fsync" if is_object && call.ends => {
+                for (path, file) in &mut files {
+                    file.file_synced |= *path == call.path;
+                    file.folder_synced |= Path::new(path).parent() == Some(Path::new(&call.path));
+                }
+            }
+            "sendto" | "sendmsg" | "write" | "writev" if call.path.contains("TCP") && call.begins && !files.is_empty() => {
+                let durable = files.values().all(|file| file.file_synced && file.folder_synced);
+                anyhow::ensure!(durable, "an answer left before file and folder were synced: {:?} {}", files.keys(), call.name);
+                answers += 1;
+                files.clear();
             }
             _ => {}
         }
@@ -62,17 +80,35 @@ fn judge(trace: &str) -> anyhow::Result<Vec<String>> {
     Ok(answers)
 }
 
-/// `1234  1764000000.000001 fdatasync(12</folder/file>) = 0`
-struct Call<'a> {
-    name: &'a str,
-    path: &'a str,
+/// A system call, or one half of it: strace shows a call that another thread interrupts as `<unfinished ...>` and later
+/// `<... name resumed>`.
+struct Call {
+    name: String,
+    path: String,
+    begins: bool,
+    ends: bool,
 }
 
-impl<'a> Call<'a> {
-    fn read(line: &'a str) -> Option<Self> {
-        let call = line.split_whitespace().nth(2).and_then(|_| line.splitn(3, char::is_whitespace).nth(2))?.trim_start();
-        let (name, rest) = call.split_once('(')?;
-        let path = rest.split_once('<').map_or("", |(_, after)| after.split('>').next().unwrap_or_default());
-        Some(Self { name: name.rsplit(' ').next()?, path })
+/// `1234  1764000000.000001 fdatasync(12</folder/file>) = 0`
+fn calls(trace: &str) -> Vec<Call> {
+    let mut open: HashMap<&str, String> = HashMap::new();
+    let mut calls = Vec::new();
+    for line in trace.lines() {
+        let mut words = line.split_whitespace();
+        let (Some(thread), Some(_time)) = (words.next(), words.next()) else { continue };
+        let rest = words.collect::<Vec<_>>().join(" ");
+        if let Some(resumed) = rest.strip_prefix("<... ") {
+            let name = resumed.split(' ').next().unwrap_or_default().to_owned();
+            calls.extend(open.remove(thread).map(|path| Call { name, path, begins: false, ends: true }));
+            continue;
+        }
+        let Some((name, arguments)) = rest.split_once('(') else { continue };
+        let path = arguments.split_once('<').map_or("", |(_, after)| after.split(['>', '(']).next().unwrap_or_default()).to_owned();
+        let ends = !rest.ends_with("<unfinished ...>");
+        if !ends {
+            open.insert(thread, path.clone());
+        }
+        calls.push(Call { name: name.to_owned(), path, begins: true, ends });
     }
+    calls
 }

@@ -35,6 +35,7 @@ over_every_store! {
     custody:
         an_instance_is_stored_once_and_its_r3_is_given_again
         another_digest_is_a_conflict_and_changes_nothing
+        an_instance_that_contradicts_its_study_or_series_is_not_stored
         a_rejected_instance_does_not_come_back_and_its_unit_says_so
         a_registration_names_every_r3_and_again_when_one_comes_late
         an_instance_of_another_register_is_in_no_r4_of_the_manifest

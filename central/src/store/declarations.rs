@@ -1,7 +1,7 @@
 //! Declarations and the state of a patient that decisions read (profile 05 §2). Versions are appended, never changed.
 
 use super::patients::PatientKey;
-use super::sql::sql;
+use super::sql::{Row, sql};
 use super::{StoreError, Tx};
 use idr_ihe::metadata::PatientId;
 use idr_profile::access::{Authorisation, Consent, Denial, DenialStatus, Freshness, Informed, KnownEvent, PatientState, Sector};
@@ -77,7 +77,43 @@ pub struct NewDeclaration<'a> {
     pub recorded_at: Timestamp,
 }
 
+/// A declaration as it stands: its latest version.
+#[derive(Debug, Clone)]
+pub struct Declared {
+    /// Names the declaration.
+    pub id: String,
+    /// Store version of this version.
+    pub store_version: u64,
+    /// What is declared; `None`: it cannot be read.
+    pub declaration: Option<Declaration>,
+    /// JSON: who decided, who recorded, document.
+    pub detail: String,
+    /// When this version was recorded.
+    pub recorded_at: Timestamp,
+    /// Patient as named when it was recorded; `None` for an authorisation of everybody.
+    pub recorded_under: Option<PatientId>,
+}
+
 impl Tx {
+    /// Declarations of a patient and those of everybody, each in its latest version, in the order of recording.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn declarations_of(&mut self, patient: &PatientId) -> Result<Vec<Declared>, StoreError> {
+        let key = self.patient_key(patient).await?;
+        let select = format!("{DECLARED} AND (d.patient_key = $1 OR d.patient_key IS NULL) ORDER BY d.store_version");
+        self.rows(sql(&select).bind(key.map(|key| key.0))).await?.iter().map(read).collect()
+    }
+
+    /// A declaration by id.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn declaration(&mut self, id: &str) -> Result<Option<Declared>, StoreError> {
+        let select = format!("{DECLARED} AND d.declaration_id = $1");
+        self.row(sql(&select).bind(id)).await?.as_ref().map(read).transpose()
+    }
+
     /// Version of the declaration store.
     ///
     /// # Errors
@@ -174,6 +210,22 @@ impl Tx {
         }
         Ok(events)
     }
+}
+
+/// The latest versions.
+const DECLARED: &str = "SELECT d.declaration_id, d.store_version, d.body, d.detail, d.recorded_at, d.recorded_authority, d.recorded_id \
+    FROM declarations d WHERE d.store_version = (SELECT MAX(v.store_version) FROM declarations v WHERE v.declaration_id = d.declaration_id)";
+
+fn read(row: &Row) -> Result<Declared, StoreError> {
+    let recorded = row.optional_text("recorded_authority")?.zip(row.optional_text("recorded_id")?);
+    Ok(Declared {
+        id: row.text("declaration_id")?,
+        store_version: row.unsigned("store_version")?,
+        declaration: row.json("body").ok(),
+        detail: row.text("detail")?,
+        recorded_at: row.time("recorded_at")?,
+        recorded_under: recorded.map(|(authority, id)| PatientId { id, authority }),
+    })
 }
 
 /// Declarations come in the order in which they were recorded: the last one of a sector counts.

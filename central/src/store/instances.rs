@@ -50,6 +50,27 @@ pub struct NewInstance {
     pub source: Source,
     /// Hash of the R1 that came with it.
     pub acceptance: Option<ReceiptHash>,
+    /// What keeps it from being stored: the rules that are at REJECT now, in their order.
+    pub enforced: Vec<Inconsistency>,
+}
+
+/// How an instance contradicts what is stored of its study or series (01 D701, D702, D711, D713). Rejected instances and
+/// deprecated manifests do not count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Inconsistency {
+    /// The study has an instance with another Patient ID.
+    PatientId,
+    /// The study has an instance with another issuer.
+    Issuer,
+    /// The series is known in another study.
+    SeriesElsewhere,
+    /// The study is known for another patient, merges applied.
+    StudyOfAnother,
+}
+
+impl Inconsistency {
+    /// All, in the order of their rules.
+    pub const ALL: [Self; 4] = [Self::PatientId, Self::Issuer, Self::SeriesElsewhere, Self::StudyOfAnother];
 }
 
 /// A stored instance.
@@ -102,6 +123,8 @@ pub enum Arrival {
         /// What is held. Its owner is not told to the sender (05 §8 rule 5).
         held: Box<StoredInstance>,
     },
+    /// It contradicts what is stored of its study or series. Nothing was changed.
+    Inconsistent(Inconsistency),
     /// The instance was rejected and may not come back (01 D734; after 113039 it may, which is not done here).
     Rejected {
         /// Title of the rejection note.
@@ -127,6 +150,13 @@ pub enum Which<'a> {
     Series(&'a str),
     /// These SOP Instance UIDs.
     Instances(&'a [String]),
+    /// One instance of one series.
+    Instance {
+        /// Series Instance UID.
+        series_uid: &'a str,
+        /// SOP Instance UID.
+        sop_instance_uid: &'a str,
+    },
 }
 
 /// A reference of an Approved manifest whose instance is not stored.
@@ -170,7 +200,14 @@ impl Tx {
     }
 
     async fn commit_instance(&mut self, new: &NewInstance, custody: &Custody, now: Timestamp) -> Result<Arrival, StoreError> {
-        if let Some(arrival) = self.arrived_before(new).await? {
+        let before = match self.arrived_before(new).await? {
+            Some(identical @ Arrival::Identical { .. }) => return Ok(identical),
+            before => before,
+        };
+        if let Some(inconsistency) = self.inconsistency(new).await? {
+            return Ok(Arrival::Inconsistent(inconsistency));
+        }
+        if let Some(arrival) = before {
             return Ok(arrival);
         }
         let unit_id = self.ensure_unit(new, now).await?;
@@ -232,6 +269,35 @@ impl Tx {
             receipt = found.as_ref().map(carried).transpose()?.map(Box::new);
         }
         Ok(Some(Arrival::Identical { same_unit, receipt }))
+    }
+
+    /// The first of the enforced inconsistencies that there is.
+    async fn inconsistency(&mut self, new: &NewInstance) -> Result<Option<Inconsistency>, StoreError> {
+        let select = "SELECT DISTINCT u.recorded_authority, u.recorded_id, u.patient_key FROM imaging_units u WHERE u.study_uid = $1 \
+                      AND EXISTS (SELECT 1 FROM instances i WHERE i.study_uid = $1 AND i.unit_id = u.unit_id AND i.rejected_title IS NULL)";
+        let units = self.rows(sql(select).bind(&new.study_uid)).await?;
+        for inconsistency in &new.enforced {
+            let found = match inconsistency {
+                Inconsistency::PatientId => differs(&units, "recorded_id", &new.patient.id)?,
+                Inconsistency::Issuer => differs(&units, "recorded_authority", &new.patient.authority)?,
+                Inconsistency::SeriesElsewhere => {
+                    let select = "SELECT sop_instance_uid FROM instances WHERE series_uid = $1 AND study_uid <> $2 LIMIT 1";
+                    self.row(sql(select).bind(&new.series_uid).bind(&new.study_uid)).await?.is_some()
+                }
+                Inconsistency::StudyOfAnother => {
+                    let select = "SELECT DISTINCT e.patient_key FROM manifests m JOIN entries e ON e.entry_uuid = m.entry_uuid \
+                                  WHERE m.study_uid = $1 AND e.status = 'Approved'";
+                    let manifests = self.rows(sql(select).bind(&new.study_uid)).await?;
+                    // An unknown patient has no key, so it is nobody whose study this could be.
+                    let own = self.patient_key(&new.patient).await?.map(|key| key.0).unwrap_or_default();
+                    differs(&units, "patient_key", &own)? || differs(&manifests, "patient_key", &own)?
+                }
+            };
+            if found {
+                return Ok(Some(*inconsistency));
+            }
+        }
+        Ok(None)
     }
 
     async fn ensure_unit(&mut self, new: &NewInstance, now: Timestamp) -> Result<String, StoreError> {
@@ -311,7 +377,7 @@ impl Tx {
         limit: usize,
     ) -> Result<Found<StoredInstance>, StoreError> {
         let lists: Vec<&[String]> = match which {
-            Which::Study | Which::Series(_) => vec![&[]],
+            Which::Study | Which::Series(_) | Which::Instance { .. } => vec![&[]],
             Which::Instances(uids) => uids.chunks(CHUNK).collect(),
         };
         let (mut found, mut known) = (Vec::new(), Units::new());
@@ -321,8 +387,11 @@ impl Tx {
                  JOIN patients p ON p.patient_key = u.patient_key WHERE i.study_uid = $1"
             ))
             .bind(study_uid);
-            if let Which::Series(series) = which {
-                select.push(" AND i.series_uid = ").push_bind(series);
+            if let Which::Series(series_uid) | Which::Instance { series_uid, .. } = which {
+                select.push(" AND i.series_uid = ").push_bind(series_uid);
+            }
+            if let Which::Instance { sop_instance_uid, .. } = which {
+                select.push(" AND i.sop_instance_uid = ").push_bind(sop_instance_uid);
             }
             select.and_in("i.sop_instance_uid", list);
             select.push(" ORDER BY i.series_uid, i.stored_at, i.sop_instance_uid LIMIT ").push_bind(limit as u64 + 1);
@@ -450,6 +519,16 @@ impl Tx {
         }
         Ok(unreferenced)
     }
+}
+
+/// A row whose column is something else.
+fn differs(rows: &[Row], column: &'static str, own: &str) -> Result<bool, StoreError> {
+    for row in rows {
+        if row.text(column)? != own {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 const INSTANCE: &str = "i.sop_instance_uid, i.sop_class_uid, i.study_uid, i.series_uid, i.transfer_syntax_uid, i.digest, i.size_bytes, \

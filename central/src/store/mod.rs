@@ -3,7 +3,7 @@
 //!
 //! [`CentralStore`] is the seam, [`SqliteStore`] the default and, in memory, the one of unit tests. Everything is done on
 //! a [`Tx`]: what one `Tx` does appears whole or not at all, because profile 08 §6.3, 06 §7 and 05 §2 each need several of
-//! these tables in one commit. The operations stand by subject: [`instances`], [`registry`], [`query`], [`patients`],
+//! these tables in one commit. The operations stand by subject: [`instances`], [`registry`], [`query`], [`graph`], [`patients`],
 //! [`declarations`], [`messages`], [`receipts`]; [`committer`] gathers instances into common commits. The schema, with its comments, is `migrations/`.
 //!
 //! What belongs to a patient is given as [`Candidate`]: it can be read only after the
@@ -14,7 +14,7 @@
 //! [`StoreError::Busy`] is the only error that trying again may cure.
 //!
 //! # Bounds
-//! Lists of ids are cut into statements of at most [`CHUNK`] values; result sizes are the caller's `limit`.
+//! Lists of ids are cut into statements of at most 500 values; result sizes are the caller's `limit`.
 //!
 //! # Isolation
 //! Writers run one after the other for one patient (08 §6.4); SQLite lets them run one after the other altogether. A
@@ -22,8 +22,10 @@
 
 pub mod committer;
 pub mod declarations;
+pub mod graph;
 pub mod instances;
 pub mod messages;
+pub mod overview;
 pub mod patients;
 pub mod query;
 pub mod receipts;

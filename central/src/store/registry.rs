@@ -412,6 +412,18 @@ impl Tx {
         Ok(self.execute(update).await? == 1)
     }
 
+    /// Approved folders that hold an entry.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn folders_holding(&mut self, entry_uuid: &str) -> Result<Vec<String>, StoreError> {
+        let select = "SELECT f.entry_uuid FROM folders f JOIN associations a ON a.source = f.entry_uuid \
+                      WHERE a.target = $1 AND a.association_type = $2 AND a.status = 'Approved' AND f.status = 'Approved' \
+                      ORDER BY f.entry_uuid";
+        let rows = self.rows(sql(select).bind(entry_uuid).bind(super::graph::HAS_MEMBER)).await?;
+        rows.iter().map(|row| row.text("entry_uuid")).collect()
+    }
+
     /// Sets lastUpdateTime of folders whose members changed (08 §9, effects).
     ///
     /// # Errors

@@ -25,9 +25,10 @@ pub struct Listening {
     pub health: Vec<SocketAddr>,
 }
 
-/// A program with its configuration file. It is killed when this is dropped, unless [`Program::detach`] was called.
+/// A program with its configuration file. It is killed when this is dropped, unless [`Program::detach`] was called; with
+/// `IDR_TESTS_LOGS` set, its log is then printed.
 pub struct Program {
-    binary: PathBuf,
+    name: &'static str,
     config: PathBuf,
     state: PathBuf,
     log: PathBuf,
@@ -39,11 +40,8 @@ pub struct Program {
 
 impl Program {
     /// `name` of the binary; `state` is `storage.path`. Standard output and error go to `log`, over all starts.
-    ///
-    /// # Errors
-    /// The binary was not built.
-    pub fn new(name: &str, config: PathBuf, state: PathBuf, log: PathBuf) -> anyhow::Result<Self> {
-        Ok(Self { binary: binary(name)?, config, state, log, wrapper: Vec::new(), child: None, pid: None })
+    pub fn new(name: &'static str, config: PathBuf, state: PathBuf, log: PathBuf) -> Self {
+        Self { name, config, state, log, wrapper: Vec::new(), child: None, pid: None }
     }
 
     /// The configuration file.
@@ -64,9 +62,9 @@ impl Program {
     /// Starts it and waits until it listens.
     ///
     /// # Errors
-    /// It ended, or was not ready in time; the end of its log is in the error.
+    /// It was not built, it ended, or it was not ready in time; the end of its log is in the error.
     pub async fn start(&mut self) -> anyhow::Result<Listening> {
-        anyhow::ensure!(self.child.is_none(), "{} runs already", self.binary.display());
+        anyhow::ensure!(self.child.is_none(), "{} runs already", self.name);
         let listening = self.state.join("listening.json");
         match std::fs::remove_file(&listening) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
@@ -74,17 +72,17 @@ impl Program {
         }
         let log = std::fs::OpenOptions::new().create(true).append(true).open(&self.log)?;
         let mut words = self.wrapper.iter().map(std::ffi::OsString::from).collect::<Vec<_>>();
-        words.push(self.binary.clone().into_os_string());
+        words.push(binary(self.name)?.into_os_string());
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).arg("run").arg("--config").arg(&self.config);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let child = command.spawn().with_context(|| format!("{:?} cannot be started", words[0]))?;
         self.pid = Some(child.id());
         self.child = Some(child);
-        let what = format!("{} listens", self.binary.display());
+        let what = format!("{} listens", self.name);
         let bound = poll::until(&what, poll::DEADLINE, || {
             let answer = match self.exited() {
-                Some(status) => Some(Err(anyhow::anyhow!("{} ended with {status} instead of listening", self.binary.display()))),
+                Some(status) => Some(Err(anyhow::anyhow!("{} ended with {status} instead of listening", self.name))),
                 None => std::fs::read(&listening).ok().and_then(|bytes| serde_json::from_slice::<Listening>(&bytes).ok()).map(Ok),
             };
             async move { answer }
@@ -126,7 +124,7 @@ impl Program {
     pub async fn stop(&mut self) -> anyhow::Result<()> {
         self.signal(Signal::TERM)?;
         let status = self.wait().await?;
-        anyhow::ensure!(status.success(), "{} ended with {status} after SIGTERM; its log:\n{}", self.binary.display(), self.tail());
+        anyhow::ensure!(status.success(), "{} ended with {status} after SIGTERM; its log:\n{}", self.name, self.tail());
         Ok(())
     }
 
@@ -140,7 +138,7 @@ impl Program {
     /// # Errors
     /// It ended with another status than 0; the error holds what it printed.
     pub fn command(&self, words: &[&str]) -> anyhow::Result<String> {
-        let mut command = Command::new(&self.binary);
+        let mut command = Command::new(binary(self.name)?);
         let output = command.args(words).arg("--config").arg(&self.config).stdin(Stdio::null()).output()?;
         let printed = || format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         anyhow::ensure!(output.status.success(), "{command:?} ended with {}:\n{}", output.status, printed());
@@ -161,11 +159,11 @@ impl Program {
     fn signal(&mut self, signal: Signal) -> anyhow::Result<()> {
         let pid = self.pid.filter(|_| self.child.is_some()).context("the program does not run")?;
         let pid = Pid::from_raw(i32::try_from(pid)?).context("a process id is not 0")?;
-        kill_process(pid, signal).with_context(|| format!("{} cannot be signalled; its log:\n{}", self.binary.display(), self.tail()))
+        kill_process(pid, signal).with_context(|| format!("{} cannot be signalled; its log:\n{}", self.name, self.tail()))
     }
 
     async fn wait(&mut self) -> anyhow::Result<ExitStatus> {
-        let what = format!("{} ends", self.binary.display());
+        let what = format!("{} ends", self.name);
         let status = poll::until(&what, Duration::from_secs(60), || {
             let answer = self.exited();
             async move { answer }
@@ -178,6 +176,9 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
+        if std::env::var_os("IDR_TESTS_LOGS").is_some() {
+            eprintln!("---- {} of {}\n{}", self.name, self.config.display(), self.printed());
+        }
         if let Some(mut child) = self.child.take() {
             if let Some(pid) = self.pid.and_then(|pid| Pid::from_raw(pid as i32)) {
                 kill_process(pid, Signal::KILL).ok();

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use idr_ihe::metadata::PatientId;
 use idr_profile::digest::Digest;
+use idr_profile::receipt::{Holder, Signer};
 use rustls::ClientConfig;
 use sqlx::Connection as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
@@ -18,7 +19,7 @@ use super::files::{Party, copy_rules, edit, list, path, shipped, trust, write};
 use super::ports;
 use super::program::Program;
 use crate::consumer::{Consumer, Requester};
-use crate::fixtures::pki::{Identity, Pki, Usage};
+use crate::fixtures::pki::{Identity, Pki, Usage, write_private};
 use crate::fixtures::study::{ORGANISATION, Study};
 use crate::modality::Modality;
 
@@ -93,8 +94,6 @@ impl Site {
 /// Everything.
 pub struct World {
     folder: PathBuf,
-    /// Keeps the folder until the end.
-    _temporary: Option<TempDir>,
     /// The authorities.
     pub pki: Pki,
     /// The hospital whose sites send.
@@ -109,13 +108,15 @@ pub struct World {
     pub central: Central,
     /// The sites.
     pub sites: Vec<Site>,
+    /// Removed after the programs have ended: fields are dropped in order.
+    _temporary: Option<TempDir>,
 }
 
 impl World {
     /// Writes keys and configuration; starts nothing.
     ///
     /// # Errors
-    /// The folder cannot be written, or a program is not built.
+    /// The folder cannot be written.
     pub fn prepare(plan: Plan) -> anyhow::Result<Self> {
         rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
         let temporary = if plan.folder.is_some() { None } else { Some(TempDir::with_prefix("idr-")?) };
@@ -132,7 +133,12 @@ impl World {
         let gateways =
             ids.iter().map(|id| pki.issue(&format!("{id}-client"), ORGANISATION, Usage::Client)).collect::<anyhow::Result<Vec<_>>>()?;
 
-        let trusted = trust(&pki, &[&hospital, &other], ORGANISATION_CENTRE, &[])?;
+        // In the field each side tells the other its public receipt key; here both are made before the first start.
+        let mut receipt_keys = vec![receipt_key(&folder.join("central"), ORGANISATION_CENTRE, "central-1")?];
+        for id in &ids {
+            receipt_keys.push(receipt_key(&folder.join(id), ORGANISATION, id)?);
+        }
+        let trusted = trust(&pki, &[&hospital, &other], ORGANISATION_CENTRE, &receipt_keys)?;
         let mut rules = shipped("site-rules.toml")?;
         edit(&mut rules, [("parameters.study_quiet_s", plan.study_quiet_seconds.into())]);
         (plan.site_rules)(&mut rules);
@@ -167,7 +173,7 @@ impl World {
             let modality = Arc::new(tls_client(&modality, &pki.tls_anchor(), &[])?);
             sites.push(Site { id, program, dimse, dimse_tls, modality });
         }
-        Ok(Self { folder, _temporary: temporary, pki, hospital, other, modality, pacs, central, sites })
+        Ok(Self { folder, pki, hospital, other, modality, pacs, central, sites, _temporary: temporary })
     }
 
     /// Prepares and starts everything.
@@ -284,8 +290,19 @@ pub(crate) fn tls_client(own: &Identity, anchor: &Path, alpn: &[&[u8]]) -> anyho
     Ok(idr_profile::tls::client(&chain, &key, &anchors, &[], alpn)?)
 }
 
+/// Makes the receipt key of a program as it would itself, and gives the row of `trust.toml` for it.
+fn receipt_key(own: &Path, organisation: &str, node: &str) -> anyhow::Result<Table> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let keys = own.join("state/keys");
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&keys)?;
+    let der = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519)?.serialize_der();
+    write_private(&keys.join("receipt.ed25519.pk8"), &der)?;
+    let row = Signer::from_pkcs8(&der)?.to_receipt_key(&Holder::new(organisation, node)?);
+    Ok(Table::try_from(row)?)
+}
+
 /// Writes the folder of one program.
-fn prepare_program(folder: &Path, id: &str, binary: &str, main: &Table, trust: &Table, rules: &Table) -> anyhow::Result<Program> {
+fn prepare_program(folder: &Path, id: &str, binary: &'static str, main: &Table, trust: &Table, rules: &Table) -> anyhow::Result<Program> {
     let own = folder.join(id);
     std::fs::create_dir_all(own.join("state"))?;
     let config = own.join(format!("{binary}.toml"));
@@ -293,7 +310,7 @@ fn prepare_program(folder: &Path, id: &str, binary: &str, main: &Table, trust: &
     write(&own.join("trust.toml"), trust)?;
     write(&own.join("site-rules.toml"), rules)?;
     copy_rules(&own.join("rules"))?;
-    Program::new(binary, config, own.join("state"), folder.join(format!("{id}.log")))
+    Ok(Program::new(binary, config, own.join("state"), folder.join(format!("{id}.log"))))
 }
 
 fn central_table(table: &mut Table, server: &Identity, address: SocketAddr) {

@@ -217,7 +217,11 @@ impl Association {
             Err(_) if self.artim.is_some() => self.event(Event::ArtimExpired).await,
             Err(_) => self.event(Event::IdleExpired).await,
             // A peer that resets the connection after its answer has still answered.
-            Ok(Ok(0) | Err(_)) => self.event(Event::TransportClosed).await,
+            Ok(Ok(0) | Err(_)) => {
+                self.event(Event::TransportClosed).await?;
+                self.closed = true;
+                Ok(())
+            }
             Ok(Ok(_)) => loop {
                 match self.decoder.decode() {
                     Ok(Some(pdu)) => self.event(Event::Pdu(pdu)).await?,

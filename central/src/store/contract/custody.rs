@@ -1,7 +1,7 @@
 //! Instances and receipts.
 
 use super::super::CentralStore;
-use super::super::instances::{Arrival, Commit, Which};
+use super::super::instances::{Arrival, Commit, Inconsistency, Which};
 use super::fixtures::*;
 use idr_profile::access::Status;
 use idr_profile::receipt::{Carried, Commits, Kind, LogWalk, ReceiptHash, Statement};
@@ -56,6 +56,38 @@ pub async fn another_digest_is_a_conflict_and_changes_nothing(store: Arc<dyn Cen
     let mut tx = store.read().await.unwrap();
     assert_eq!(tx.instances_found(STUDY, Which::Study, 10).await.unwrap()[0].1.digest, instance(1).digest);
     assert_eq!(tx.receipt_log(&holder(), None, 10).await.unwrap().len(), 1);
+}
+
+pub async fn an_instance_that_contradicts_its_study_or_series_is_not_stored(store: Arc<dyn CentralStore>) {
+    store_instances(&*store, [instance(1)]).await;
+    let other_id = || {
+        let mut new = instance(2);
+        new.patient.id = "010190-901R".into();
+        new
+    };
+    let mut other_issuer = instance(2);
+    other_issuer.patient.authority = "1.2.246.10.90000011.22.2026".into();
+    let mut other_study = instance(3);
+    other_study.study_uid = format!("{STUDY}9");
+    let only_patient = |mut new: super::super::instances::NewInstance| {
+        new.enforced = vec![Inconsistency::StudyOfAnother];
+        new
+    };
+    for (new, expected) in [
+        (other_id(), Inconsistency::PatientId),
+        (other_issuer, Inconsistency::Issuer),
+        (other_study, Inconsistency::SeriesElsewhere),
+        (only_patient(other_id()), Inconsistency::StudyOfAnother),
+    ] {
+        let commits = store_instances(&*store, [new]).await;
+        assert_eq!(commits[0].arrivals, [Arrival::Inconsistent(expected)]);
+    }
+    let mut tx = store.read().await.unwrap();
+    assert_eq!(tx.receipt_log(&holder(), None, 10).await.unwrap().len(), 1, "nothing was stored");
+    drop(tx);
+    let mut unenforced = other_id();
+    unenforced.enforced.clear();
+    assert!(matches!(store_instances(&*store, [unenforced]).await[0].arrivals[..], [Arrival::New { .. }]));
 }
 
 pub async fn a_rejected_instance_does_not_come_back_and_its_unit_says_so(store: Arc<dyn CentralStore>) {

@@ -1,6 +1,6 @@
 //! Made-up submissions, instances and keys.
 
-use super::super::instances::NewInstance;
+use super::super::instances::{Inconsistency, NewInstance};
 use super::super::receipts::Custody;
 use super::super::registry::{NewDocument, NewManifest, Reference, Registered, Registration};
 use super::super::{CentralStore, StoreError, Tx};
@@ -97,6 +97,7 @@ pub fn instance(n: u64) -> NewInstance {
         stored_by: SITE.into(),
         source: Source::default(),
         acceptance: None,
+        enforced: Inconsistency::ALL.to_vec(),
     }
 }
 

@@ -229,6 +229,7 @@ CREATE TABLE instances (
     stored_at           BIGINT NOT NULL
 );
 CREATE INDEX instances_by_study ON instances (study_uid, series_uid);
+CREATE INDEX instances_by_series ON instances (series_uid);
 
 -- Custody receipts of this store's holders (11 §2). The order of ids is the order of the chain.
 CREATE TABLE receipts (

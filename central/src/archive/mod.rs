@@ -1,0 +1,7 @@
+//! The imaging archive: instances in ([`receive`]), instances out ([`retrieve`]).
+//!
+//! The bytes of the first arrival are kept as they came, a Part 10 file in [`crate::objects`]; the index row, its access
+//! unit and the R3 stand in one commit of [`crate::store`].
+
+pub mod receive;
+pub mod retrieve;

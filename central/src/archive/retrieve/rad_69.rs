@@ -1,0 +1,113 @@
+//! RAD-69 Retrieve Imaging Document Set: instances as MTOM parts (profile 08 §7.3, §11).
+//!
+//! Each instance of the request is one item of the answer, in order; an instance asked for twice is given twice. Unknown,
+//! denied, rejected, of another study or series: one and the same error (09 §8 D-07). Instances go out in the transfer syntax
+//! in which they are stored, or not at all: there is no codec in this program.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use axum::response::Response;
+use idr_ihe::transaction::iti_43::DocumentRequest;
+use idr_ihe::transaction::rad_69::RetrieveImagingRequest;
+use idr_profile::xds::request::{RetrieveProblem, RetrieveService, request_problem};
+use idr_profile::xua::Refusal;
+
+use super::Retrieval;
+use crate::assertion::Authenticated;
+use crate::central::Central;
+use crate::consent::gate;
+use crate::https::soap::documents::{self, Exchange, Item};
+use crate::store::instances::{StoredInstance, Which};
+
+/// Answers a request.
+///
+/// # Errors
+/// A gate, or the audit store.
+pub async fn answer(
+    central: &Arc<Central>,
+    who: Authenticated,
+    exchange: Exchange,
+    request: RetrieveImagingRequest,
+) -> Result<Response, Refusal> {
+    let errors = &central.errors;
+    if let Some(problem) = request.problem() {
+        return exchange.failed(central, &who, vec![request_problem(errors, &problem, SERVICE)]).await;
+    }
+    let limit = central.xds.imaging.max_instances;
+    if request.instance_count() > limit {
+        let problem = RetrieveProblem::Limit { limit: limit as u64 }.problem(errors, SERVICE, None, None);
+        return exchange.failed(central, &who, vec![problem]).await;
+    }
+    let now = central.now();
+    let decision = who.request(None);
+    let found = async {
+        let mut tx = central.store.read().await?;
+        let state = gate::state(&mut tx, &who, now).await?;
+        if let Err(refused) = gate::check(central, &who, &decision, &state, now) {
+            return Ok(Err(refused));
+        }
+        let mut candidates = Vec::new();
+        for (study, uids) in by_study(&request) {
+            candidates.extend(tx.instances(study, Which::Instances(&uids), limit).await?);
+        }
+        Ok::<_, crate::store::StoreError>(gate::decide(central, &who, decision, state, candidates, now))
+    };
+    let decided = match found.await {
+        Ok(Ok(decided)) => decided,
+        Ok(Err(refused)) => return Err(gate::refused(central, &who, refused).await),
+        Err(error) => return exchange.store_failed(central, &who, &error).await,
+    };
+    let retrieval = Retrieval::begin(central.clone(), who, decided).await?;
+    let items = items(central, &request, &retrieval);
+    exchange.stream(central, retrieval, items, Some(central.xds.imaging.max_response_bytes)).await
+}
+
+/// Distinct SOP Instance UIDs by study, in the order of the request.
+fn by_study(request: &RetrieveImagingRequest) -> Vec<(&str, Vec<String>)> {
+    let mut studies: Vec<(&str, Vec<String>)> = Vec::new();
+    let mut seen: HashSet<(&str, &str)> = HashSet::new();
+    for study in &request.studies {
+        let uid = study.study_instance_uid.as_deref().unwrap_or_default();
+        let documents = study.series.iter().flat_map(|series| &series.documents);
+        let uids = documents.filter_map(|document| document.document_unique_id.as_deref()).filter(|instance| seen.insert((uid, *instance)));
+        let uids: Vec<String> = uids.map(str::to_owned).collect();
+        if uids.is_empty() {
+            continue;
+        }
+        match studies.iter_mut().find(|(known, _)| *known == uid) {
+            Some((_, known)) => known.extend(uids),
+            None => studies.push((uid, uids)),
+        }
+    }
+    studies
+}
+
+fn items(central: &Central, request: &RetrieveImagingRequest, retrieval: &Retrieval<StoredInstance>) -> Vec<Item> {
+    let permitted: HashMap<(&str, &str, &str), usize> = retrieval
+        .items()
+        .enumerate()
+        .map(|(index, instance)| ((instance.study_uid.as_str(), instance.series_uid.as_str(), instance.sop_instance_uid.as_str()), index))
+        .collect();
+    let syntaxes: HashSet<&str> = request.transfer_syntaxes().collect();
+    let syntax_of: Vec<&str> = retrieval.items().map(|instance| instance.transfer_syntax_uid.as_str()).collect();
+    let item = |study: &str, series: &str, document: &DocumentRequest| {
+        let uid = document.document_unique_id.as_deref().unwrap_or_default();
+        documents::item(central, SERVICE, document, || match permitted.get(&(study, series, uid)) {
+            None => Err(RetrieveProblem::NotAvailable),
+            Some(index) if !syntaxes.contains(syntax_of[*index]) => Err(RetrieveProblem::TransferSyntax),
+            Some(index) => Ok(*index),
+        })
+    };
+    let mut items = Vec::with_capacity(request.instance_count());
+    for study in &request.studies {
+        for series in &study.series {
+            let study = study.study_instance_uid.as_deref().unwrap_or_default();
+            let uid = series.series_instance_uid.as_deref().unwrap_or_default();
+            items.extend(series.documents.iter().map(|document| item(study, uid, document)));
+        }
+    }
+    items
+}
+
+const SERVICE: RetrieveService = RetrieveService::Imaging;

@@ -1,0 +1,137 @@
+//! HTTPS: the listener and the routes.
+//!
+//! Every route enters through [`enter`] (or, for SOAP, its own steps in the same order): whose certificate, what its row
+//! allows, who asks. What PS3.18 knows and is not served here answers 501; what nobody knows, 404.
+
+pub mod problem;
+pub mod receipts;
+pub mod server;
+pub mod soap;
+pub mod stow;
+pub mod wado;
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use axum::routing::{any, get, post};
+use futures::FutureExt as _;
+use http::{HeaderMap, StatusCode, Uri};
+use idr_profile::xua::{Code, RequestFacts, Transaction};
+
+use crate::assertion::{self, Asked, Authenticated};
+use crate::central::Central;
+use crate::peer;
+use problem::Problem;
+use server::Client;
+
+/// Longest request target, bytes (BD-10).
+const TARGET_BYTES_MAX: usize = 8_192;
+
+/// All routes of the centre.
+pub fn router(central: Arc<Central>) -> Router {
+    let not_served = || any(not_implemented);
+    Router::new()
+        .route(soap::GATEWAY, post(soap::gateway))
+        .route("/dicomweb/studies", post(stow::store).get(not_implemented))
+        .route("/dicomweb/studies/{study}", post(stow::store_in_study).get(not_implemented))
+        .route("/dicomweb/studies/{study}/receipts", get(receipts::list))
+        .route("/dicomweb/studies/{study}/series/{series}/instances/{instance}", get(wado::instance))
+        // Known to PS3.18, and not served yet: metadata, frames, rendered, bulk data, whole studies and series, QIDO, UPS.
+        .route("/dicomweb/studies/{study}/series/{series}/instances/{instance}/{*rest}", not_served())
+        .route("/dicomweb/studies/{study}/series/{series}/instances", not_served())
+        .route("/dicomweb/studies/{study}/series/{series}/{resource}", not_served())
+        .route("/dicomweb/studies/{study}/series/{series}", not_served())
+        .route("/dicomweb/studies/{study}/series", not_served())
+        .route("/dicomweb/studies/{study}/instances", not_served())
+        .route("/dicomweb/studies/{study}/{resource}", not_served())
+        .route("/dicomweb/series", not_served())
+        .route("/dicomweb/instances", not_served())
+        .route("/dicomweb/workitems", not_served())
+        .route("/dicomweb/workitems/{*rest}", not_served())
+        .route("/custody/v1/reconcile", post(not_implemented))
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::from_fn_with_state(central.clone(), guarded))
+        .layer(middleware::from_fn_with_state(central.clone(), problem::identified))
+        .with_state(central)
+}
+
+/// Bounds the target, counts the answer, and ends a request that panics with 500 and an incident (09 §7).
+async fn guarded(State(central): State<Arc<Central>>, request: Request, next: Next) -> Response {
+    let request_id = problem::request_id(request.headers()).unwrap_or_default();
+    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    let response = if target > TARGET_BYTES_MAX {
+        Problem::new("W-11", StatusCode::URI_TOO_LONG).response(&central, &request_id)
+    } else {
+        match AssertUnwindSafe(next.run(request)).catch_unwind().await {
+            Ok(response) => response,
+            Err(_) => {
+                central.counters.panics.add(1);
+                let incident = problem::incident(&central, &Panicked);
+                Problem::internal(&incident).response(&central, &request_id)
+            }
+        }
+    };
+    if let Some(counter) = central.counters.answers.get(usize::from(response.status().as_u16() / 100).saturating_sub(1)) {
+        counter.add(1);
+    }
+    response
+}
+
+/// A request ended in a panic; where and why stands in the journal before this.
+#[derive(Debug, thiserror::Error)]
+#[error("a request ended in a panic")]
+struct Panicked;
+
+/// The steps before every HTTP route: row of the certificate, transaction in the row, assertion. Nothing of the body is read.
+///
+/// # Errors
+/// The answer, when it ends here; recorded.
+pub async fn enter(
+    central: &Central,
+    client: &Client,
+    headers: &HeaderMap,
+    uri: &Uri,
+    transaction: Transaction,
+) -> Result<Authenticated, Box<Response>> {
+    let request_id = problem::request_id(headers).unwrap_or_default();
+    let asked = Asked { transaction: Some(transaction), request_id: request_id.clone(), client: client.clone() };
+    let answer = |problem: Problem| Box::new(problem.response(central, &request_id));
+    let turned_away = |refusal: idr_profile::xua::Refusal| match refusal.code {
+        Code::Unavailable => answer(Problem::refused(central, &refusal)),
+        _ => answer(Problem::not_admitted()),
+    };
+    let peer = peer::admitted(central, &asked).await.map_err(turned_away)?;
+    if !peer.may_use(transaction) {
+        let cause = format!("the row {} does not list {}", peer.row.name, peer::number(transaction));
+        return Err(turned_away(peer::turn_away(central, &asked, "IDR-T-12", &cause).await));
+    }
+    if let Err(refusal) = assertion::no_token_in_query(uri) {
+        let refusal = assertion::refused(central, &asked, None, refusal).await;
+        return Err(answer(Problem::refused(central, &refusal)));
+    }
+    let authenticated = assertion::authenticate_http(central, client, headers, RequestFacts::of(transaction)).await;
+    authenticated.map_err(|refusal| answer(Problem::refused(central, &refusal)))
+}
+
+async fn not_implemented(State(central): State<Arc<Central>>, headers: HeaderMap) -> Response {
+    let problem = Problem::new("W-18", StatusCode::NOT_IMPLEMENTED);
+    problem.response(&central, &problem::request_id(&headers).unwrap_or_default())
+}
+
+async fn not_found(State(central): State<Arc<Central>>, headers: HeaderMap) -> Response {
+    Problem::not_found().response(&central, &problem::request_id(&headers).unwrap_or_default())
+}
+
+/// `Allow` is added by the router, which knows the methods of the route.
+async fn method_not_allowed(State(central): State<Arc<Central>>, headers: HeaderMap) -> Response {
+    let problem = Problem::new("W-05", StatusCode::METHOD_NOT_ALLOWED);
+    problem.response(&central, &problem::request_id(&headers).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,286 @@
+//! The streamed answer of ITI-43 and RAD-69: root part first, then each document as it is read.
+//!
+//! # Order
+//! What is in the answer is decided before the first byte: sizes are known from the index, so the answer has a
+//! Content-Length. Each document is decided again before its bytes; if that, or a read, fails, the connection ends without
+//! the closing delimiter and the client sees an incomplete message (profile 08 §7.3.5).
+//!
+//! # Bounds
+//! [`IN_FLIGHT`] chunks between the storage and the network.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::{FutureExt as _, StreamExt as _, stream};
+use http::HeaderValue;
+use http::header::CONTENT_LENGTH;
+use idr_ihe::metadata::is_oid;
+use idr_ihe::soap::mtom;
+use idr_ihe::soap::xop::Content;
+use idr_ihe::transaction::iti_43::{DocumentRequest, DocumentResponse, RetrieveResponse, encode_response};
+use idr_ihe::transaction::registry_response::{RegistryResponse, Status};
+use idr_ihe::transaction::table::{Frame, action};
+use idr_profile::xds::request::{RetrieveProblem, RetrieveService};
+use idr_profile::xds::{Answerer, RegistryProblem, RequireHome};
+use idr_profile::xua::Refusal;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::answer::{self, Envelope};
+use crate::archive::retrieve::{Retrieval, Stopped, Stored};
+use crate::assertion::Authenticated;
+use crate::audit::{Entry, Kind, Outcome};
+use crate::central::Central;
+use crate::objects::Objects;
+use crate::store::StoreError;
+
+/// A request that is being answered.
+pub struct Exchange {
+    /// Its MessageID.
+    pub message_id: String,
+    /// Which texts its errors have.
+    pub service: RetrieveService,
+    /// Its place among the retrieves; freed after the last byte.
+    pub place: OwnedSemaphorePermit,
+}
+
+/// One document of the request: what it is of the retrieval, or what is wrong.
+pub struct Item {
+    request: DocumentRequest,
+    outcome: Result<usize, RegistryProblem>,
+}
+
+/// One item: community (R-05, H-07) and repository are judged here, the rest by `find`.
+pub fn item<'a>(
+    central: &Central,
+    service: RetrieveService,
+    request: &DocumentRequest,
+    find: impl FnOnce() -> Result<usize, RetrieveProblem<'a>>,
+) -> Item {
+    let own = &central.config.central;
+    let home = request.home_community_id.as_deref();
+    let repository = request.repository_unique_id.as_deref().unwrap_or_default();
+    let problem = |problem: RetrieveProblem<'_>| problem.problem(&central.errors, service, request.document_unique_id.as_deref(), None);
+    let is_own = |home: &str| home.strip_prefix("urn:oid:").is_some_and(|oid| is_oid(oid) && oid == own.home_community);
+    let outcome = match home {
+        Some(home) if !is_own(home) => Err(problem(RetrieveProblem::CommunityUnknown { home })),
+        None if central.xds.require_home == RequireHome::Always => Err(problem(RetrieveProblem::CommunityMissing)),
+        _ if repository != own.repository_unique_id => Err(problem(RetrieveProblem::RepositoryUnknown { repository })),
+        _ => find().map_err(problem),
+    };
+    Item { request: request.clone(), outcome }
+}
+
+impl Exchange {
+    /// An answer without documents: the whole request fails. Recorded as a use that delivered nothing.
+    ///
+    /// # Errors
+    /// IDR-X-32.
+    pub async fn failed(self, central: &Central, who: &Authenticated, problems: Vec<RegistryProblem>) -> Result<Response, Refusal> {
+        let mut record = who.record(central, Kind::U, Outcome::Failed);
+        record.status = problems.first().map(RegistryProblem::code);
+        if let Err(error) = central.audit.append(vec![Entry::Record(Box::new(record))]).await {
+            tracing::error!(cause = %error, "a failed retrieve cannot be recorded");
+            return Err(Refusal::unavailable("the audit store takes no records"));
+        }
+        let registry = RegistryResponse::failure(problems.iter().map(RegistryProblem::registry_error).collect());
+        Ok(self.respond(central, &RetrieveResponse { registry, documents: Vec::new() }))
+    }
+
+    /// The answer to a store that does not answer.
+    ///
+    /// # Errors
+    /// IDR-X-32.
+    pub async fn store_failed(self, central: &Central, who: &Authenticated, error: &StoreError) -> Result<Response, Refusal> {
+        let problem = super::resource_problem(central, error, Answerer::Repository);
+        self.failed(central, who, vec![problem]).await
+    }
+
+    fn respond(&self, central: &Central, response: &RetrieveResponse) -> Response {
+        let body = encode_response(response);
+        let envelope = Envelope { action: action::ITI_43_RESPONSE, relates_to: &self.message_id, headers: String::new(), body: &body };
+        answer::ok(central, &envelope, Frame::Mtom, false)
+    }
+
+    /// Answers with the documents of `items` in their order, and one error for each of the others.
+    ///
+    /// # Errors
+    /// None now; the records are open already.
+    pub async fn stream<T: Stored>(
+        self,
+        central: &Arc<Central>,
+        mut retrieval: Retrieval<T>,
+        mut items: Vec<Item>,
+        bytes_max: Option<u64>,
+    ) -> Result<Response, Refusal> {
+        self.check(central, &retrieval, &mut items).await;
+        let lengths: Vec<u64> = retrieval.items().map(Stored::length).collect();
+        let given: Vec<usize> = items.iter().filter_map(|item| item.outcome.as_ref().ok().copied()).collect();
+        let total: u64 = given.iter().filter_map(|index| lengths.get(*index)).sum();
+        if let Some(limit) = bytes_max.filter(|limit| total > *limit) {
+            let problem = RetrieveProblem::Limit { limit }.problem(&central.errors, self.service, None, None);
+            let registry = RegistryResponse::failure(vec![problem.registry_error()]);
+            retrieval.expect(given.len() as u64);
+            retrieval.close(&problem.code()).await;
+            return Ok(self.respond(central, &RetrieveResponse { registry, documents: Vec::new() }));
+        }
+        let response = respond(&items, &retrieval);
+        let status = status_word(response.registry.status);
+        retrieval.expect(given.len() as u64);
+        if given.is_empty() {
+            retrieval.close(status).await;
+            return Ok(self.respond(central, &response));
+        }
+        let writer = answer::writer(central);
+        let body = encode_response(&response);
+        let envelope =
+            Envelope { action: action::ITI_43_RESPONSE, relates_to: &self.message_id, headers: String::new(), body: &body }.write(central);
+        let media_types: Vec<String> = retrieval.items().map(|item| item.media_type().to_owned()).collect();
+        let parts = given.iter().map(|index| (media_types[*index].as_str(), lengths[*index]));
+        let length = writer.content_length(&envelope, parts);
+        let (out, chunks) = mpsc::channel(IN_FLIGHT);
+        let mut http = answer::with_type(http::StatusCode::OK, &writer.content_type(), Body::from_stream(ReceiverStream::new(chunks)));
+        http.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
+        let sender = Sender { out, place: self.place };
+        tokio::spawn(async move {
+            let ended = sender.send(&writer, envelope, &mut retrieval, &given, &media_types).await;
+            match ended {
+                Ok(()) => retrieval.close(status).await,
+                // Dropped: closed as what has left.
+                Err(Ended::Gone) => tracing::info!("a client went away while its answer was written"),
+                Err(Ended::Stopped(cause)) => tracing::error!(cause = %cause, "an answer ends without its closing delimiter"),
+            }
+        });
+        Ok(http)
+    }
+
+    /// Bytes that cannot be read are told before any are promised.
+    async fn check<T: Stored>(&self, central: &Central, retrieval: &Retrieval<T>, items: &mut [Item]) {
+        let checks: Vec<BoxFuture<'_, bool>> = retrieval.items().map(|item| readable(item, &central.objects).boxed()).collect();
+        let checked: Vec<bool> = stream::iter(checks).buffered(CHECKS_IN_FLIGHT).collect().await;
+        for item in items {
+            if let Ok(index) = &item.outcome
+                && !checked.get(*index).copied().unwrap_or(false)
+            {
+                let document = item.request.document_unique_id.as_deref();
+                item.outcome = Err(RetrieveProblem::Unreadable.problem(&central.errors, self.service, document, None));
+            }
+        }
+    }
+}
+
+async fn readable<T: Stored>(item: &T, objects: &Objects) -> bool {
+    let checked = item.check(objects).await;
+    if let Err(error) = &checked {
+        tracing::error!(code = "IDR-R-09", cause = %error, "stored bytes cannot be read");
+    }
+    checked.is_ok()
+}
+
+fn respond<T: Stored>(items: &[Item], retrieval: &Retrieval<T>) -> RetrieveResponse {
+    let media_types: Vec<&str> = retrieval.items().map(Stored::media_type).collect();
+    let (mut documents, mut errors) = (Vec::new(), Vec::new());
+    for item in items {
+        match &item.outcome {
+            Ok(index) => documents.push(DocumentResponse {
+                home_community_id: item.request.home_community_id.clone(),
+                repository_unique_id: item.request.repository_unique_id.clone().unwrap_or_default(),
+                document_unique_id: item.request.document_unique_id.clone().unwrap_or_default(),
+                new_repository_unique_id: None,
+                new_document_unique_id: None,
+                mime_type: media_types.get(*index).copied().unwrap_or_default().to_owned(),
+                content: Content::Part(mtom::content_id(documents.len() + 1)),
+            }),
+            Err(problem) => errors.push(problem.registry_error()),
+        }
+    }
+    let status = match (documents.is_empty(), errors.is_empty()) {
+        (_, true) => Status::Success,
+        (false, false) => Status::PartialSuccess,
+        (true, false) => Status::Failure,
+    };
+    RetrieveResponse { registry: RegistryResponse { status, errors }, documents }
+}
+
+/// The status as records have it.
+pub fn status_word(status: Status) -> &'static str {
+    match status {
+        Status::Success => "Success",
+        Status::PartialSuccess => "PartialSuccess",
+        Status::Failure => "Failure",
+    }
+}
+
+/// Why an answer is not written to its end.
+enum Ended {
+    Gone,
+    Stopped(Stopped),
+}
+
+impl From<Stopped> for Ended {
+    fn from(stopped: Stopped) -> Self {
+        Self::Stopped(stopped)
+    }
+}
+
+struct Sender {
+    out: mpsc::Sender<Result<Bytes, std::io::Error>>,
+    #[expect(dead_code, reason = "held until the last byte has left")]
+    place: OwnedSemaphorePermit,
+}
+
+impl Sender {
+    async fn send<T: Stored>(
+        self,
+        writer: &mtom::Writer,
+        envelope: String,
+        retrieval: &mut Retrieval<T>,
+        given: &[usize],
+        media_types: &[String],
+    ) -> Result<(), Ended> {
+        let ended = self.documents(writer, envelope, retrieval, given, media_types).await;
+        if let Err(Ended::Stopped(_)) = &ended {
+            // An error in the body ends the connection, or resets the stream: never a normal end.
+            let _ = self.out.send(Err(std::io::Error::other("the answer is ended"))).await;
+        }
+        ended
+    }
+
+    async fn documents<T: Stored>(
+        &self,
+        writer: &mtom::Writer,
+        envelope: String,
+        retrieval: &mut Retrieval<T>,
+        given: &[usize],
+        media_types: &[String],
+    ) -> Result<(), Ended> {
+        self.put(retrieval, writer.root(&envelope).into()).await?;
+        for (number, index) in given.iter().enumerate() {
+            // Decided before anything of it leaves, its head included.
+            let mut bytes = retrieval.open(*index).await?;
+            let media_type = media_types.get(*index).map_or("application/octet-stream", String::as_str);
+            self.put(retrieval, writer.document(number + 1, media_type).into()).await?;
+            while let Some(chunk) = bytes.next().await {
+                let chunk = chunk.map_err(Stopped::Object)?;
+                self.put(retrieval, chunk).await?;
+            }
+            retrieval.count_item();
+        }
+        self.put(retrieval, writer.closing().into()).await
+    }
+
+    async fn put<T: Stored>(&self, retrieval: &mut Retrieval<T>, bytes: Bytes) -> Result<(), Ended> {
+        let length = bytes.len() as u64;
+        self.out.send(Ok(bytes)).await.map_err(|_| Ended::Gone)?;
+        retrieval.count(length);
+        Ok(())
+    }
+}
+
+/// Chunks between storage and network.
+const IN_FLIGHT: usize = 4;
+/// Objects looked at side by side before an answer.
+const CHECKS_IN_FLIGHT: usize = 16;

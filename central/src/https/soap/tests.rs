@@ -1,0 +1,7 @@
+//! The gateway through the router, with real assertions, a database in memory and objects on disk.
+
+mod faults;
+mod query;
+mod retrieve;
+mod routes;
+mod submit;

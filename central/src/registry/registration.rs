@@ -1,0 +1,203 @@
+//! From a submission that passed every rule to what is stored of it (profile 08 §7, effects of §9).
+
+use std::collections::{HashMap, HashSet};
+
+use idr_ihe::ebxml::lower_uuid;
+use idr_ihe::ebxml::scheme::association::{HAS_MEMBER, RPLC, XFRM_RPLC};
+use idr_ihe::manifest::Manifest;
+use idr_ihe::metadata::{Association, Submission};
+use idr_profile::access::{AccessUnit, StoredUnder};
+use idr_profile::mapping::ids::association_uuid;
+use idr_profile::receipt::Source;
+use idr_profile::xds::{Document, Message, SenderDefaults, canonical_digest, drop_extra_slots, fill_sender_defaults};
+
+use crate::assertion::Authenticated;
+use crate::central::Central;
+use crate::https::soap::receive::Part;
+use crate::store::registry::{NewDocument, NewManifest, Reference, Registered, Registration};
+use crate::store::{StoreError, Tx};
+use jiff::Timestamp;
+
+/// What is to be registered, owned.
+pub struct Prepared {
+    submission: Submission,
+    units: Vec<AccessUnit>,
+    documents: Vec<NewDocument>,
+    manifests: Vec<NewManifest>,
+    content_sha256: String,
+}
+
+impl Prepared {
+    /// Puts the attributes that the registry sets, the defaults of the peer row and UUIDs for symbolic ids into the metadata.
+    /// `units`: one per entry, in their order.
+    pub fn new(
+        central: &Central,
+        message: &Message<'_>,
+        documents: &[Document],
+        parts: &[Part],
+        units: Vec<AccessUnit>,
+        defaults: &SenderDefaults,
+    ) -> Self {
+        let content_sha256 = hex::encode(canonical_digest(message, documents));
+        let mut submission = message.submission().clone();
+        drop_extra_slots(&mut submission, &central.xds, &central.slots);
+        fill_sender_defaults(&mut submission, defaults, &central.slots);
+        let repository = &central.config.central.repository_unique_id;
+        let (mut new_documents, mut manifests) = (Vec::new(), Vec::new());
+        for entry in &mut submission.entries {
+            let of_entry =
+                |document: &&(&Document, &Part)| document.0.id.as_deref().map(lower_uuid).as_deref() == Some(entry.entry_uuid.as_str());
+            let pairs: Vec<(&Document, &Part)> = documents.iter().zip(parts).collect();
+            let Some((document, part)) = pairs.iter().find(of_entry).copied() else { continue };
+            entry.hash = Some(document.sha1.clone());
+            entry.size = Some(document.size);
+            entry.repository_unique_id = Some(repository.clone());
+            new_documents.push(NewDocument {
+                unique_id: entry.unique_id.clone(),
+                object_key: part.key.clone(),
+                size: document.size,
+                sha1: document.sha1.clone(),
+                mime_type: entry.mime_type.clone(),
+            });
+            manifests.extend(document.manifest().and_then(|manifest| listed(&entry.entry_uuid, manifest)));
+        }
+        for entry in &mut submission.entries {
+            entry.patient_id = central.canonical(&entry.patient_id);
+            entry.home_community_id = None;
+        }
+        for set in &mut submission.submission_sets {
+            set.patient_id = central.canonical(&set.patient_id);
+            set.home_community_id = None;
+        }
+        for folder in &mut submission.folders {
+            folder.patient_id = central.canonical(&folder.patient_id);
+            folder.home_community_id = None;
+        }
+        let mut prepared = Self { submission, units, documents: new_documents, manifests, content_sha256 };
+        prepared.name_all(|| format!("urn:uuid:{}", central.random_id()));
+        prepared
+    }
+
+    /// Replaces symbolic ids by UUIDs, consistently (08 §9, accepted on purpose).
+    fn name_all(&mut self, mut fresh: impl FnMut() -> String) {
+        let mut names: HashMap<String, String> = HashMap::new();
+        let submission = &mut self.submission;
+        let own = submission.submission_sets.iter_mut().map(|set| &mut set.entry_uuid);
+        let own = own.chain(submission.entries.iter_mut().map(|entry| &mut entry.entry_uuid));
+        let own = own.chain(submission.folders.iter_mut().map(|folder| &mut folder.entry_uuid));
+        let own = own.chain(submission.associations.iter_mut().map(|association| &mut association.entry_uuid));
+        for id in own {
+            if !id.starts_with("urn:uuid:") {
+                let name = names.entry(id.clone()).or_insert_with(&mut fresh).clone();
+                *id = name;
+            }
+        }
+        let ends = submission.associations.iter_mut().flat_map(|association| [&mut association.source, &mut association.target]);
+        for id in ends.chain(self.manifests.iter_mut().map(|manifest| &mut manifest.entry_uuid)) {
+            if let Some(name) = names.get(id) {
+                id.clone_from(name);
+            }
+        }
+    }
+
+    /// The uniqueIds of the entries, and the manifests with their studies, for the records.
+    pub fn named(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
+        self.submission.entries.iter().map(|entry| {
+            let study = self.manifests.iter().find(|manifest| manifest.entry_uuid == entry.entry_uuid);
+            (entry.unique_id.as_str(), study.map(|manifest| manifest.study_uid.as_str()))
+        })
+    }
+
+    /// Registers all of it in the transaction.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the transaction must then be dropped.
+    pub async fn register(
+        &mut self,
+        central: &Central,
+        tx: &mut Tx,
+        who: &Authenticated,
+        stored_under: &StoredUnder,
+        now: Timestamp,
+    ) -> Result<Registered, StoreError> {
+        let touched = self.join_folders(tx).await?;
+        let mut certificate = [0; 32];
+        let known = hex::decode_to_slice(who.asked.client.sha256.as_bytes(), &mut certificate).is_ok();
+        let registration = Registration {
+            submission: &self.submission,
+            units: &self.units,
+            stored_under,
+            documents: &self.documents,
+            manifests: &self.manifests,
+            content_sha256: &self.content_sha256,
+            stored_by: &who.claims().issuer_organisation,
+            source: &Source { calling_ae_title: None, certificate_sha256: known.then_some(certificate) },
+            now,
+        };
+        let registered = tx.register(&registration, &central.custody).await?;
+        tx.touch_folders(&touched, now).await?;
+        Ok(registered)
+    }
+
+    /// A replacing entry joins each Approved folder of its target, linked to the set. Gives the folders whose members change.
+    async fn join_folders(&mut self, tx: &mut Tx) -> Result<Vec<String>, StoreError> {
+        let Some(set) = self.submission.submission_sets.first().map(|set| set.entry_uuid.clone()) else { return Ok(Vec::new()) };
+        let members = |association: &Association| (association.source.clone(), association.target.clone());
+        let mut known: HashSet<(String, String)> =
+            self.submission.associations.iter().filter(|association| association.association_type == HAS_MEMBER).map(members).collect();
+        let mut touched: Vec<String> = known.iter().map(|(source, _)| source.clone()).filter(|source| *source != set).collect();
+        let replacing: Vec<(String, String)> = self
+            .submission
+            .associations
+            .iter()
+            .filter(|association| [RPLC, XFRM_RPLC].contains(&association.association_type.as_str()))
+            .map(members)
+            .collect();
+        for (source, target) in replacing {
+            for folder in tx.folders_holding(&target).await? {
+                touched.push(folder.clone());
+                if !known.insert((folder.clone(), source.clone())) {
+                    continue;
+                }
+                let membership = has_member(&folder, &source, Vec::new());
+                let status = vec![("SubmissionSetStatus".to_owned(), vec!["Original".to_owned()])];
+                let link = has_member(&set, &membership.entry_uuid, status);
+                self.submission.associations.extend([membership, link]);
+            }
+        }
+        touched.sort_unstable();
+        touched.dedup();
+        Ok(touched)
+    }
+}
+
+fn has_member(source: &str, target: &str, slots: idr_ihe::metadata::Slots) -> Association {
+    Association {
+        entry_uuid: association_uuid(HAS_MEMBER, source, target),
+        association_type: HAS_MEMBER.to_owned(),
+        source: source.to_owned(),
+        target: target.to_owned(),
+        status: None,
+        slots,
+        documentation: None,
+    }
+}
+
+/// What a manifest lists. Instances that are not stored yet are listed all the same (N).
+fn listed(entry_uuid: &str, manifest: &Manifest) -> Option<NewManifest> {
+    let study_uid = manifest.study_instance_uid.clone()?;
+    let mut seen = HashSet::new();
+    let mut references = Vec::new();
+    for series in manifest.evidence.iter().flat_map(|study| &study.series) {
+        for (sop_class_uid, sop_instance_uid) in &series.instances {
+            if seen.insert(sop_instance_uid) {
+                references.push(Reference {
+                    series_uid: series.series_instance_uid.clone().unwrap_or_default(),
+                    sop_class_uid: sop_class_uid.clone(),
+                    sop_instance_uid: sop_instance_uid.clone(),
+                });
+            }
+        }
+    }
+    Some(NewManifest { entry_uuid: entry_uuid.to_owned(), study_uid, references })
+}

@@ -1,0 +1,119 @@
+//! What the † rules of profile 08 §9 ask of the registry, read at one commit point inside the patient's lock.
+
+use idr_ihe::metadata::PatientId;
+use idr_profile::access::{AccessUnit, Decision, Operation, PatientState, Request, decide};
+use idr_profile::identifier;
+use idr_profile::xds::{Needs, RegisteredUniqueId, RegistryView, StoredKind, StoredObject, Submitter, ValueSets};
+use jiff::Timestamp;
+
+use crate::assertion::Authenticated;
+use crate::central::Central;
+use crate::store::registry::{Class, ObjectState};
+use crate::store::{StoreError, Tx};
+
+/// Looks up what a submission needs.
+pub async fn view(
+    central: &Central,
+    tx: &mut Tx,
+    who: &Authenticated,
+    state: &PatientState,
+    needs: &Needs,
+    now: Timestamp,
+) -> Result<RegistryView, StoreError> {
+    let sight = Sight { central, who, state, now };
+    let mut view = RegistryView {
+        imaging_sources: vec![central.config.central.repository_unique_id.clone()],
+        value_sets: ValueSets::new(),
+        submitter: Submitter { organisation: who.claims().issuer_organisation.clone(), ..Submitter::default() },
+        ..RegistryView::default()
+    };
+    let ids: Vec<String> = needs.objects.iter().cloned().collect();
+    for object in tx.objects_by_id(&ids).await? {
+        view.objects.insert(object.entry_uuid.clone(), sight.object(object));
+    }
+    let unique_ids: Vec<String> = needs.unique_ids.iter().cloned().collect();
+    for object in tx.objects_by_unique_id(&unique_ids).await? {
+        let Some(unique_id) = object.unique_id.clone() else { continue };
+        let registered = match object.class {
+            Class::Entry => {
+                let facts = object.entry.unwrap_or_else(no_facts);
+                RegisteredUniqueId::Entry { hash: facts.hash, size: facts.size }
+            }
+            Class::SubmissionSet => {
+                let Some(set) = tx.submission_set(&unique_id).await? else { continue };
+                let mut canonical = [0; 32];
+                hex::decode_to_slice(&set.content_sha256, &mut canonical)
+                    .map_err(|_| StoreError::Unreadable { column: "content_sha256" })?;
+                RegisteredUniqueId::SubmissionSet { organisation: set.stored_by, canonical }
+            }
+            Class::Folder => RegisteredUniqueId::Folder,
+            Class::Association => continue,
+        };
+        view.unique_ids.entry(unique_id).or_default().push(registered);
+    }
+    for patient in &needs.patients {
+        if let Some(head) = head(central, tx, patient).await? {
+            view.patients.insert(patient.clone(), head);
+        }
+    }
+    for (study, source) in &needs.manifests {
+        let manifests = tx.approved_manifests(study, source).await?;
+        let visible = manifests.into_iter().filter(|manifest| sight.sees(manifest.unit.as_ref()));
+        view.manifests.insert((study.clone(), source.clone()), visible.map(|manifest| manifest.entry_uuid).collect());
+    }
+    let instances: Vec<String> = needs.instances.iter().cloned().collect();
+    view.barred_instances = tx.unusable_references(&instances).await?.into_iter().collect();
+    Ok(view)
+}
+
+/// The patient that an id names now (06 §7.1); itself where it may be created (06 §6); `None` for M-140.
+async fn head(central: &Central, tx: &mut Tx, patient: &PatientId) -> Result<Option<PatientId>, StoreError> {
+    let checked = identifier::check(patient, &central.identity, central.environment(), &[], central.today());
+    let Ok(checked) = checked else { return Ok(None) };
+    match tx.patient(&checked.id).await? {
+        Some(known) => Ok(known.ids.into_iter().next()),
+        None if central.identity.auto_create && checked.may_be_primary() => Ok(Some(checked.id)),
+        None => Ok(None),
+    }
+}
+
+/// Which stored objects the submitter may know of.
+struct Sight<'a> {
+    central: &'a Central,
+    who: &'a Authenticated,
+    state: &'a PatientState,
+    now: Timestamp,
+}
+
+impl Sight<'_> {
+    /// An object that the caller may not correct or reference counts as unknown (08 §9 *Visibility*): one in whose register
+    /// it may not store. Whose patient's it is does not count here: M-143 is told.
+    fn sees(&self, unit: Option<&AccessUnit>) -> bool {
+        let (Some(unit), Some(patient)) = (unit, self.state.ids.first()) else { return false };
+        let unit = AccessUnit { patient: patient.clone(), ..unit.clone() };
+        let request = Request { operation: Operation::Store, patient: None };
+        let decision = decide(&self.who.subject, &request, Some(&unit), self.state, &self.central.policy, self.now);
+        matches!(decision, Decision::Permit(_))
+    }
+
+    fn object(&self, object: ObjectState) -> StoredObject {
+        let kind = match object.class {
+            Class::Entry => {
+                let facts = object.entry.clone().unwrap_or_else(no_facts);
+                StoredKind::Entry { entry_type: facts.entry_type, manifest: facts.manifest }
+            }
+            Class::SubmissionSet => StoredKind::SubmissionSet,
+            Class::Folder => StoredKind::Folder,
+            Class::Association => StoredKind::Association,
+        };
+        let visible = self.sees(object.unit.as_ref());
+        // An association has no patient of its own, and no rule compares one.
+        let patient = object.unit.map_or_else(|| PatientId { id: String::new(), authority: String::new() }, |unit| unit.patient);
+        StoredObject { kind, status: object.status, patient, visible }
+    }
+}
+
+/// An entry always has its facts; without them it is nobody's manifest.
+fn no_facts() -> crate::store::registry::EntryFacts {
+    crate::store::registry::EntryFacts { entry_type: idr_ihe::metadata::EntryType::Stable, hash: None, size: None, manifest: None }
+}

@@ -1,0 +1,182 @@
+//! The repository: documents by uniqueId (ITI-43; profile 08 §7, §11).
+//!
+//! A document is given if one of the entries that have it is permitted; the decision is made before its bytes are opened and
+//! again before they leave. Documents and imaging have one repositoryUniqueId.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use aws_lc_rs::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY};
+use axum::response::Response;
+use bytes::Bytes;
+use futures::stream::{self, StreamExt as _};
+use idr_ihe::transaction::iti_43::{self, DocumentRequest};
+use idr_profile::access::{AccessUnit, UnitId};
+use idr_profile::xds::request::{RetrieveProblem, RetrieveService, request_problem};
+use idr_profile::xua::Refusal;
+
+use crate::archive::retrieve::{Retrieval, Stored};
+use crate::assertion::Authenticated;
+use crate::central::Central;
+use crate::consent::gate;
+use crate::consent::log::Mention;
+use crate::https::soap::documents::{self, Exchange};
+use crate::objects::{ByteStream, ObjectError, ObjectKey, Objects};
+use crate::store::query::StoredDocument;
+use crate::store::{StoreError, Tx};
+
+/// Answers ITI-43.
+///
+/// # Errors
+/// A gate, or the audit store.
+pub async fn answer(
+    central: &Arc<Central>,
+    who: Authenticated,
+    exchange: Exchange,
+    requests: Vec<DocumentRequest>,
+) -> Result<Response, Refusal> {
+    let errors = &central.errors;
+    if let Some(problem) = iti_43::problem(&requests) {
+        return exchange.failed(central, &who, vec![request_problem(errors, &problem, SERVICE)]).await;
+    }
+    let limit = central.xds.retrieve.max_documents;
+    if requests.len() > limit {
+        let problem = RetrieveProblem::Limit { limit: limit as u64 }.problem(errors, SERVICE, None, None);
+        return exchange.failed(central, &who, vec![problem]).await;
+    }
+    let now = central.now();
+    let decision = who.request(None);
+    let mut uids: Vec<&str> = Vec::new();
+    for uid in requests.iter().filter_map(|request| request.document_unique_id.as_deref()) {
+        if !uids.contains(&uid) {
+            uids.push(uid);
+        }
+    }
+    let found = async {
+        let mut tx = central.store.read().await?;
+        let state = gate::state(&mut tx, &who, now).await?;
+        if let Err(refused) = gate::check(central, &who, &decision, &state, now) {
+            return Ok(Err(refused));
+        }
+        let mut candidates = Vec::new();
+        for uid in &uids {
+            candidates.extend(tx.document(uid).await?);
+        }
+        Ok::<_, StoreError>(gate::decide(central, &who, decision, state, candidates, now))
+    };
+    let mut decided = match found.await {
+        Ok(Ok(decided)) => decided,
+        Ok(Err(refused)) => return Err(gate::refused(central, &who, refused).await),
+        Err(error) => return exchange.store_failed(central, &who, &error).await,
+    };
+    // A document with several entries comes once for each: the first permitted one is the one that is used.
+    let mut first: HashMap<String, usize> = HashMap::new();
+    decided.gated.disclosed.retain(|disclosed| {
+        let next = first.len();
+        match first.entry(disclosed.payload().unique_id.clone()) {
+            Entry::Occupied(_) => false,
+            Entry::Vacant(place) => {
+                place.insert(next);
+                true
+            }
+        }
+    });
+    let retrieval = Retrieval::begin(central.clone(), who, decided).await?;
+    let item = |request: &DocumentRequest| {
+        let uid = request.document_unique_id.as_deref().unwrap_or_default();
+        documents::item(central, SERVICE, request, || first.get(uid).copied().ok_or(RetrieveProblem::NotAvailable))
+    };
+    let items = requests.iter().map(item).collect();
+    exchange.stream(central, retrieval, items, None).await
+}
+
+#[async_trait]
+impl Stored for StoredDocument {
+    fn length(&self) -> u64 {
+        self.size
+    }
+
+    fn media_type(&self) -> &str {
+        &self.mime_type
+    }
+
+    fn mention(&self) -> Mention {
+        let manifest = (self.mime_type == "application/dicom").then(|| self.unique_id.clone());
+        Mention { document: Some(self.unique_id.clone()), manifest, ..Mention::default() }
+    }
+
+    async fn check(&self, objects: &Objects) -> Result<(), ObjectError> {
+        if self.size > CHECKED_WHOLE {
+            let (size, _) = objects.open(&self.object_key, Some(0..1)).await?;
+            return if size == self.size { Ok(()) } else { Err(ObjectError::Altered { key: self.object_key.clone() }) };
+        }
+        let bytes = objects.read(&self.object_key, CHECKED_WHOLE).await?;
+        let mut sha1 = Context::new(&SHA1_FOR_LEGACY_USE_ONLY);
+        sha1.update(&bytes);
+        match bytes.len() as u64 == self.size && hex::encode(sha1.finish()) == self.sha1 {
+            true => Ok(()),
+            false => Err(ObjectError::Altered { key: self.object_key.clone() }),
+        }
+    }
+
+    async fn open(&self, objects: &Objects) -> Result<ByteStream, ObjectError> {
+        let (_, bytes) = objects.open(&self.object_key, None).await?;
+        let state = Verifying {
+            bytes,
+            sha1: Context::new(&SHA1_FOR_LEGACY_USE_ONLY),
+            held: None,
+            expected: self.sha1.clone(),
+            key: self.object_key.clone(),
+            over: false,
+        };
+        Ok(stream::unfold(state, Verifying::next).boxed())
+    }
+
+    async fn unit_now(&self, unit: &UnitId, tx: &mut Tx) -> Result<Option<AccessUnit>, StoreError> {
+        let found = tx.objects_by_id(std::slice::from_ref(&unit.0)).await?;
+        Ok(found.into_iter().find_map(|state| state.unit))
+    }
+}
+
+/// Gives the last chunk only after the SHA-1 of the entry has held.
+struct Verifying {
+    bytes: ByteStream,
+    sha1: Context,
+    held: Option<Bytes>,
+    expected: String,
+    key: ObjectKey,
+    over: bool,
+}
+
+impl Verifying {
+    async fn next(mut self) -> Option<(Result<Bytes, ObjectError>, Self)> {
+        while !self.over {
+            match self.bytes.next().await {
+                Some(Ok(chunk)) => {
+                    self.sha1.update(&chunk);
+                    if let Some(earlier) = self.held.replace(chunk) {
+                        return Some((Ok(earlier), self));
+                    }
+                }
+                Some(Err(error)) => {
+                    self.over = true;
+                    return Some((Err(error), self));
+                }
+                None => {
+                    self.over = true;
+                    if hex::encode(self.sha1.clone().finish()) != self.expected {
+                        return Some((Err(ObjectError::Altered { key: self.key.clone() }), self));
+                    }
+                    return self.held.take().map(|chunk| (Ok(chunk), self));
+                }
+            }
+        }
+        None
+    }
+}
+
+const SERVICE: RetrieveService = RetrieveService::Documents;
+/// Documents up to this size are read and compared before the answer, so that an altered one is told as R-09.
+const CHECKED_WHOLE: u64 = 1 << 20;

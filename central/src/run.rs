@@ -1,0 +1,507 @@
+//! The running centre: everything the configuration names, started in order and stopped in the reverse.
+//!
+//! Start: rule sets, trust, keys, audit logs (recovery), database, objects, listeners, `READY=1`. Stop: no new connections,
+//! requests in flight are answered, the audit logs are signed, the database is closed.
+//!
+//! # On disk
+//! `storage.path`: `central.db` (SQLite, WAL), `objects/`, `audit/`, `keys/`, `control.sock`, `listening.json`.
+//!
+//! # Failure
+//! What a crash left is settled at the next start: openings of the use log without a closing are closed (as `failed` when
+//! nothing of their study was committed after them, else as `partial, unknown`), staged bytes and objects that no row names
+//! are removed after an hour.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use arc_swap::ArcSwap;
+use idr_ihe::assertion::{Revocation, RevocationMode};
+use idr_profile::access::Policy;
+use idr_profile::identifier::IdentityRules;
+use idr_profile::mapping::{AffinityDomain, Slots};
+use idr_profile::receipt::Holder;
+use idr_profile::rules::RuleSets;
+use idr_profile::tls::{self, ClientAuth};
+use idr_profile::xds::{Errors, XdsRules};
+use idr_profile::xua::{Trust, XuaRules};
+use jiff::{SignedDuration, Timestamp};
+use rand::RngCore as _;
+use rustls_pki_types::CertificateDer;
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::audit::{AuditSink as _, Closing, Delivered, Entry, Extent, FileConfig, FileSink, Note, Orphan, Outcome, Stream};
+use crate::central::{Central, Counters, Places, RECEIVING_MAX, Space, profile_environment};
+use crate::config::{Config, Revocation as Mode};
+use crate::control;
+use crate::health;
+use crate::https::{self, server};
+use crate::keys::Keys;
+use crate::objects::Objects;
+use crate::store::committer::Committer;
+use crate::store::receipts::Custody;
+use crate::store::{CentralStore, SqliteOptions, SqliteStore};
+use crate::sys;
+
+/// Longest use of a revocation status after its fetch (profile 10 §5.3), seconds.
+const REVOCATION_AGE_MAX_SECONDS: u32 = 86_400;
+/// How often staged bytes, used assertions and old answers are looked through.
+const SWEEP: Duration = Duration::from_secs(600);
+/// Bytes that no row names are removed when nobody has written them for this long (08 §6.3: within 3 600 s).
+const STRAY_AGE: SignedDuration = SignedDuration::from_mins(30);
+
+/// What the rule and trust files say.
+pub struct Loaded {
+    rules: RuleSets,
+    trust: Trust,
+    revocation: Revocation,
+    xua: XuaRules,
+    policy: Policy,
+    policy_sha256: String,
+    identity: IdentityRules,
+    xds: XdsRules,
+    errors: Errors,
+    slots: Slots,
+}
+
+/// Reads the rule sets below a folder and the centre's settings over them.
+///
+/// # Errors
+/// File, key and rule of the first problem.
+pub fn load_rules(config: &Config) -> anyhow::Result<RuleSets> {
+    let folder = &config.files.rules;
+    let mut files = BTreeMap::new();
+    rule_files(folder, "", &mut files).with_context(|| format!("{}: rule sets cannot be read", folder.display()))?;
+    let site = match std::fs::read_to_string(&config.files.site_rules) {
+        Ok(text) => Some(text),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error).with_context(|| format!("{}: cannot be read", config.files.site_rules.display())),
+    };
+    let sets = RuleSets::load(&files, site.as_deref(), profile_environment(config.environment))?;
+    for name in &config.central.rule_sets {
+        anyhow::ensure!(sets.set(name).is_some(), "central.rule_sets: there is no rule set '{name}' in {}", folder.display());
+    }
+    Ok(sets)
+}
+
+/// Deepest folder below a rule set: `codes/`.
+const RULE_FOLDERS_MAX: usize = 3;
+
+/// Text files below the rules folder by their path in it.
+fn rule_files(folder: &Path, inside: &str, files: &mut BTreeMap<String, String>) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let Some(name) = entry.file_name().to_str().map(|name| format!("{inside}{name}")) else { continue };
+        if entry.file_type()?.is_dir() && name.matches('/').count() < RULE_FOLDERS_MAX {
+            rule_files(&entry.path(), &format!("{name}/"), files)?;
+        } else if [".toml", ".tsv"].iter().any(|ending| name.ends_with(ending)) {
+            files.insert(name, std::fs::read_to_string(entry.path())?);
+        }
+    }
+    Ok(())
+}
+
+/// Reads `trust.toml`; files that it names are taken from its folder.
+///
+/// # Errors
+/// File and row of the first problem.
+pub fn load_trust(config: &Config) -> anyhow::Result<Trust> {
+    let path = &config.files.trust;
+    let text = std::fs::read_to_string(path).with_context(|| format!("{}: cannot be read", path.display()))?;
+    let folder = path.parent().unwrap_or(Path::new(".")).to_owned();
+    Trust::parse(&text, &mut |name| std::fs::read(folder.join(name))).with_context(|| path.display().to_string())
+}
+
+/// Reads the revocation lists (`*.crl`, DER) of `files.revocation_lists`; each is of an anchor or intermediate of the trust file.
+/// The time of a file is when its list was fetched.
+///
+/// # Errors
+/// A list that is none, or of an unknown issuer.
+pub fn load_revocation(config: &Config, trust: &Trust) -> anyhow::Result<Revocation> {
+    let mode = match config.revocation {
+        Mode::Require => RevocationMode::Require,
+        Mode::Prefer => RevocationMode::Prefer,
+        Mode::Off => RevocationMode::Off,
+    };
+    let mut revocation = Revocation::new(mode, REVOCATION_AGE_MAX_SECONDS);
+    let folder = &config.files.revocation_lists;
+    let entries = match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(revocation),
+        entries => entries.with_context(|| format!("{}: revocation lists cannot be read", folder.display()))?,
+    };
+    for entry in entries {
+        let path = entry?.path();
+        if path.extension().is_none_or(|extension| extension != "crl") {
+            continue;
+        }
+        let der = std::fs::read(&path).with_context(|| format!("{}: cannot be read", path.display()))?;
+        let fetched = Timestamp::try_from(std::fs::metadata(&path)?.modified()?)?;
+        let taken = trust.signing().certificates().any(|issuer| revocation.add_list(&der, issuer, fetched).is_ok());
+        anyhow::ensure!(taken, "{}: no complete revocation list of a signing anchor or intermediate", path.display());
+    }
+    Ok(revocation)
+}
+
+impl Loaded {
+    /// Reads all files.
+    ///
+    /// # Errors
+    /// File and key of the first problem.
+    pub fn read(config: &Config) -> anyhow::Result<Self> {
+        let (access, xua, xds) = (set_files(config, "access.toml")?, set_files(config, "xua.toml")?, set_files(config, "xds.toml")?);
+        let mut hash = Sha256::new();
+        access.iter().for_each(|text| hash.update(text.as_bytes()));
+        let identity = base_file(config, "identity.toml")?;
+        let errors = base_file(config, "errors.toml")?;
+        let trust = load_trust(config)?;
+        // The shipped base of xds.toml is in the program; a base file in the folder stands over it.
+        Ok(Self {
+            rules: load_rules(config)?,
+            revocation: load_revocation(config, &trust)?,
+            trust,
+            xua: XuaRules::layered(&texts(&xua))?,
+            policy: Policy::layered(&texts(&access))?,
+            policy_sha256: hex::encode(hash.finalize()),
+            identity: IdentityRules::parse(&identity)?,
+            xds: XdsRules::load(&texts(&xds))?,
+            errors: Errors::load(&errors)?,
+            slots: load_slots(config)?,
+        })
+    }
+}
+
+fn load_slots(config: &Config) -> anyhow::Result<Slots> {
+    let path = &config.files.affinity_domain;
+    match std::fs::read_to_string(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Slots::default()),
+        text => {
+            let text = text.with_context(|| format!("{}: cannot be read", path.display()))?;
+            Ok(AffinityDomain::load(&text).with_context(|| path.display().to_string())?.slots)
+        }
+    }
+}
+
+fn base_file(config: &Config, name: &str) -> anyhow::Result<String> {
+    let path = config.files.rules.join("base").join(name);
+    std::fs::read_to_string(&path).with_context(|| format!("{}: cannot be read", path.display()))
+}
+
+/// The file of the base set, then that of the first set in use if it has one of its own.
+fn set_files(config: &Config, name: &str) -> anyhow::Result<Vec<String>> {
+    let mut files = vec![base_file(config, name)?];
+    let own = config.central.rule_sets.first().filter(|set| *set != "base").map(|set| config.files.rules.join(set).join(name));
+    if let Some(path) = own.filter(|path| path.is_file()) {
+        files.push(std::fs::read_to_string(&path).with_context(|| format!("{}: cannot be read", path.display()))?);
+    }
+    Ok(files)
+}
+
+fn texts(files: &[String]) -> Vec<&str> {
+    files.iter().map(String::as_str).collect()
+}
+
+/// Reads a private key file, refusing one that others may read (profile 10 §7).
+///
+/// # Errors
+/// Names the file and its mode.
+pub fn read_private(path: &Path) -> anyhow::Result<Vec<u8>> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mode = std::fs::metadata(path).with_context(|| format!("{}: cannot be read", path.display()))?.permissions().mode() & 0o777;
+    anyhow::ensure!(mode & 0o077 == 0, "{}: mode is {mode:o}; a private key needs 0400 or 0600", path.display());
+    std::fs::read(path).with_context(|| format!("{}: cannot be read", path.display()))
+}
+
+fn tls_listener(config: &Config, trust: &Trust) -> anyhow::Result<rustls::ServerConfig> {
+    let path = &config.https.certificate;
+    let chain = std::fs::read(path).with_context(|| format!("{}: cannot be read", path.display()))?;
+    let key = read_private(&config.https.key)?;
+    let anchors: Vec<_> = trust.tls_anchors().iter().map(|der| CertificateDer::from(der.clone())).collect();
+    Ok(tls::server(&chain, &key, &anchors, ClientAuth::Required, &[b"h2", b"http/1.1"])?)
+}
+
+/// Everything that `check-config` checks: files, keys, rule sets, trust; nothing is opened or bound.
+///
+/// # Errors
+/// The first problem.
+pub fn check(config: &Config) -> anyhow::Result<()> {
+    let loaded = Loaded::read(config)?;
+    tls_listener(config, &loaded.trust)?;
+    Ok(())
+}
+
+/// An opened centre, before it listens and after it has ended.
+pub struct Open {
+    /// What routes and commands use.
+    pub central: Arc<Central>,
+    sink: Arc<FileSink>,
+    store: SqliteStore,
+}
+
+impl Open {
+    /// Opens keys, audit logs, database and objects, and settles what a crash left.
+    ///
+    /// # Errors
+    /// The first thing that cannot be opened. Another process that has the state open is one of them.
+    pub async fn open(config: Arc<Config>, clock: fn() -> Timestamp) -> anyhow::Result<Self> {
+        let loaded = Loaded::read(&config)?;
+        let state = config.storage.path.clone();
+        prepare(&state)?;
+        let keys = Keys::new(state.join("keys"));
+        let no_log = is_empty(&state.join("audit"));
+        let audit = FileConfig {
+            root: state.join("audit"),
+            node: config.central.node.clone(),
+            body_key: config.audit.encrypt.then(|| keys.body(no_log)).transpose()?,
+            checkpoint_key: keys.checkpoint(no_log)?,
+            earlier_keys: keys.earlier_checkpoints()?,
+            clock: Arc::new(clock),
+        };
+        let (sink, orphans) = FileSink::start(audit).await?;
+        let sink = Arc::new(sink);
+        let store = open_store(&config).await?;
+        let holder = Holder::new(&config.central.organisation, &config.central.node)?;
+        let nothing_signed = store.read().await?.receipt_log(&holder, None, 1).await?.is_empty();
+        let random = || {
+            let mut bytes = [0; 10];
+            rand::rng().fill_bytes(&mut bytes);
+            bytes
+        };
+        let custody = Custody::new(holder, Arc::new(keys.receipt(nothing_signed)?), Arc::new(random));
+        settle(&sink, &store, orphans, clock).await?;
+        let shared: Arc<dyn CentralStore> = Arc::new(store.clone());
+        let central = Central {
+            rules: ArcSwap::from_pointee(loaded.rules),
+            trust: ArcSwap::from_pointee(loaded.trust),
+            revocation: ArcSwap::from_pointee(loaded.revocation),
+            xua: loaded.xua,
+            policy: loaded.policy,
+            policy_sha256: loaded.policy_sha256,
+            identity: loaded.identity,
+            places: Places::new(&loaded.xds.concurrency),
+            xds: loaded.xds,
+            errors: loaded.errors,
+            slots: loaded.slots,
+            committer: Committer::start(shared.clone(), custody.clone(), Arc::new(clock)),
+            store: shared,
+            custody,
+            objects: Objects::local(&state.join("objects"))?,
+            audit: sink.clone(),
+            space: Space::new(state, config.storage.reserve_bytes),
+            receiving: Arc::new(tokio::sync::Semaphore::new(RECEIVING_MAX)),
+            counters: Counters::default(),
+            config,
+            clock,
+        };
+        Ok(Self { central: Arc::new(central), sink, store })
+    }
+
+    /// Signs the audit logs and closes the database.
+    pub async fn close(self) {
+        self.sink.shutdown().await;
+        drop(self.central);
+        self.store.close().await;
+    }
+}
+
+/// Opens the database of a configuration.
+///
+/// # Errors
+/// [`crate::store::StoreError::Open`].
+pub async fn open_store(config: &Config) -> anyhow::Result<SqliteStore> {
+    Ok(SqliteStore::open(&database(config), SqliteOptions::default()).await?)
+}
+
+/// The database file.
+pub fn database(config: &Config) -> PathBuf {
+    config.storage.path.join("central.db")
+}
+
+fn prepare(state: &Path) -> anyhow::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    for folder in [state.to_owned(), state.join("objects"), state.join("audit")] {
+        let mut builder = std::fs::DirBuilder::new();
+        builder
+            .recursive(true)
+            .mode(0o700)
+            .create(&folder)
+            .with_context(|| format!("storage.path: {} cannot be made", folder.display()))?;
+    }
+    Ok(())
+}
+
+fn is_empty(folder: &Path) -> bool {
+    std::fs::read_dir(folder).map_or(true, |mut entries| entries.next().is_none())
+}
+
+/// Closes the openings that a crash left: a store of which nothing was committed is `failed`, anything else `unknown`.
+async fn settle(sink: &FileSink, store: &SqliteStore, orphans: Vec<Orphan>, clock: fn() -> Timestamp) -> anyhow::Result<()> {
+    if !orphans.is_empty() {
+        tracing::warn!(count = orphans.len(), "audit: records of a crash are closed");
+    }
+    let mut unknown = Vec::new();
+    for orphan in orphans {
+        let study = orphan.record.object.as_ref().and_then(|object| object.study.clone());
+        let committed = match study.filter(|_| orphan.record.transaction == "STOW-RS" && orphan.record.operation == "store") {
+            Some(study) => store.read().await?.stored_since(&study, orphan.record.time).await?,
+            None => true,
+        };
+        if committed {
+            unknown.push(orphan);
+        } else {
+            let delivered = Some(Delivered { extent: Extent::None, instances: 0, bytes: 0 });
+            sink.close(orphan.opening, Closing { time: clock(), outcome: Outcome::Failed, delivered, status: None }).await?;
+        }
+    }
+    sink.close_orphans(unknown).await?;
+    Ok(())
+}
+
+/// Runs until `stop` is cancelled and everything has ended in order.
+///
+/// # Errors
+/// What keeps the centre from starting. Once it runs, nothing ends it but `stop`.
+pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
+    let config = Arc::new(config);
+    let open = Open::open(config.clone(), sys::now).await?;
+    let central = open.central.clone();
+    let tls = Arc::new(ArcSwap::from_pointee(tls_listener(&config, &central.trust.load())?));
+
+    let mut bound = Bound::default();
+    let mut listeners = Vec::new();
+    for address in &config.https.listen {
+        let listener = TcpListener::bind(address).await.with_context(|| format!("https.listen: {address} cannot be bound"))?;
+        bound.https.push(listener.local_addr()?.to_string());
+        listeners.push(listener);
+    }
+    let health_listener = match config.health_listen {
+        Some(address) => Some(TcpListener::bind(address).await.with_context(|| format!("health_listen: {address} cannot be bound"))?),
+        None => None,
+    };
+    if let Some(listener) = &health_listener {
+        bound.health.push(listener.local_addr()?.to_string());
+    }
+
+    let (after_requests, after_all) = (CancellationToken::new(), CancellationToken::new());
+    let (requests, behind) = (TaskTracker::new(), TaskTracker::new());
+    let socket = control::Socket::bind(&config.control_socket())?;
+    behind.spawn(socket.serve(central.clone(), after_requests.clone()));
+    if let Some(listener) = health_listener {
+        behind.spawn(health::serve(listener, central.clone(), after_requests.clone()));
+    }
+    behind.spawn(sweep(central.clone(), after_requests.clone()));
+    let router = https::router(central.clone());
+    let bounds = server::Bounds {
+        connections_max: config.https.connections_max,
+        handshake: Duration::from_secs(config.https.handshake_seconds),
+        ..server::Bounds::default()
+    };
+    for listener in listeners {
+        requests.spawn(server::serve(listener, tls.clone(), router.clone(), bounds.clone(), stop.clone()));
+    }
+    drop(router);
+    note(&central, "start", json!({"version": env!("CARGO_PKG_VERSION"), "https": bound.https})).await?;
+    bound.write(&config.storage.path.join("listening.json"))?;
+    tracing::info!(https = ?bound.https, health = ?bound.health, "ready");
+    sys::notify("READY", "1");
+    if let Some(interval) = sys::watchdog_interval() {
+        behind.spawn(watchdog(interval, after_requests.clone()));
+    }
+
+    stop.cancelled().await;
+    sys::notify("STOPPING", "1");
+    tracing::info!("stopping: no new connections; requests in flight are answered");
+    for (tasks, token, name) in [(requests, after_requests, "requests"), (behind, after_all, "background work")] {
+        tasks.close();
+        if tokio::time::timeout(Duration::from_secs(60), tasks.wait()).await.is_err() {
+            tracing::warn!(name, "did not end within 60 s; going on: what was answered is durable");
+        }
+        token.cancel();
+    }
+    if let Err(error) = note(&central, "stop", serde_json::Value::Null).await {
+        tracing::error!(cause = %error, "the stop could not be recorded");
+    }
+    drop(central);
+    open.close().await;
+    Ok(())
+}
+
+async fn note(central: &Central, event: &str, data: serde_json::Value) -> anyhow::Result<()> {
+    let note = Note { id: Some(central.new_id()), time: central.now(), event: event.to_owned(), data };
+    central.audit.append(vec![Entry::Note(Stream::System, note)]).await?;
+    Ok(())
+}
+
+async fn watchdog(interval: Duration, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(interval) => sys::notify("WATCHDOG", "1"),
+        }
+    }
+}
+
+/// Looks after what grows: bytes that no row names, used assertions, old answers; and takes new revocation lists.
+async fn sweep(central: Arc<Central>, stop: CancellationToken) {
+    // The first round looks back a day, for what was staged before a stop.
+    let mut back = SignedDuration::from_hours(24);
+    loop {
+        if let Err(error) = sweep_once(&central, back).await {
+            tracing::warn!(cause = %format!("{error:#}"), "sweep not finished; it is tried again");
+        }
+        back = SignedDuration::from_hours(4);
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(SWEEP) => {}
+        }
+    }
+}
+
+async fn sweep_once(central: &Central, back: SignedDuration) -> anyhow::Result<()> {
+    let now = central.now();
+    let old = now.checked_sub(STRAY_AGE)?;
+    let made = now.checked_sub(back)?..old;
+    let unfinished = central.objects.remove_unfinished(made.clone(), old).await?;
+    let strays = central.objects.strays(made, old, 10_000).await?;
+    let unreferenced = central.store.read().await?.unreferenced(&strays).await?;
+    for key in &unreferenced {
+        central.objects.discard(key).await?;
+    }
+    let retention = SignedDuration::from_secs(i64::from(central.xds.idempotency.retention_seconds));
+    let mut tx = central.store.begin().await?;
+    let purged = tx.purge_messages(retention, 1000, now).await?;
+    tx.commit().await?;
+    if unfinished + unreferenced.len() > 0 {
+        tracing::info!(unfinished, unreferenced = unreferenced.len(), purged, "bytes without a row are removed");
+    }
+    match load_revocation(&central.config, &central.trust.load()) {
+        Ok(revocation) => central.revocation.store(Arc::new(revocation)),
+        Err(error) => tracing::warn!(cause = %format!("{error:#}"), "revocation lists not taken; those in use stay"),
+    }
+    Ok(())
+}
+
+/// Addresses that were bound, for operators and tests: `listening.json` in the state folder.
+#[derive(Debug, Default, serde::Serialize)]
+struct Bound {
+    https: Vec<String>,
+    health: Vec<String>,
+}
+
+impl Bound {
+    fn write(&self, path: &PathBuf) -> anyhow::Result<()> {
+        // Written aside and renamed, so that a reader never sees half of it.
+        let aside = path.with_extension("json.new");
+        std::fs::write(&aside, serde_json::to_vec_pretty(self)?)?;
+        std::fs::rename(&aside, path)?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;
