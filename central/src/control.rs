@@ -588,3 +588,6 @@ fn is_about(body: &Value, patient: &PatientId) -> bool {
     let same = |value: &Value| value["id"] == patient.id.as_str() && value["authority"] == patient.authority.as_str();
     body.as_object().is_some_and(|kinds| kinds.values().any(|record| same(&record["patient"]) || same(&record["patient_as_asked"])))
 }
+
+#[cfg(test)]
+mod tests;
