@@ -193,10 +193,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<S> {
                 self.feed(Event::Abort);
                 break self.act().await;
             }
-            let read = tokio::select! {
-                read = self.stream.read_buf(self.decoder.buffer()) => Some(read),
-                () = tokio::time::sleep_until(deadline) => None,
-                () = self.stop.cancelled(), if !draining => continue,
+            // Bytes first: the timers are looked at only when the peer has sent nothing, except for the end of it all.
+            let read = if Instant::now() >= end {
+                None
+            } else {
+                tokio::select! {
+                    biased;
+                    read = self.stream.read_buf(self.decoder.buffer()) => Some(read),
+                    () = tokio::time::sleep_until(deadline) => None,
+                    () = self.stop.cancelled(), if !draining => continue,
+                }
             };
             match read {
                 Some(Ok(0)) => {
