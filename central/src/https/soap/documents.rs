@@ -6,7 +6,7 @@
 //! the closing delimiter and the client sees an incomplete message (profile 08 §7.3.5).
 //!
 //! # Bounds
-//! [`IN_FLIGHT`] chunks between the storage and the network.
+//! `IN_FLIGHT` chunks between the storage and the network.
 
 use std::sync::Arc;
 
