@@ -1,7 +1,7 @@
 //! Who may see what: the own register, another controller without and with consent, a denial, and a technical user.
 
 use idr_ihe::transaction::registry_response::Status;
-use idr_tests::consumer::Requester;
+use idr_tests::consumer::{Claim, Requester};
 use idr_tests::fixtures::person::Person;
 use idr_tests::fixtures::study::{Kind, Recipe};
 use idr_tests::harness::{Plan, World};
@@ -82,9 +82,13 @@ fn an_answer_to_a_denied_request_is_that_for_something_that_does_not_exist() {
 fn a_technical_user_may_not_read() {
     story(async {
         let world = World::start(Plan::default()).await?;
-        let machine = world.consumer(Requester::technical(&world.hospital)?, &world.hospital.viewer)?;
-        let patient = patient_id(&Person::numbered(23));
-        let refused = machine.iti_43(&patient, "1.2.246.10.12345671.12.100", &["2.25.1"]).await.err();
+        // A token of a technical user that claims all a retrieval needs: its kind alone forbids it (profile 05 C110).
+        let mut requester = Requester::technical(&world.hospital)?;
+        let of_professional = Requester::professional(&world.hospital)?;
+        let wanted = |(key, _): &&(&str, Claim)| matches!(*key, "provider_identifier" | "care_reason");
+        requester.attributes.extend(of_professional.attributes.iter().filter(wanted).cloned());
+        let machine = world.consumer(requester, &world.hospital.viewer)?;
+        let refused = machine.iti_43(&patient_id(&Person::numbered(23)), "1.2.246.10.12345671.12.100", &["2.25.1"]).await.err();
         let code = refused.as_ref().and_then(|error| error.code());
         anyhow::ensure!(code.as_deref() == Some("IDR-X-25"), "ITI-43 of a technical user: {refused:?}");
         world.stop().await

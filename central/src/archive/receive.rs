@@ -245,8 +245,9 @@ impl Storing {
                 url_study: self.url_study.as_deref(),
                 part_transfer_syntax: announced.transfer_syntax.as_deref(),
             },
-            // Settings of an inbound row: at the centre an object must name its issuers itself.
-            patient_id_issuer: None,
+            // What an inbound row is at the site, the sender's assertion is here: it says whose the number of an object without an
+            // issuer is. V16 then holds the object to that patient.
+            patient_id_issuer: self.who.subject.claims().patient.as_ref().map(|patient| patient.authority.as_str()),
             accession_issuer: None,
             refuse_to_quarantine: false,
             organisation_oids: &self.organisation_oids,

@@ -93,7 +93,9 @@ impl Forward {
             let mut bytes = 0_u64;
             for entry in entries {
                 let full = batch.len() >= instances_max || bytes.saturating_add(entry.record.size_bytes) > self.batch_bytes_max;
-                if full && !batch.is_empty() {
+                // The answer names instances by their UID: two of one UID in a request could not be told apart (S-BOTH).
+                let again = batch.iter().any(|other| other.record.announced.sop_instance_uid == entry.record.announced.sop_instance_uid);
+                if (full || again) && !batch.is_empty() {
                     batches.push((bearing.clone(), std::mem::take(&mut batch)));
                     bytes = 0;
                 }

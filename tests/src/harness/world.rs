@@ -401,6 +401,7 @@ fn controller_map(hospital: &Party) -> anyhow::Result<Table> {
             ("controller_type", "1".into()),
             ("register", hospital.register.into()),
             ("service_unit", hospital.unit().into()),
+            ("service_unit_name", "Testisairaala".into()),
         ],
     );
     edit(
