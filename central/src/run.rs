@@ -274,6 +274,13 @@ impl Open {
         };
         let custody = Custody::new(holder, Arc::new(keys.receipt(nothing_signed)?), Arc::new(random));
         settle(&sink, &store, orphans, clock).await?;
+        // The audit log's lock says that no other process works on this state.
+        let mut tx = store.begin().await?;
+        let forgotten = tx.forget_running_messages().await?;
+        tx.commit().await?;
+        if forgotten > 0 {
+            tracing::info!(count = forgotten, "messages that a crash interrupted may be sent again at once");
+        }
         let shared: Arc<dyn CentralStore> = Arc::new(store.clone());
         let central = Central {
             rules: ArcSwap::from_pointee(loaded.rules),

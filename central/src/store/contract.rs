@@ -60,6 +60,7 @@ over_every_store! {
         a_full_replay_store_takes_nothing_new_and_still_knows_the_old
         a_message_is_done_once_and_its_answer_is_kept_for_its_time
         a_failed_message_can_be_sent_again
+        a_message_that_a_dead_process_held_can_be_sent_again_at_once
         a_lease_that_is_over_is_taken_over_and_its_first_owner_cannot_finish
         purging_takes_what_is_over_and_no_patient_data;
     registered:

@@ -126,6 +126,16 @@ impl Tx {
         self.execute(delete).await.map(|_| ())
     }
 
+    /// Forgets every message that is in progress: at the start of a process that has the database for itself, their workers
+    /// are dead and had committed nothing (08 §4.4, §4.5). Without it a sender would wait for the end of the lease. Never
+    /// where several nodes share the database. Gives how many there were.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn forget_running_messages(&mut self) -> Result<u64, StoreError> {
+        self.execute(sql("DELETE FROM idempotency WHERE state = 'in_progress'")).await
+    }
+
     /// Inserts an assertion if it is absent, atomically over all nodes. The caller commits before it answers.
     ///
     /// # Errors

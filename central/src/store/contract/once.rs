@@ -170,6 +170,18 @@ pub async fn a_message_is_done_once_and_its_answer_is_kept_for_its_time(store: A
     assert_eq!(tx.claim_message(&foreign, "x", &lease(5, at(9)), RETENTION, at(0)).await.unwrap(), Claim::Mine, "another sender's key");
 }
 
+pub async fn a_message_that_a_dead_process_held_can_be_sent_again_at_once(store: Arc<dyn CentralStore>) {
+    let dead = lease(1, at(600));
+    assert_eq!(claim(&*store, 1, "f", &dead, at(0)).await, Claim::Mine);
+    assert_eq!(claim(&*store, 2, "f", &lease(2, at(600)), at(0)).await, Claim::Mine);
+    finish(&*store, 2, &lease(2, at(600)), at(1)).await.unwrap();
+    let mut tx = store.begin().await.unwrap();
+    assert_eq!(tx.forget_running_messages().await.unwrap(), 1, "what is done stays");
+    tx.commit().await.unwrap();
+    assert_eq!(claim(&*store, 1, "f", &lease(3, at(700)), at(2)).await, Claim::Mine);
+    assert_eq!(claim(&*store, 2, "f", &lease(4, at(700)), at(2)).await, Claim::Done { same_content: true, answer: "answer".into() });
+}
+
 pub async fn a_failed_message_can_be_sent_again(store: Arc<dyn CentralStore>) {
     let first = lease(1, at(600));
     assert_eq!(claim(&*store, 1, "f", &first, at(0)).await, Claim::Mine);
