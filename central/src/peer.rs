@@ -54,11 +54,15 @@ pub struct Admitted {
 }
 
 impl Admitted {
-    /// Whether the row lists the transaction.
+    /// Whether the row lists the transaction, as far as its action tells: RAD-68 is ITI-41 with a manifest, which shows only in
+    /// the body (08 §7); then [`lists`](Self::lists) decides.
     pub fn may_use(&self, transaction: Transaction) -> bool {
-        // RAD-68 is ITI-41 with a manifest: which it is shows only in the body (08 §7).
-        let same = |name: &String| *name == number(transaction) || transaction == Transaction::Iti41 && name == "RAD-68";
-        self.row.transactions.iter().any(same)
+        self.lists(transaction) || transaction == Transaction::Iti41 && self.lists(Transaction::Rad68)
+    }
+
+    /// Whether the row lists the transaction by its own name.
+    pub fn lists(&self, transaction: Transaction) -> bool {
+        self.row.transactions.iter().any(|name| name == number(transaction))
     }
 }
 

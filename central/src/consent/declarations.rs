@@ -9,6 +9,8 @@
 //! # Failure
 //! [`DeclarationError`] names the rule (IDR-A-nn); nothing is written then.
 
+use std::fmt;
+
 use idr_ihe::metadata::PatientId;
 use idr_profile::access::{
     Claims, Denial, DenialStatus, DenialTarget, Explanation, Freshness, Informed, Limits, Operation, Request, Sector, explain as explained,
@@ -24,8 +26,8 @@ use crate::central::Central;
 use crate::store::StoreError;
 use crate::store::declarations::{Declaration, Declared, NewDeclaration};
 
-/// Who decided (N codes of 05 §12.1).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Who decided (N codes of 05 §12.1). `Debug` shows no person.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Performer {
     /// 12: the patient.
@@ -37,6 +39,15 @@ pub enum Performer {
         /// Name.
         name: String,
     },
+}
+
+impl fmt::Debug for Performer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Patient => "Patient",
+            Self::LegalRepresentative { .. } => "LegalRepresentative(<redacted>)",
+        })
+    }
 }
 
 /// What is declared.

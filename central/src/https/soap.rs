@@ -167,17 +167,20 @@ impl Gateway {
         };
         let who = self.authenticate(envelope, facts).await?;
         let mut received = self.soap(read.map_err(|refusal| envelope.rejected(refusal))).await?;
-        if transaction == Transaction::Iti41 && !admitted.row.transactions.iter().any(|name| name == "ITI-41") {
-            // The row lists RAD-68 alone.
+        if !admitted.lists(transaction) {
+            // The row lists ITI-41 alone, or RAD-68 alone.
             let refusal = SoapRefusal::ActionNotSupported { action: envelope.action().to_owned() };
             self.soap(Err(envelope.rejected(refusal))).await?;
         }
         let rest = incoming.rest().await;
         let staged = self.received(rest).await?;
-        let completed = received.complete(&self.central, envelope, staged).await;
-        self.received(completed).await?;
         let submitted = match self.central.places.take(Work::Submit).await {
-            Some(place) => submit::submit(self.central.clone(), who, received, place).await,
+            // Manifests are read whole: only with a place.
+            Some(place) => {
+                let completed = received.complete(&self.central, envelope, staged).await;
+                self.received(completed).await?;
+                submit::submit(self.central.clone(), who, received, place).await
+            }
             None => {
                 let busy = resource_of(&self.central, "B-01", Answerer::Repository, &[]);
                 Ok(Submitted::failed(RegistryResponse::failure(vec![busy.registry_error()])))

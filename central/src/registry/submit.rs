@@ -5,8 +5,9 @@
 //! registration, idempotency record and R4 in one commit → Success.
 //!
 //! # Failure
-//! Whatever does not end in the commit leaves nothing: no metadata, no document, no key. Work goes on when the client goes
-//! away: its next attempt gets the answer (08 S-34). A time-out before the commit rolls back (IDR-B-02).
+//! Whatever does not end in the commit leaves nothing: no metadata, no document, no key; a commit that fails leaves its bytes
+//! to the sweep for strays. Work goes on when the client goes away: its next attempt gets the answer (08 S-34). A time-out
+//! before the commit rolls back (IDR-B-02).
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -399,6 +400,9 @@ impl Work {
         staged: &mut Option<Staged>,
     ) -> Result<Submitted, Failed> {
         let central = &self.central;
+        if central.space.is_short() {
+            return Err(resource_of(central, "B-03", Answerer::Repository, &[]).into());
+        }
         let limit = central.xds.timeout.submit;
         let home = format!("urn:oid:{}", central.config.central.home_community);
         let circumstances = Circumstances {
@@ -464,7 +468,13 @@ impl Work {
         let committed = match ready {
             Ok(Ready { tx, answer, owned, replayed }) => match tx.commit().await {
                 Ok(()) => Ok((answer, owned, replayed)),
-                Err(error) => Err(self.store_failed(&error)),
+                Err(error) => {
+                    // Whether it is on stable storage is not known: the bytes stay until the sweep has asked the index.
+                    if let Some(staged) = staged.take() {
+                        staged.leave();
+                    }
+                    Err(self.store_failed(&error))
+                }
             },
             Err(failed) => Err(failed),
         };

@@ -1,8 +1,8 @@
 //! Look-ups of sets, folders and associations, with what proves that they may be shown (profile 05 §9, 08 §8).
 //!
-//! A set or folder is shown if one of its members is, an association if both its ends are. So a look-up brings the wanted
-//! objects and, beside them, the entries they depend on, as candidates; what is answered is the caller's choice among those
-//! that were disclosed.
+//! A set or folder is shown if one of its members of the same patient is, an association if both its ends are. So a look-up
+//! brings the wanted objects and, beside them, the entries they depend on, as candidates; what is answered is the caller's
+//! choice among those that were disclosed.
 
 use super::query::{DocumentFilter, Names, Versions};
 use super::sql::{Row, Statement, sql};
@@ -11,7 +11,7 @@ use super::{CHUNK, Found, StoreError, Tx};
 use idr_ihe::metadata::{Association, DocumentEntry, Folder, PatientId, SubmissionSet};
 use idr_profile::access::{AccessUnit, Candidate, Dependent, Sector, Shown, Status, UnitId};
 use idr_profile::identifier::Specifier;
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// Membership in a set or folder.
 pub(super) const HAS_MEMBER: &str = "urn:oasis:names:tc:ebxml-regrep:AssociationType:HasMember";
@@ -99,7 +99,9 @@ impl Tx {
         let mut ids = self.seeds(seeds, limit).await?;
         self.close_over(&mut ids, limit).await?;
         let mut graph = Graph { candidates: Vec::new(), dependents: Vec::new(), wanted: ids.wanted.into_iter().collect() };
+        let mut patients: HashMap<String, PatientId> = HashMap::new();
         for (unit, entry) in self.entries_of(&ids.entries, limit).await? {
+            patients.insert(entry.entry_uuid.clone(), unit.patient.clone());
             graph.candidates.push(Candidate::new(unit, Thing::Entry(Box::new(entry))));
         }
         let mut members: BTreeMap<&str, Vec<String>> = BTreeMap::new();
@@ -110,7 +112,12 @@ impl Tx {
         let folders = self.packages("folders", &ids.folders, folder).await?;
         for (unit, thing) in sets.into_iter().chain(folders) {
             match members.get(thing.entry_uuid()) {
-                Some(members) => graph.dependents.push(Dependent::new(thing.entry_uuid().to_owned(), Shown::Any(members.clone()), thing)),
+                Some(members) => {
+                    // A set may refer to an entry of another patient: who may see that entry is not told whose the set is.
+                    let of_patient = |id: &&String| patients.get(*id).is_none_or(|patient| *patient == unit.patient);
+                    let members = members.iter().filter(of_patient).cloned().collect();
+                    graph.dependents.push(Dependent::new(thing.entry_uuid().to_owned(), Shown::Any(members), thing));
+                }
                 None => graph.candidates.push(Candidate::own_only(unit, thing)),
             }
         }
@@ -250,6 +257,7 @@ impl Tx {
 
     async fn held_by(&mut self, packages: &[String], limit: usize) -> Result<Vec<Association>, StoreError> {
         let found = self.association_rows(packages, &[HAS_MEMBER.to_owned()], limit).await?;
+        let packages: HashSet<&String> = packages.iter().collect();
         Ok(found.into_iter().filter(|of| packages.contains(&of.source)).collect())
     }
 

@@ -201,7 +201,7 @@ impl Tx {
 
     async fn commit_instance(&mut self, new: &NewInstance, custody: &Custody, now: Timestamp) -> Result<Arrival, StoreError> {
         let before = match self.arrived_before(new).await? {
-            Some(identical @ Arrival::Identical { .. }) => return Ok(identical),
+            Some(known @ (Arrival::Identical { .. } | Arrival::New { .. })) => return Ok(known),
             before => before,
         };
         if let Some(inconsistency) = self.inconsistency(new).await? {
@@ -267,6 +267,11 @@ impl Tx {
             let select = sql("SELECT carried FROM receipts WHERE sop_instance_uid = $1 AND kind = 'R3' ORDER BY id LIMIT 1");
             let found = self.row(select.bind(&new.sop_instance_uid)).await?;
             receipt = found.as_ref().map(carried).transpose()?.map(Box::new);
+            if held.object_key == new.object_key {
+                // Its own row, of a commit whose success was not told: these bytes have an owner and must not be discarded.
+                let receipt = receipt.ok_or(StoreError::Unreadable { column: "carried" })?;
+                return Ok(Some(Arrival::New { receipt }));
+            }
         }
         Ok(Some(Arrival::Identical { same_unit, receipt }))
     }
@@ -281,7 +286,8 @@ impl Tx {
                 Inconsistency::PatientId => differs(&units, "recorded_id", &new.patient.id)?,
                 Inconsistency::Issuer => differs(&units, "recorded_authority", &new.patient.authority)?,
                 Inconsistency::SeriesElsewhere => {
-                    let select = "SELECT sop_instance_uid FROM instances WHERE series_uid = $1 AND study_uid <> $2 LIMIT 1";
+                    let select = "SELECT sop_instance_uid FROM instances WHERE series_uid = $1 AND study_uid <> $2 \
+                                  AND rejected_title IS NULL LIMIT 1";
                     self.row(sql(select).bind(&new.series_uid).bind(&new.study_uid)).await?.is_some()
                 }
                 Inconsistency::StudyOfAnother => {

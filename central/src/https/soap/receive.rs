@@ -2,10 +2,10 @@
 //!
 //! # Failure
 //! What was staged belongs to nobody until a registration is committed: [`Staged`] discards on drop whatever was not
-//! [released](Staged::release), also when the request is cancelled.
+//! [released](Staged::release) or [left](Staged::leave), also when the request is cancelled.
 //!
 //! # Bounds
-//! Plain body BD-13, MTOM message and parts BD-14. A document is never in memory as a whole.
+//! Plain body BD-13, MTOM message and parts BD-14. No part but the root is in memory as a whole here.
 
 use aws_lc_rs::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256};
 use axum::body::Body;
@@ -70,6 +70,11 @@ impl Staged {
                 discard(&self.objects, &part.key).await;
             }
         }
+    }
+
+    /// Whether the documents have an owner is not known: the sweep for strays asks the index before it removes them.
+    pub fn leave(mut self) {
+        self.parts.clear();
     }
 
     /// Stages bytes that are at hand: a document that stood in line.
