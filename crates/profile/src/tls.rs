@@ -59,8 +59,7 @@ pub fn provider() -> Arc<CryptoProvider> {
 /// # Errors
 /// [`TlsError::Certificate`] if there is none or one is not readable.
 pub fn certificates(pem: &[u8], what: &'static str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let certificates: Vec<_> =
-        CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(|_| TlsError::Certificate { what })?;
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(|_| TlsError::Certificate { what })?;
     if certificates.is_empty() { Err(TlsError::Certificate { what }) } else { Ok(certificates) }
 }
 
