@@ -1,19 +1,55 @@
-//! Every SOAP body that the programs emit is valid by the schemas of the shared folder, with XOP inlined.
-//!
-//! Requests of the site are taken on their way: a relay without TLS would need the site to speak in plain, so that they are
-//! made here with the site's own code paths covered by its unit tests, and the centre's answers are taken as received.
+//! Every SOAP body that the programs emit is valid by the schemas of the shared folder, with XOP inlined: the site's requests,
+//! taken on their way, and the centre's answers.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use idr_tests::consumer::Consumer;
 use idr_tests::fixtures::person::Person;
-use idr_tests::fixtures::study::{Kind, Recipe};
-use idr_tests::harness::{Plan, World};
+use idr_tests::fixtures::study::{Kind, Recipe, Study};
+use idr_tests::harness::{Plan, Relay, World, edit};
 use idr_tests::shared::{folder, has_tool, run};
 use idr_tests::story::{outgoing, patient_id, send_all, study_registered};
 
 use crate::story;
+
+#[test]
+fn every_request_of_the_site_is_valid_by_its_schema() {
+    let Some(schemas) = folder().map(|shared| shared.join("ihe/schemas/nist-v3")) else { return };
+    if !has_tool("xmllint") {
+        return;
+    }
+    story(async {
+        let mut world = World::prepare(Plan::default())?;
+        world.central.program.start().await?;
+        let relay = Relay::start(&world).await?;
+        let url = format!("https://localhost:{}", relay.address.port());
+        world.site().program.configure(|table| edit(table, [("centre.url", url.into())]))?;
+        world.site_mut().program.start().await?;
+        // A study of each kind, then a late image, so that there is a replacement.
+        let modality = world.site().modality_tls();
+        let viewer = world.viewer()?;
+        let kinds = [Kind::Ct, Kind::Dx, Kind::UsMultiFrame, Kind::Ecg, Kind::Pdf].into_iter().zip(1..);
+        let studies: Vec<Study> = kinds.map(|(kind, seed)| Recipe::small(kind, Person::numbered(152), 2, seed).make()).collect();
+        let first = Study { instances: studies[0].instances[..1].to_vec(), ..studies[0].clone() };
+        send_all(&modality, &outgoing([&first]), 1).await?;
+        study_registered(&viewer, &first).await?;
+        send_all(&modality, &outgoing(&studies), 1).await?;
+        for study in &studies {
+            study_registered(&viewer, study).await?;
+        }
+        let check = Check { schemas, folder: world.folder().to_owned() };
+        let envelopes = relay.envelopes();
+        anyhow::ensure!(envelopes.len() > studies.len(), "{} requests were seen", envelopes.len());
+        let mut replacements = 0;
+        for envelope in &envelopes {
+            replacements += usize::from(String::from_utf8_lossy(envelope).contains("AssociationType:RPLC"));
+            check.request(envelope)?;
+        }
+        anyhow::ensure!(replacements >= 1, "no request replaces a manifest");
+        world.stop().await
+    });
+}
 
 #[test]
 fn every_answer_of_the_centre_is_valid_by_its_schema() {
@@ -56,6 +92,17 @@ struct Check {
 }
 
 impl Check {
+    /// A request of the site, by the element that it holds.
+    fn request(&self, envelope: &[u8]) -> anyhow::Result<()> {
+        let text = String::from_utf8_lossy(envelope);
+        let (element, schema) = if text.contains("AdhocQueryRequest") {
+            ("AdhocQueryRequest", "query.xsd")
+        } else {
+            ("ProvideAndRegisterDocumentSetRequest", "XDS.b_DocumentRepository.xsd")
+        };
+        self.body("site", envelope, element, &self.schemas.join(schema))
+    }
+
     fn query(&self, what: &str, envelope: &[u8]) -> anyhow::Result<()> {
         self.body(what, envelope, "AdhocQueryResponse", &self.schemas.join("query.xsd"))
     }

@@ -3,8 +3,8 @@
 import { execFileSync } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
 import { readFileSync } from 'node:fs'
-import { createRequire } from 'node:module'
 import https from 'node:https'
+import { createRequire } from 'node:module'
 
 const require = createRequire(process.env.IDR_PEERS_NODE + '/')
 const soap = require('soap')
@@ -14,14 +14,9 @@ const ACTION = 'urn:ihe:iti:2007:ProvideAndRegisterDocumentSet-b'
 const objects = readFileSync(submissionFile, 'utf8')
 const entry = /<rim:ExtrinsicObject [^>]*id="([^"]+)"/.exec(objects)[1]
 const read = (name) => readFileSync(`${world}/keys/${name}`)
-const agent = new https.Agent({ ca: read('tls-ca.pem'), cert: read('hospital-pacs.pem'), key: read('hospital-pacs.key') })
+const agent = new https.Agent({ ca: read('tls-ca.pem'), cert: read('pacs.pem'), key: read('pacs.key') })
 
-const client = await soap.createClientAsync(wsdl, {
-  forceSoap12Headers: true,
-  endpoint: gateway,
-  request: undefined,
-  wsdl_options: {},
-})
+const client = await soap.createClientAsync(wsdl, { forceSoap12Headers: true })
 client.setEndpoint(gateway)
 client.setSecurity({ addOptions: (options) => { options.httpsAgent = agent; options.proxy = false }, toXML: () => '', addHeaders: () => {} })
 const wsa = 'xmlns:wsa="http://www.w3.org/2005/08/addressing"'

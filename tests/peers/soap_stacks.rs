@@ -32,8 +32,15 @@ fn zeep_finds_a_study_and_retrieves_manifest_and_images() {
         command.arg(here().join("zeep_consumer.py")).arg(wsdl).arg(viewer.gateway()).arg(world.folder()).arg(binary("make-assertion")?);
         let answer: Value = serde_json::from_str(&run(command.arg(patient_id(&study.person).to_cx()).arg(&study.uid))?)?;
         anyhow::ensure!(answer["unique_id"] == registered.entry.unique_id.as_str(), "{answer}");
-        let came: Vec<&String> = answer["instances"].as_object().map(|map| map.keys().collect()).unwrap_or_default();
-        anyhow::ensure!(came.len() == study.instances.len(), "{answer}");
+        // Byte for byte what our own viewer gets.
+        let patient = patient_id(&study.person);
+        let manifest = viewer.iti_43(&patient, registered.repository(), &[&registered.entry.unique_id]).await?;
+        anyhow::ensure!(answer["manifest_sha256"] == manifest.documents[0].sha256.as_str(), "the manifest differs: {answer}");
+        let images = viewer.rad_69(&patient, registered.repository(), &study.uid, &registered.series).await?;
+        anyhow::ensure!(images.documents.len() == study.instances.len(), "RAD-69 gave {} documents", images.documents.len());
+        for image in &images.documents {
+            anyhow::ensure!(answer["instances"][&image.unique_id] == image.sha256.as_str(), "{} differs: {answer}", image.unique_id);
+        }
         world.stop().await
     });
 }

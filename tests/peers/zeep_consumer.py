@@ -18,10 +18,11 @@ from zeep.transports import Transport
 wsdl_folder, gateway, world, make_assertion, patient, study = sys.argv[1:]
 WSA = "http://www.w3.org/2005/08/addressing"
 ENV = "http://www.w3.org/2003/05/soap-envelope"
+RIM = "{urn:oasis:names:tc:ebxml-regrep:xsd:rim:3.0}"
 
 
 class Headers(Plugin):
-    """Adds the WS-Addressing headers and a fresh wsse:Security; zeep knows neither for SOAP 1.2 with this WSDL."""
+    """Completes the WS-Addressing headers that zeep takes from the WSDL, and adds a fresh wsse:Security."""
 
     def __init__(self, action):
         self.action = action
@@ -31,16 +32,15 @@ class Headers(Plugin):
         if header is None:
             header = etree.Element(f"{{{ENV}}}Header")
             envelope.insert(0, header)
-        action = etree.SubElement(header, f"{{{WSA}}}Action")
-        action.text = self.action
-        action.set(f"{{{ENV}}}mustUnderstand", "1")
-        etree.SubElement(header, f"{{{WSA}}}MessageID").text = f"urn:uuid:{uuid.uuid4()}"
-        reply = etree.SubElement(header, f"{{{WSA}}}ReplyTo")
-        etree.SubElement(reply, f"{{{WSA}}}Address").text = f"{WSA}/anonymous"
-        etree.SubElement(header, f"{{{WSA}}}To").text = gateway
+        for name, text in (("Action", self.action), ("MessageID", f"urn:uuid:{uuid.uuid4()}"), ("To", gateway)):
+            if header.find(f"{{{WSA}}}{name}") is None:
+                etree.SubElement(header, f"{{{WSA}}}{name}").text = text
+        header.find(f"{{{WSA}}}Action").set(f"{{{ENV}}}mustUnderstand", "1")
+        if header.find(f"{{{WSA}}}ReplyTo") is None:
+            reply = etree.SubElement(header, f"{{{WSA}}}ReplyTo")
+            etree.SubElement(reply, f"{{{WSA}}}Address").text = f"{WSA}/anonymous"
         security = subprocess.run([make_assertion, "--world", world, "--patient", patient, "--form", "security"],
                                   check=True, capture_output=True, text=True).stdout
-        # White space inside a signed element would be changed by a parser that pretty-prints; this one does not.
         header.append(etree.fromstring(security.strip(), etree.XMLParser(remove_blank_text=False)))
         return envelope, http_headers
 
@@ -58,9 +58,8 @@ def service(wsdl, binding, action):
 
 
 def slot(client, name, values):
-    rim = "{urn:oasis:names:tc:ebxml-regrep:xsd:rim:3.0}"
-    values = client.get_type(f"{rim}ValueListType")(Value=values)
-    return client.get_type(f"{rim}SlotType1")(name=name, ValueList=values)
+    values = client.get_type(f"{RIM}ValueListType")(_value_1=[{"Value": value} for value in values])
+    return client.get_type(f"{RIM}SlotType1")(name=name, ValueList=values)
 
 
 def find():
@@ -73,21 +72,23 @@ def find():
             slot(client, "$XDSDocumentEntryReferenceIdList", [f"('{study}^^^^urn:ihe:iti:xds:2016:studyInstanceUID')"]),
         ],
     }
-    response = registry["DocumentRegistry_RegistryStoredQuery"](
-        ResponseOption={"returnType": "LeafClass", "returnComposedObjects": True}, AdhocQuery=query)
-    assert response.status.endswith(":Success"), response.status
-    return [entry for entry in entries(response.RegistryObjectList)]
+    # zeep does not read the substitution group of the answer's list: the envelope is taken as it came.
+    with client.settings(raw_response=True):
+        response = registry["DocumentRegistry_RegistryStoredQuery"](
+            ResponseOption={"returnType": "LeafClass", "returnComposedObjects": True}, AdhocQuery=query)
+    answer = etree.fromstring(response.content)
+    status = answer.find(".//{urn:oasis:names:tc:ebxml-regrep:xsd:query:3.0}AdhocQueryResponse").get("status")
+    assert status.endswith(":Success"), status
+    return [(unique_id(entry), slot_value(entry, "repositoryUniqueId")) for entry in answer.iter(f"{RIM}ExtrinsicObject")]
 
 
-def entries(found):
-    """Extrinsic objects as (uniqueId, repositoryUniqueId)."""
-    for item in found.Identifiable or found._value_1 or []:
-        entry = item["ExtrinsicObject"] if isinstance(item, dict) else getattr(item, "ExtrinsicObject", item)
-        if entry is None or not hasattr(entry, "ExternalIdentifier"):
-            continue
-        unique = [i.value for i in entry.ExternalIdentifier if i.identificationScheme == "urn:uuid:2e82c1f6-a085-4c72-9da3-8640a32e42ab"]
-        repository = [s.ValueList.Value[0] for s in entry.Slot if s.name == "repositoryUniqueId"]
-        yield unique[0], repository[0]
+def unique_id(entry):
+    identifiers = entry.findall(f"{RIM}ExternalIdentifier")
+    return next(i.get("value") for i in identifiers if i.get("identificationScheme") == "urn:uuid:2e82c1f6-a085-4c72-9da3-8640a32e42ab")
+
+
+def slot_value(entry, name):
+    return next(s.findtext(f"{RIM}ValueList/{RIM}Value") for s in entry.findall(f"{RIM}Slot") if s.get("name") == name)
 
 
 def document_bytes(document):
@@ -113,7 +114,9 @@ def references(manifest):
 
 
 def retrieve_images(repository, series):
-    _, repo = service("rad69.wsdl", "{urn:ihe:rad:xdsi-b:2009}DocumentRepository_Binding_Soap12", "urn:ihe:rad:2009:RetrieveImagingDocumentSet")
+    # The schema of the IPF WSDL puts DocumentRequest into another namespace than RAD TF-3 §4.69 does; dcm4che's agrees with it.
+    _, repo = service("../dcm4che-xdsi/wsdl/XDS-I.b_ImagingDocumentSource.wsdl", "{urn:ihe:rad:xdsi-b:2009}ImagingDocumentSource_Binding",
+                      "urn:ihe:rad:2009:RetrieveImagingDocumentSet")
     request = [{
         "studyInstanceUID": study,
         "SeriesRequest": [{
@@ -121,7 +124,7 @@ def retrieve_images(repository, series):
             "DocumentRequest": [{"RepositoryUniqueId": repository, "DocumentUniqueId": instance} for instance in instances],
         } for uid, instances in series],
     }]
-    response = repo["DocumentRepository_RetrieveImagingDocumentSet"](
+    response = repo["ImagingDocumentSource_RetrieveImagingDocumentSet"](
         StudyRequest=request, TransferSyntaxUIDList={"TransferSyntaxUID": ["1.2.840.10008.1.2.1"]})
     assert response.RegistryResponse.status.endswith(":Success"), response.RegistryResponse.status
     return {d.DocumentUniqueId: hashlib.sha256(document_bytes(d.Document)).hexdigest() for d in response.DocumentResponse}

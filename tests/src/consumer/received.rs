@@ -2,6 +2,7 @@
 
 use idr_profile::digest::{Digest, Digester};
 use idr_profile::scan::{Limits, Part10Reader, tags};
+use sha2::{Digest as _, Sha256};
 
 /// One document of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -10,6 +11,8 @@ pub struct Received {
     pub unique_id: String,
     /// Bytes of the document.
     pub size_bytes: u64,
+    /// SHA-256 of these bytes, hex.
+    pub sha256: String,
     /// Digest of its data set by profile 01 §3.1, if it is a DICOM file.
     pub digest: Option<Digest>,
     /// The bytes, if they were to be kept.
@@ -21,6 +24,7 @@ pub struct Receiving {
     file: Part10Reader,
     digester: Option<Digester>,
     size_bytes: u64,
+    sha256: Sha256,
     keep: bool,
     content: Vec<u8>,
 }
@@ -28,12 +32,13 @@ pub struct Receiving {
 impl Receiving {
     /// Before the first byte.
     pub fn new(keep: bool) -> Self {
-        Self { file: Part10Reader::new(Limits::default()), digester: None, size_bytes: 0, keep, content: Vec::new() }
+        Self { file: Part10Reader::new(Limits::default()), digester: None, size_bytes: 0, sha256: Sha256::new(), keep, content: Vec::new() }
     }
 
     /// The next bytes.
     pub fn feed(&mut self, bytes: &[u8]) {
         self.size_bytes += bytes.len() as u64;
+        self.sha256.update(bytes);
         if self.keep {
             self.content.extend_from_slice(bytes);
         }
@@ -54,6 +59,7 @@ impl Receiving {
         Received {
             unique_id: unique_id.to_owned(),
             size_bytes: self.size_bytes,
+            sha256: hex::encode(self.sha256.finalize()),
             digest: self.digester.map(Digester::finish),
             content: self.content,
         }

@@ -18,10 +18,12 @@ mod files;
 mod memory;
 mod ports;
 mod program;
+mod relay;
 mod world;
 
 pub use files::{Party, edit};
 pub use memory::{PeakMeter, pss_bytes};
 pub use ports::free as free_port;
 pub use program::{Listening, Program, binary};
+pub use relay::Relay;
 pub use world::{Central, Plan, Site, World};

@@ -49,6 +49,16 @@ impl Program {
         &self.config
     }
 
+    /// Changes the configuration file, for the next start.
+    ///
+    /// # Errors
+    /// It cannot be read or written.
+    pub fn configure(&self, change: impl FnOnce(&mut toml::Table)) -> anyhow::Result<()> {
+        let mut table = toml::from_str(&std::fs::read_to_string(&self.config)?)?;
+        change(&mut table);
+        Ok(std::fs::write(&self.config, toml::to_string_pretty(&table)?)?)
+    }
+
     /// The state folder.
     pub fn state(&self) -> &Path {
         &self.state
