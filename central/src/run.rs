@@ -469,6 +469,9 @@ async fn sweep(central: Arc<Central>, stop: CancellationToken) {
     }
 }
 
+/// Used assertions, and kept answers, that one unit of work forgets.
+const PURGED_AT_ONCE: u32 = 1000;
+
 async fn sweep_once(central: &Central, back: SignedDuration) -> anyhow::Result<()> {
     let now = central.now();
     let old = now.checked_sub(STRAY_AGE)?;
@@ -480,9 +483,17 @@ async fn sweep_once(central: &Central, back: SignedDuration) -> anyhow::Result<(
         central.objects.discard(key).await?;
     }
     let retention = SignedDuration::from_secs(i64::from(central.xds.idempotency.retention_seconds));
-    let mut tx = central.store.begin().await?;
-    let purged = tx.purge_messages(retention, 1000, now).await?;
-    tx.commit().await?;
+    // In small units of work, so that a store waits for none of them long; but all of it, or the replay store would fill up.
+    let mut purged = 0;
+    loop {
+        let mut tx = central.store.begin().await?;
+        let round = tx.purge_messages(retention, PURGED_AT_ONCE, now).await?;
+        tx.commit().await?;
+        purged += round;
+        if round < u64::from(PURGED_AT_ONCE) {
+            break;
+        }
+    }
     if unfinished + unreferenced.len() > 0 {
         tracing::info!(unfinished, unreferenced = unreferenced.len(), purged, "bytes without a row are removed");
     }

@@ -173,6 +173,8 @@ fn split(value: &str) -> impl Iterator<Item = &str> {
 struct Sending {
     front: Option<Bytes>,
     bytes: ByteStream,
+    /// Bytes of the instance that have not left.
+    left: u64,
     back: Option<Bytes>,
     retrieval: Option<Retrieval<StoredInstance>>,
     _place: OwnedSemaphorePermit,
@@ -185,8 +187,13 @@ impl Sending {
         }
         match self.bytes.next().await {
             Some(Ok(chunk)) => {
+                self.left = self.left.saturating_sub(chunk.len() as u64);
                 if let Some(retrieval) = &mut self.retrieval {
                     retrieval.count(chunk.len() as u64);
+                }
+                // The records are closed with the last chunk: HTTP/1 does not ask again once Content-Length is reached.
+                if self.left == 0 {
+                    self.complete().await;
                 }
                 Some((Ok(chunk), self))
             }
@@ -198,13 +205,19 @@ impl Sending {
                 Some((Err(std::io::Error::other("the instance cannot be read")), self))
             }
             None => {
-                if let Some(mut retrieval) = self.retrieval.take() {
-                    retrieval.count_item();
-                    retrieval.close("200").await;
-                }
+                self.complete().await;
                 let back = self.back.take()?;
                 Some((Ok(back), self))
             }
+        }
+    }
+}
+
+impl Sending {
+    async fn complete(&mut self) {
+        if let Some(mut retrieval) = self.retrieval.take() {
+            retrieval.count_item();
+            retrieval.close("200").await;
         }
     }
 }
@@ -229,7 +242,7 @@ fn respond(
         }
     };
     let length = [&front, &back].into_iter().flatten().map(|bytes| bytes.len() as u64).sum::<u64>() + found.length();
-    let sending = Sending { front, bytes, back, retrieval: Some(retrieval), _place: place };
+    let sending = Sending { front, bytes, left: found.length(), back, retrieval: Some(retrieval), _place: place };
     let mut response = Response::new(Body::from_stream(stream::unfold(sending, Sending::next).fuse()));
     let headers = response.headers_mut();
     if let Ok(value) = HeaderValue::from_str(&content_type) {

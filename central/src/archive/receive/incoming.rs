@@ -196,7 +196,8 @@ impl Incoming {
             enforced: self.storing.enforced.clone(),
         };
         let arrival = self.storing.central.committer.commit(new).await;
-        if !matches!(arrival, Ok(Arrival::New { .. })) {
+        // After an error nobody knows whether the commit is durable: the sweep removes what no row names.
+        if matches!(&arrival, Ok(arrival) if !matches!(arrival, Arrival::New { .. })) {
             self.storing.discard(&written.key).await;
         }
         self.storing.arrived(arrival, self.data_set_bytes, verdict, identity, now).await
