@@ -235,11 +235,12 @@ impl Inflate {
             bytes = &bytes[read..];
             self.failed = status.is_err() || self.stream.total_out() > self.limit;
             self.ended = matches!(status, Ok(Status::StreamEnd));
-            if self.failed {
+            // What came out before the damage is walked first, so that the defect does not depend on how the bytes were cut.
+            let over = usize::try_from(self.stream.total_out().saturating_sub(self.limit)).unwrap_or(written).min(written);
+            walk.feed(&self.buffer[..written - over], defects);
+            if self.failed && !walk.stopped() {
                 defects.note(DefectKind::Deflate, Some(tags::TRANSFER_SYNTAX_UID));
                 walk.stop();
-            } else {
-                walk.feed(&self.buffer[..written], defects);
             }
             if bytes.is_empty() && written < self.buffer.len() || read == 0 && written == 0 {
                 return;
