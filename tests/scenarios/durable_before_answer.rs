@@ -112,3 +112,21 @@ fn calls(trace: &str) -> Vec<Call> {
     }
     calls
 }
+
+/// What the judge must see, in the form of strace with `-yy`.
+#[test]
+fn an_answer_before_either_sync_is_found() {
+    let line = |n: usize, call: &str| format!("100 1.{n} {call}");
+    let write = "pwrite64(18</t/state/objects/d/00/0.dcm>, \"\"..., 4500, 0) = 4500";
+    let folder = "fsync(19</t/state/objects/d/00>) = 0";
+    let file = "fdatasync(18</t/state/objects/d/00/0.dcm>) = 0";
+    let begun = "fdatasync(18</t/state/objects/d/00/0.dcm> <unfinished ...>";
+    let answer = "sendto(17<TCP:[127.0.0.1:1->127.0.0.1:2]>, \"\"..., 100, MSG_NOSIGNAL, NULL, 0) = 100";
+    let judged = |calls: &[&str]| judge(&calls.iter().enumerate().map(|(n, call)| line(n, call)).collect::<Vec<_>>().join("\n"));
+    assert_eq!(judged(&[write, folder, file, answer]).expect("in order"), 1);
+    for wrong in
+        [&[write, file, answer][..], &[write, folder, answer], &[write, folder, file, write, answer], &[write, folder, begun, answer]]
+    {
+        assert!(judged(wrong).is_err(), "{wrong:?}");
+    }
+}

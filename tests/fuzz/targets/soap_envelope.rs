@@ -68,9 +68,7 @@ fn body(envelope: &Envelope<'_>) {
     if let Ok(request) = rad_69::read(envelope) {
         let _ = (request.problem(), request.instance_count());
     }
-    if let Ok(response) = iti_43::read_response(envelope) {
-        let _ = response.problem();
-    }
+    let _ = iti_43::read_response(envelope);
     let _ = (iti_18::read_response(envelope), registry_response::read(envelope), envelope.fault());
 }
 

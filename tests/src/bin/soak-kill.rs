@@ -30,18 +30,15 @@ async fn main() -> ExitCode {
         match batch(seed, moments).await {
             Ok(figures) => {
                 println!(
-                    "seed {seed}: {} kills of the site, {} of the centre; {} instances of {} studies held once, digests equal, one manifest each ({:.0} s)",
+                    "seed {seed}: {} kills of the site, {} of the centre, {} struck work; {} instances of {} studies held once, digests equal, one manifest each ({:.0} s)",
                     figures.site_kills,
                     figures.central_kills,
+                    figures.struck,
                     figures.instances,
                     figures.studies,
                     started.elapsed().as_secs_f64()
                 );
-                sum.site_kills += figures.site_kills;
-                sum.central_kills += figures.central_kills;
-                sum.instances += figures.instances;
-                sum.studies += figures.studies;
-                sum.repeats += figures.repeats;
+                sum += figures;
             }
             Err(error) => {
                 failed += 1;
@@ -52,13 +49,14 @@ async fn main() -> ExitCode {
         seed += 1;
     }
     println!(
-        "{} kills of the site and {} of the centre in {:.0} s; {} instances of {} studies; {} transfers were repeated; {failed} batches failed",
+        "{} moments, {} of them with images on their way: {} kills of the site, {} of the centre; {} instances of {} studies; {failed} batches failed ({:.0} s)",
+        arguments.moments,
+        sum.struck,
         sum.site_kills,
         sum.central_kills,
-        begin.elapsed().as_secs_f64(),
         sum.instances,
         sum.studies,
-        sum.repeats
+        begin.elapsed().as_secs_f64()
     );
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

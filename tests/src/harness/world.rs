@@ -200,6 +200,23 @@ impl World {
         self.central.program.stop().await
     }
 
+    /// Stops everything, and has the programs check what they keep: every object with its digest, receipts and their chain, audit
+    /// logs.
+    ///
+    /// # Errors
+    /// A check found something; what it printed is in the error.
+    pub async fn stop_and_check(mut self) -> anyhow::Result<()> {
+        for site in &mut self.sites {
+            site.program.stop().await?;
+            site.program.command(&["fsck", "--deep"])?;
+        }
+        self.central.program.stop().await?;
+        for words in [&["fsck"][..], &["receipt", "verify", "--log"], &["audit", "verify"]] {
+            self.central.program.command(words)?;
+        }
+        Ok(())
+    }
+
     /// The folder of everything.
     pub fn folder(&self) -> &Path {
         &self.folder
