@@ -422,13 +422,19 @@ impl Receipts {
     /// # Errors
     /// [`ReceiptError`].
     pub fn keep(&self, foreign: Vec<Carried>) -> Result<(), ReceiptError> {
-        let mut new = Vec::with_capacity(foreign.len());
-        for carried in foreign {
-            if carried.receipt().holder != self.holder && self.place(&carried.hash())?.is_none() {
-                new.push(carried);
+        {
+            // While this is held nothing goes from `ready` into the log: what failed to be written before still waits there.
+            let _log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut waiting: HashSet<ReceiptHash> = self.chain().ready.iter().map(Carried::hash).collect();
+            let mut new = Vec::with_capacity(foreign.len());
+            for carried in foreign {
+                let hash = carried.hash();
+                if carried.receipt().holder != self.holder && self.place(&hash)?.is_none() && waiting.insert(hash) {
+                    new.push(carried);
+                }
             }
+            self.chain().ready.extend(new);
         }
-        self.chain().ready.extend(new);
         self.flush()
     }
 
@@ -495,6 +501,8 @@ impl Receipts {
             carried
         };
         let flushed = self.flush();
+        // Not while a flush counts what it has taken from `ready`.
+        let _log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         let mut chain = self.chain();
         // One that did not reach the log is taken back; the next try makes another.
         chain.ready.retain(|waiting| waiting.hash() != carried.hash());

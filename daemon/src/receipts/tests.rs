@@ -52,6 +52,17 @@ fn hand_over(n: u8, r1: ReceiptHash) -> Statement {
     }
 }
 
+/// R3 of the centre.
+fn commit(n: u8, r1: ReceiptHash) -> Carried {
+    signer().sign(Receipt {
+        id: Ids::default().next(at(3), [n; 10]),
+        at: at(3),
+        holder: Holder::new("1.2.246.10.2", "central-1").expect("valid"),
+        log_prev: Some(r1),
+        statement: Statement::Commit { object: object(n), source: Source::default(), acceptance: Some(r1) },
+    })
+}
+
 /// Issues and settles, and leaves it to the next flush.
 fn accept(receipts: &Receipts, n: u8) -> Carried {
     let r1 = receipts.issue(acceptance(n), at(n.into())).expect("in order");
@@ -136,14 +147,7 @@ fn receipts_of_the_log_alone_are_durable_when_said_and_foreign_ones_are_kept_onc
     let (receipts, ..) = open(&disk, None, Vec::new());
     let r1 = accept(&receipts, 1);
     receipts.say(vec![hand_over(1, r1.hash())], at(2)).expect("a working disk");
-    let central = Holder::new("1.2.246.10.2", "central-1").expect("valid");
-    let r3 = signer().sign(Receipt {
-        id: Ids::default().next(at(3), [0; 10]),
-        at: at(3),
-        holder: central,
-        log_prev: Some(r1.hash()),
-        statement: Statement::Commit { object: object(1), source: Source::default(), acceptance: Some(r1.hash()) },
-    });
+    let r3 = commit(1, r1.hash());
     for _ in 0..2 {
         receipts.keep(vec![r3.clone()]).expect("a working disk");
     }
@@ -168,6 +172,24 @@ fn a_failing_log_keeps_what_it_owes_and_catches_up() {
         receipts.flush().expect("works again");
         let disk = disk.power_cut(step);
         assert_eq!(kinds_and_faults(&disk), (vec!["R1".to_owned(); 2], Vec::new()), "step {step}");
+    }
+}
+
+#[test]
+fn foreign_receipts_that_a_failing_log_did_not_take_are_written_once_when_it_works_again() {
+    for step in 1..=4 {
+        let disk = MemoryDisk::default();
+        let (receipts, ..) = open(&disk, None, Vec::new());
+        let r1 = accept(&receipts, 1);
+        let foreign = [commit(1, r1.hash()), commit(2, r1.hash())];
+        disk.fail(disk.steps() + step, Fault::Eio);
+        let _ = receipts.keep(foreign.to_vec());
+        disk.fail(disk.steps() + step, Fault::Eio);
+        let _ = receipts.keep(foreign.to_vec());
+        receipts.keep(foreign.to_vec()).expect("works again");
+        // A fault that was not met is not met by the reader.
+        let (kinds, _) = kinds_and_faults(&disk.power_cut(step));
+        assert_eq!(kinds, ["R1", "R3", "R3"], "step {step}");
     }
 }
 
