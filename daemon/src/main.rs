@@ -78,7 +78,7 @@ fn run(config: Config) -> anyhow::Result<ExitCode> {
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let stop = CancellationToken::new();
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let signals = stop.clone();
         let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
         let mut interrupt = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
@@ -87,6 +87,8 @@ fn run(config: Config) -> anyhow::Result<ExitCode> {
             signals.cancel();
         });
         site::run(config, stop).await
-    })?;
+    });
+    runtime.shutdown_timeout(site::STOP_BLOCKING);
+    ended?;
     Ok(ExitCode::SUCCESS)
 }

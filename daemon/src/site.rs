@@ -35,6 +35,16 @@ use crate::spool::{FileSpool, Recovery, Tenant};
 use crate::study::Studies;
 use crate::sys;
 
+/// Longest wait for messages in flight at a stop.
+const STOP_ASSOCIATIONS: Duration = Duration::from_secs(25);
+/// Longest wait for a request to the centre in flight at a stop; one that is cut is repeated at the next start.
+const STOP_FORWARDING: Duration = Duration::from_secs(35);
+/// Longest wait for the spool's checkpoint at a stop; without one the next start scans more files.
+const STOP_SPOOL: Duration = Duration::from_secs(15);
+
+/// Longest wait for writings to disk in flight after that, at the end of the process.
+pub const STOP_BLOCKING: Duration = Duration::from_secs(5);
+
 /// The clock of this program.
 #[expect(clippy::disallowed_methods, reason = "the one place where the site reads its clock")]
 pub fn now() -> Timestamp {
@@ -245,12 +255,14 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     stop.cancelled().await;
     sys::notify("STOPPING", "1");
     tracing::info!("stopping: no new associations; messages in flight are answered");
-    for (tasks, token, name) in
-        [(inward, after_ingress, "associations"), (behind, after_all, "forwarding"), (last, CancellationToken::new(), "spool")]
-    {
+    for (tasks, token, name, limit) in [
+        (inward, after_ingress, "associations", STOP_ASSOCIATIONS),
+        (behind, after_all, "forwarding", STOP_FORWARDING),
+        (last, CancellationToken::new(), "spool", STOP_SPOOL),
+    ] {
         tasks.close();
-        if tokio::time::timeout(Duration::from_secs(60), tasks.wait()).await.is_err() {
-            tracing::warn!(name, "did not end within 60 s; going on: what was acknowledged is on disk");
+        if tokio::time::timeout(limit, tasks.wait()).await.is_err() {
+            tracing::warn!(name, seconds = limit.as_secs(), "did not end in time; going on: what was acknowledged is on disk");
         }
         token.cancel();
     }
@@ -281,5 +293,19 @@ impl Bound {
         std::fs::write(&aside, serde_json::to_vec_pretty(self)?)?;
         std::fs::rename(&aside, path)?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stop_ends_by_itself_before_systemd_ends_it() {
+        let unit = include_str!("../../systemd/idr-site.service");
+        let timeout = unit.lines().find_map(|line| line.strip_prefix("TimeoutStopSec=")).expect("the unit names it");
+        let timeout = Duration::from_secs(timeout.parse().expect("seconds"));
+        let phases = STOP_ASSOCIATIONS + STOP_FORWARDING + STOP_SPOOL + STOP_BLOCKING;
+        assert!(phases <= Duration::from_secs(80) && phases < timeout, "{phases:?} of {timeout:?}");
     }
 }
