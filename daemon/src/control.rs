@@ -90,7 +90,7 @@ pub enum StudyCommand {
 /// Commands about the queue.
 #[derive(Debug, Subcommand)]
 pub enum QueueCommand {
-    /// Items by state and last outcome.
+    /// Items by state and last outcome, and studies whose manifest is held.
     List {
         /// Machine-readable.
         #[arg(long)]
@@ -290,7 +290,13 @@ async fn queue(operator: &Operator) -> anyhow::Result<Value> {
         .into_iter()
         .map(|((state, outcome), (objects, oldest))| json!({"state": state, "outcome": outcome, "objects": objects, "oldest": oldest}))
         .collect();
-    Ok(json!({"groups": groups}))
+    let held = match &operator.forward {
+        Some(forward) => forward.held_manifests().await?,
+        None => Vec::new(),
+    };
+    let manifests: Vec<Value> =
+        held.iter().map(|(study, row)| json!({"tenant": study.tenant, "study_uid": study.study_uid, "outcome": row})).collect();
+    Ok(json!({"groups": groups, "manifests": manifests}))
 }
 
 /// Does a command; the exit status is that of OPERATIONS: 0 in order, 1 a problem.
@@ -349,6 +355,10 @@ pub fn execute(config: &Config, command: Command) -> anyhow::Result<ExitCode> {
                         row["objects"],
                         text(&row["oldest"])
                     );
+                }
+                for row in answer["manifests"].as_array().into_iter().flatten() {
+                    let study = text(&row["study_uid"]);
+                    println!("manifest of study {study} is held: {}; `idr-site queue release {study}`", text(&row["outcome"]));
                 }
             })
         }

@@ -10,7 +10,6 @@ use idr_profile::mapping::ControllerRow;
 use idr_profile::xua::XuaRules;
 use idr_profile::xua::produce::{self, Production, TechnicalUser, TokenBinding, Upload};
 use jiff::Timestamp;
-use rand::RngCore as _;
 use rustls_pki_types::PrivatePkcs8KeyDer;
 use rustls_pki_types::pem::PemObject as _;
 
@@ -96,6 +95,28 @@ impl Credentials {
         })
     }
 
+    /// Throw-away key and names.
+    #[cfg(test)]
+    pub(super) fn for_tests(key: SigningKey) -> Self {
+        Self {
+            user: TechnicalUser {
+                issuer: "urn:oid:1.2.246.10.12345671".to_owned(),
+                oid: "1.2.246.10.12345671.12.9".to_owned(),
+                name: "site-1".to_owned(),
+                organisation: "Testisairaala".to_owned(),
+                organisation_id: "1.2.246.10.12345671".to_owned(),
+                software: "1.2.246.10.12345671.12.9".to_owned(),
+                site: "site-1".to_owned(),
+                home_community: None,
+            },
+            rules: XuaRules::shipped(),
+            key,
+            certificate: vec![1, 2, 3],
+            tls_sha256: [4; 32],
+            audience: "urn:x-idr:audience:central".to_owned(),
+        }
+    }
+
     fn upload(bearing: &Bearing, now: Timestamp) -> anyhow::Result<Upload> {
         let today = jiff::tz::TimeZone::UTC.to_datetime(now).date();
         let specifier = bearing.specifier.as_deref().map(|text| Specifier::from_slot(text, today)).transpose()?;
@@ -110,31 +131,29 @@ impl Credentials {
         })
     }
 
-    fn production<'a>(&'a self, claims: &'a idr_profile::access::Claims, now: Timestamp) -> Production<'a> {
-        let mut random = [0; 16];
-        rand::rng().fill_bytes(&mut random);
+    fn production<'a>(&'a self, claims: &'a idr_profile::access::Claims, now: Timestamp, random: [u8; 16]) -> Production<'a> {
         Production { claims, audience: &self.audience, authn_context: AUTHN_CONTEXT, authn_instant: now, now, random }
     }
 
-    /// `wsse:Security` with a fresh SAML assertion.
+    /// `wsse:Security` with a fresh SAML assertion; `random` makes its ID.
     ///
     /// # Errors
     /// The key cannot sign, or the specifier is none.
-    pub fn security(&self, bearing: &Bearing, now: Timestamp) -> anyhow::Result<String> {
+    pub fn security(&self, bearing: &Bearing, now: Timestamp, random: [u8; 16]) -> anyhow::Result<String> {
         let claims = produce::automatic_upload(&self.user, &Self::upload(bearing, now)?, &self.rules)?;
         let signer = EnvelopedSigner { key: &self.key, certificate: &self.certificate };
-        let assertion = produce::saml(&self.production(&claims, now), &self.rules, &signer)?;
+        let assertion = produce::saml(&self.production(&claims, now, random), &self.rules, &signer)?;
         Ok(format!("<wsse:Security xmlns:wsse=\"{NS_WSSE}\">{assertion}</wsse:Security>"))
     }
 
-    /// `Authorization` with a fresh JWT.
+    /// `Authorization` with a fresh JWT; `random` makes its id.
     ///
     /// # Errors
     /// The key cannot sign, or the specifier is none.
-    pub fn authorization(&self, bearing: &Bearing, now: Timestamp) -> anyhow::Result<String> {
+    pub fn authorization(&self, bearing: &Bearing, now: Timestamp, random: [u8; 16]) -> anyhow::Result<String> {
         let claims = produce::automatic_upload(&self.user, &Self::upload(bearing, now)?, &self.rules)?;
         let binding = TokenBinding { signer_sha256: sha256(&self.certificate), tls_sha256: self.tls_sha256, scope: "idr.store" };
-        let token = produce::jwt(&self.production(&claims, now), &self.rules, &binding, &self.key)?;
+        let token = produce::jwt(&self.production(&claims, now, random), &self.rules, &binding, &self.key)?;
         Ok(format!("Bearer {token}"))
     }
 }

@@ -18,21 +18,22 @@ use base64::Engine as _;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use idr_ihe::ebxml;
-use idr_ihe::soap::{self, Envelope, Framing, HeaderName, mtom, multipart};
+use idr_ihe::soap::{self, Envelope, FaultCode, Framing, HeaderName, mtom, multipart};
 use idr_ihe::transaction::table::action;
 use idr_ihe::transaction::{iti_18, registry_response};
 use idr_ihe::xml::{Limits, Ns};
 use idr_profile::outcome::{Event, InstanceResult, Severity};
 use idr_profile::receipt::Carried;
+use jiff::{SignedDuration, Timestamp};
 use rand::RngCore as _;
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, RETRY_AFTER};
 use reqwest::{Body, Client, Response};
 use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::task::JoinError;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::peer::{Batch, Heard, Peer, ReceiptsBody, Registered, Registration, SoapBody, StoreBody};
+use super::peer::{Batch, Failure, Heard, Peer, ReceiptsBody, Registered, Registration, SoapBody, StoreBody};
 use crate::config::Centre;
 
 /// Largest answer, bytes (03 H-CUT).
@@ -48,14 +49,23 @@ pub struct HttpsPeer {
     dicomweb: String,
     gateway: String,
     response: Duration,
+    now: fn() -> Timestamp,
+}
+
+/// Head of an answer, as far as it is used.
+struct Head {
+    status: u16,
+    retry_after: Option<String>,
+    content_type: Option<String>,
+    ahead: Option<SignedDuration>,
 }
 
 impl HttpsPeer {
-    /// A client with its own certificate and the centre's anchors.
+    /// A client with its own certificate and the centre's anchors. `now` is what `Date` is compared with.
     ///
     /// # Errors
     /// What keeps the client from being built.
-    pub fn new(centre: &Centre, tls: rustls::ClientConfig) -> anyhow::Result<Self> {
+    pub fn new(centre: &Centre, tls: rustls::ClientConfig, now: fn() -> Timestamp) -> anyhow::Result<Self> {
         let client = Client::builder()
             .tls_backend_preconfigured(tls)
             .https_only(true)
@@ -70,7 +80,19 @@ impl HttpsPeer {
             dicomweb: format!("{}{}", centre.url, centre.dicomweb),
             gateway: format!("{}{}", centre.url, centre.gateway),
             response: Duration::from_secs(centre.response_seconds),
+            now,
         })
+    }
+
+    fn head_of(&self, response: &Response) -> Head {
+        let text = |headers: &HeaderMap, name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let headers = response.headers();
+        Head {
+            status: response.status().as_u16(),
+            retry_after: text(headers, RETRY_AFTER),
+            content_type: text(headers, CONTENT_TYPE),
+            ahead: text(headers, DATE).and_then(|date| ahead(&date, (self.now)())),
+        }
     }
 
     /// Address of the gateway, `wsa:To`.
@@ -83,7 +105,7 @@ impl HttpsPeer {
         let request = match document {
             None => self.client.post(&self.gateway).header(CONTENT_TYPE, "application/soap+xml; charset=utf-8").body(envelope),
             Some(document) => {
-                let Ok(writer) = mtom::Writer::new(boundary()) else { return Heard::Nothing(Event::Unknown) };
+                let Ok(writer) = mtom::Writer::new(boundary()) else { return Heard::Nothing(Event::Unknown.into()) };
                 let mut message = writer.root(&envelope).into_bytes();
                 message.extend_from_slice(writer.document(1, "application/dicom").as_bytes());
                 message.extend_from_slice(document);
@@ -92,16 +114,16 @@ impl HttpsPeer {
             }
         };
         let response = match tokio::time::timeout(self.response, request.send()).await {
-            Err(_) => return Heard::Nothing(Event::HttpTimeout),
-            Ok(Err(error)) => return Heard::Nothing(event_of(&error)),
+            Err(_) => return Heard::Nothing(Event::HttpTimeout.into()),
+            Ok(Err(error)) => return Heard::Nothing(failure_of(&error)),
             Ok(Ok(response)) => response,
         };
-        let (status, retry_after, content_type) = head_of(&response);
+        let Head { status, retry_after, content_type, ahead } = self.head_of(&response);
         let body = match read_body(response).await {
-            Err(event) => return Heard::Nothing(event),
+            Err(event) => return Heard::Nothing(event.into()),
             Ok(body) => soap_body(content_type.as_deref(), &body, message_id),
         };
-        Heard::Answer { status, retry_after, body }
+        Heard::Answer { status, retry_after, ahead, body }
     }
 }
 
@@ -109,7 +131,7 @@ impl HttpsPeer {
 impl Peer for HttpsPeer {
     async fn store(&self, batch: &Batch) -> Heard<StoreBody> {
         let boundary = boundary();
-        let Ok(parts) = multipart::Writer::new(boundary.clone()) else { return Heard::Nothing(Event::Unknown) };
+        let Ok(parts) = multipart::Writer::new(boundary.clone()) else { return Heard::Nothing(Event::Unknown.into()) };
         let (sender, receiver) = mpsc::channel::<io::Result<Bytes>>(CHUNKS_AHEAD);
         let mut feeding = tokio::spawn(feed(batch.clone(), parts, sender));
         let request = self
@@ -129,27 +151,27 @@ impl Peer for HttpsPeer {
                     feeding.abort();
                 }
                 if let Some(event) = unfinished(feeding.await) {
-                    return Heard::Nothing(event);
+                    return Heard::Nothing(event.into());
                 }
                 sent
             }
             fed = &mut feeding => {
                 if let Some(event) = unfinished(fed) {
-                    return Heard::Nothing(event);
+                    return Heard::Nothing(event.into());
                 }
                 match tokio::time::timeout(self.response, &mut sending).await {
                     Ok(sent) => sent,
-                    Err(_) => return Heard::Nothing(Event::HttpTimeout),
+                    Err(_) => return Heard::Nothing(Event::HttpTimeout.into()),
                 }
             }
         };
         let response = match sent {
-            Err(error) => return Heard::Nothing(event_of(&error)),
+            Err(error) => return Heard::Nothing(failure_of(&error)),
             Ok(response) => response,
         };
-        let (status, retry_after, content_type) = head_of(&response);
+        let Head { status, retry_after, content_type, ahead } = self.head_of(&response);
         let body = match read_body(response).await {
-            Err(event) => return Heard::Nothing(event),
+            Err(event) => return Heard::Nothing(event.into()),
             Ok(body) => body,
         };
         let essence = content_type.as_deref().unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
@@ -158,25 +180,25 @@ impl Peer for HttpsPeer {
             "" => StoreBody::None,
             _ => StoreBody::OtherType,
         };
-        Heard::Answer { status, retry_after, body }
+        Heard::Answer { status, retry_after, ahead, body }
     }
 
     async fn receipts(&self, study_uid: &str, authorization: &str) -> Heard<ReceiptsBody> {
         let request = self.client.get(format!("{}/studies/{study_uid}/receipts", self.dicomweb)).header(AUTHORIZATION, authorization);
         let response = match tokio::time::timeout(self.response, request.header(ACCEPT, "application/json").send()).await {
-            Err(_) => return Heard::Nothing(Event::HttpTimeout),
-            Ok(Err(error)) => return Heard::Nothing(event_of(&error)),
+            Err(_) => return Heard::Nothing(Event::HttpTimeout.into()),
+            Ok(Err(error)) => return Heard::Nothing(failure_of(&error)),
             Ok(Ok(response)) => response,
         };
-        let (status, retry_after, _) = head_of(&response);
+        let Head { status, retry_after, ahead, .. } = self.head_of(&response);
         let body = match read_body(response).await {
-            Err(event) => return Heard::Nothing(event),
+            Err(event) => return Heard::Nothing(event.into()),
             Ok(body) => body,
         };
         let receipts = serde_json::from_slice::<Vec<Value>>(&body)
             .ok()
             .and_then(|values| values.iter().map(|value| Carried::from_value(value).ok()).collect::<Option<Vec<_>>>());
-        Heard::Answer { status, retry_after, body: receipts.map_or(ReceiptsBody::None, ReceiptsBody::Some) }
+        Heard::Answer { status, retry_after, ahead, body: receipts.map_or(ReceiptsBody::None, ReceiptsBody::Some) }
     }
 
     async fn register(&self, registration: &Registration) -> Heard<SoapBody> {
@@ -186,6 +208,13 @@ impl Peer for HttpsPeer {
 
     async fn query(&self, message_id: &str, body: &str, security: &str) -> Heard<SoapBody> {
         self.soap(action::ITI_18, message_id, body, security, None).await
+    }
+
+    async fn clock(&self) -> Option<SignedDuration> {
+        // Any answer has a date, also the one that there is nothing here.
+        let asking = self.client.head(format!("{}/", self.dicomweb)).send();
+        let response = tokio::time::timeout(CONNECT + PROGRESS, asking).await.ok()?.ok()?;
+        self.head_of(&response).ahead
     }
 }
 
@@ -238,9 +267,10 @@ fn boundary() -> String {
     hex::encode(random)
 }
 
-fn head_of(response: &Response) -> (u16, Option<String>, Option<String>) {
-    let text = |headers: &HeaderMap, name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    (response.status().as_u16(), text(response.headers(), RETRY_AFTER), text(response.headers(), CONTENT_TYPE))
+/// How far the clock behind a `Date` (RFC 9110 §6.6.1) is ahead. It has whole seconds, cut: half a second is the fair guess.
+fn ahead(date: &str, now: Timestamp) -> Option<SignedDuration> {
+    let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(date.trim()).ok()?;
+    Some(date.duration_since(now).saturating_add(SignedDuration::from_millis(500)))
 }
 
 async fn read_body(response: Response) -> Result<Vec<u8>, Event> {
@@ -257,23 +287,23 @@ async fn read_body(response: Response) -> Result<Vec<u8>, Event> {
 }
 
 /// The row of what went wrong before there was an answer.
-fn event_of(error: &reqwest::Error) -> Event {
+fn failure_of(error: &reqwest::Error) -> Failure {
     let mut cause = error.source();
     while let Some(error) = cause {
         if let Some(tls) = error.downcast_ref::<rustls::Error>() {
-            return tls_event(tls);
+            return tls_failure(tls);
         }
         if let Some(io) = error.downcast_ref::<io::Error>() {
             if let Some(tls) = io.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-                return tls_event(tls);
+                return tls_failure(tls);
             }
             if io.raw_os_error().is_some() || io.kind() != io::ErrorKind::Other {
-                return Event::from_socket_error(io.kind(), io.raw_os_error());
+                return Event::from_socket_error(io.kind(), io.raw_os_error()).into();
             }
         }
         let text = error.to_string();
         if text.contains("dns error") || text.contains("failed to lookup address") {
-            return if text.contains("Name or service not known") { Event::NameUnknown } else { Event::NameFailure };
+            return if text.contains("Name or service not known") { Event::NameUnknown.into() } else { Event::NameFailure.into() };
         }
         cause = error.source();
     }
@@ -283,11 +313,13 @@ fn event_of(error: &reqwest::Error) -> Event {
         error if error.is_connect() => Event::SocketError,
         _ => Event::ConnectionReset,
     }
+    .into()
 }
 
-fn tls_event(error: &rustls::Error) -> Event {
+fn tls_failure(error: &rustls::Error) -> Failure {
     use rustls::{CertificateError as C, Error as E};
-    match error {
+    let event = match error {
+        E::AlertReceived(alert) => return Failure::TlsAlert(u8::from(*alert)),
         E::InvalidCertificate(C::Expired | C::ExpiredContext { .. } | C::NotValidYet | C::NotValidYetContext { .. }) => {
             Event::CertificateExpired
         }
@@ -299,10 +331,21 @@ fn tls_event(error: &rustls::Error) -> Event {
             Event::RevocationUnknown
         }
         E::InvalidCertificate(_) => Event::CertificateChain,
-        // The alert of the peer has rows of its own; the nearest event here is that it does not accept our certificate.
-        E::AlertReceived(_) => Event::CertificateChain,
         _ => Event::ConnectionReset,
-    }
+    };
+    event.into()
+}
+
+/// `env:Code/env:Value` as the table of faults names it; `None` for a code that is none of SOAP 1.2.
+fn code_text(code: FaultCode) -> Option<String> {
+    let text = match code {
+        FaultCode::VersionMismatch => "VersionMismatch",
+        FaultCode::MustUnderstand => "MustUnderstand",
+        FaultCode::Sender => "Sender",
+        FaultCode::Receiver => "Receiver",
+        FaultCode::Unknown => return None,
+    };
+    Some(text.to_owned())
 }
 
 /// What a STOW-RS answer says about each instance that was sent (PS3.18 §10.5.3, I.2).
@@ -357,7 +400,7 @@ fn soap_body(content_type: Option<&str>, body: &[u8], message_id: &str) -> SoapB
     };
     if let Some(fault) = fault {
         return SoapBody::Fault {
-            code: Some(format!("{:?}", fault.code)),
+            code: code_text(fault.code),
             subcodes: fault.subcodes.iter().map(|(_, local)| local.clone()).collect(),
             refusal: fault.refusal,
         };
@@ -421,4 +464,94 @@ fn registered(objects: &ebxml::rim::RegistryObjectList) -> Vec<Registered> {
         manifest: entry.format_code.as_ref().is_some_and(|code| code.code == idr_ihe::manifest::SOP_CLASS_UID),
     });
     entries.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    fn now() -> Timestamp {
+        "2026-01-15T06:00:00Z".parse().expect("valid")
+    }
+
+    /// A peer of a server that reads one request and says this; `None`: it says nothing and keeps the connection.
+    async fn peer(answer: Option<&'static str>) -> HttpsPeer {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let url = format!("http://{}", listener.local_addr().expect("bound"));
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.expect("a connection");
+            let mut head = [0; 65_536];
+            let _ = stream.read(&mut head).await;
+            match answer {
+                Some(answer) => stream.write_all(answer.as_bytes()).await.expect("written"),
+                None => std::future::pending().await,
+            }
+        });
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let tls = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().expect("known");
+        let tls = tls.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth();
+        HttpsPeer {
+            client: Client::builder().tls_backend_preconfigured(tls).no_proxy().build().expect("a client"),
+            dicomweb: format!("{url}/dicomweb"),
+            gateway: format!("{url}/ihe/gateway"),
+            response: Duration::from_millis(300),
+            now,
+        }
+    }
+
+    fn nothing<T>(heard: Heard<T>) -> Option<Failure> {
+        match heard {
+            Heard::Nothing(failure) => Some(failure),
+            Heard::Answer { .. } => None,
+        }
+    }
+
+    #[tokio::test]
+    async fn the_date_of_an_answer_says_how_far_the_clock_is_ahead() {
+        let head = "HTTP/1.1 404 Not Found\r\nDate: Thu, 15 Jan 2026 06:01:01 GMT\r\nContent-Length: 0\r\n\r\n";
+        let ahead = peer(Some(head)).await.clock().await;
+        assert_eq!(ahead, Some(SignedDuration::from_millis(61_500)));
+        for head in ["HTTP/1.1 404 Not Found\r\nDate: soon\r\nContent-Length: 0\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"] {
+            assert_eq!(peer(Some(head)).await.clock().await, None);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_ends_in_its_body_or_never_comes_is_no_answer() {
+        let cut = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n[{";
+        assert_eq!(nothing(peer(Some(cut)).await.receipts("1.2", "Bearer x").await), Some(Event::HttpCut.into()));
+        let cut = "HTTP/1.1 200 OK\r\nContent-Type: application/soap+xml\r\nContent-Length: 100\r\n\r\n<env";
+        assert_eq!(nothing(peer(Some(cut)).await.query("urn:uuid:1", "<a/>", "").await), Some(Event::HttpCut.into()));
+        assert_eq!(nothing(peer(None).await.receipts("1.2", "Bearer x").await), Some(Event::HttpTimeout.into()));
+        assert_eq!(nothing(peer(None).await.query("urn:uuid:1", "<a/>", "").await), Some(Event::HttpTimeout.into()));
+    }
+
+    #[tokio::test]
+    async fn a_status_comes_with_its_retry_after() {
+        let busy = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 120\r\nContent-Length: 0\r\n\r\n";
+        let heard = peer(Some(busy)).await.receipts("1.2", "Bearer x").await;
+        assert!(matches!(heard, Heard::Answer { status: 503, retry_after: Some(wait), .. } if wait == "120"));
+    }
+
+    #[test]
+    fn an_alert_keeps_its_number() {
+        use rustls::{AlertDescription as A, Error};
+        for (alert, number) in [(A::UnknownCA, 48), (A::CertificateExpired, 45), (A::HandshakeFailure, 40), (A::Unknown(200), 200)] {
+            assert_eq!(tls_failure(&Error::AlertReceived(alert)), Failure::TlsAlert(number));
+        }
+    }
+
+    #[test]
+    fn a_fault_is_read_with_the_code_of_the_standard() {
+        for (code, expected) in [(FaultCode::Sender, "Sender"), (FaultCode::MustUnderstand, "MustUnderstand")] {
+            let fault = soap::write_fault(&soap::Fault::new(code, "no"), "urn:uuid:2", Some("urn:uuid:1"), true);
+            let body = soap_body(Some("application/soap+xml; charset=utf-8"), fault.as_bytes(), "urn:uuid:1");
+            assert!(matches!(body, SoapBody::Fault { code: Some(code), .. } if code == expected));
+        }
+    }
 }

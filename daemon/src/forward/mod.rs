@@ -4,7 +4,8 @@
 //! ones become `committed` when the centre's R3 is here; when every instance of a study is, its manifest is built
 //! ([`revisions`]), sent by RAD-68 and the instances become `registered` (R4). They run beside each other, so that one
 //! large object on a slow line delays no commitment and no manifest. Between them and the centre stands the seam
-//! [`peer::Peer`]; what an answer means is [`idr_profile::outcome`], and nothing here decides it again.
+//! [`peer::Peer`]; what an answer means is [`idr_profile::outcome`], and nothing here decides it again. A fourth loop
+//! looks at ages and clocks. Clock and random numbers are [`Parts`].
 //!
 //! # Failure
 //! Every step may be repeated: the centre answers an identical instance or submission with success. A state is durable
@@ -14,13 +15,20 @@
 //! # Bounds
 //! Requests at once: the breaker's parallelism and `parallel_max`. Instances and bytes of a request: `batch_*_max`.
 
+mod clock;
 pub mod credentials;
+mod gate;
 mod https;
+mod lookup;
 mod maps;
 pub mod peer;
 mod register;
+mod registration;
 pub mod revisions;
 mod store;
+#[cfg(test)]
+mod tests;
+mod watch;
 
 use std::collections::{HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
@@ -31,26 +39,31 @@ use std::time::Duration;
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use futures::FutureExt as _;
-use idr_profile::outcome::{Admission, Breaker, BreakerChange, Class, Context, Decided, Decider, Event, Outcome, Outcomes, Signal};
-use idr_profile::receipt::Verifier;
+use idr_profile::outcome::{AgeAlarm, Decided, Decider, Outcome, Outcomes};
+use idr_profile::receipt::{Carried, Verifier};
 use idr_profile::rules::RuleSets;
 use idr_profile::tls;
 use idr_profile::xua::Trust;
 use jiff::{SignedDuration, Timestamp};
+use rand::{Rng as _, RngCore, SeedableRng as _};
 use rustls_pki_types::CertificateDer;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+pub use clock::{Clock, SystemClock};
 pub use https::HttpsPeer;
 pub use maps::{Described, Maps, describe, load_maps};
 
 use crate::config::{Centre, Config};
 use crate::receipts::Receipts;
-use crate::spool::{Cause, Entry, Move, Note, Progress, Spool, SpoolError, State, Tenant};
+use crate::spool::{Cause, Entry, Move, Note, Progress, Spool, SpoolError, State, Study, Tenant};
+use clock::{Drift, Level};
 use credentials::{Bearing, Credentials};
+use gate::{Breakers, Channel};
 use peer::Peer;
+use register::Turn;
+use registration::Missing;
 use revisions::Revisions;
 
 /// How long an item may be in flight before another attempt may take it: longer than any request.
@@ -59,6 +72,8 @@ const LEASE: SignedDuration = SignedDuration::from_hours(2);
 const IDLE: Duration = Duration::from_millis(500);
 /// Pause of a loop after a round that ended in an error of ours.
 const AFTER_ERROR: Duration = Duration::from_secs(5);
+/// Studies that are looked at for `queue list`, per tenant.
+const HELD_MAX: usize = 10_000;
 /// Bearings that are remembered.
 const BEARINGS_MAX: usize = 4096;
 
@@ -87,13 +102,6 @@ fn client_tls(centre: &Centre, trust: &Trust) -> anyhow::Result<(rustls::ClientC
     Ok((config, idr_ihe::assertion::sha256(&own[0])))
 }
 
-/// Channels with a breaker of their own (profile 03 §2.4).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Channel {
-    Stow,
-    Soap,
-}
-
 /// A queue of the spool, and the loop that looks at it.
 #[derive(Debug, Clone, Copy)]
 enum Queue {
@@ -102,83 +110,59 @@ enum Queue {
     Manifests,
 }
 
-/// Breaker of a channel.
-struct Gate {
-    breaker: Breaker,
-    /// Answers that it was told of.
-    answers: u64,
-}
-
-struct Breakers {
-    stow: Gate,
-    soap: Gate,
-}
-
-impl Breakers {
-    fn of(&mut self, channel: Channel) -> &mut Gate {
-        match channel {
-            Channel::Stow => &mut self.stow,
-            Channel::Soap => &mut self.soap,
-        }
-    }
-}
-
-/// The right to make requests on a channel, for one round. A probe that brought no answer is given back at its end: without
-/// that, a round that found nothing due, or failed before its request, would leave the breaker waiting for ever.
-struct Pass<'a> {
-    forward: &'a Forward,
-    channel: Channel,
-    /// Requests at once.
-    parallel: u32,
-    /// One request, and nothing else until its answer (profile 03 §2.4.3).
-    probe: bool,
-    /// [`Gate::answers`] when it was given.
-    answers: u64,
-}
-
-impl Pass<'_> {
-    /// Whether the next request may be made: the breaker may have opened since.
-    fn holds(&self) -> bool {
-        let now = self.forward.monotonic();
-        let mut breakers = self.forward.breakers();
-        let gate = breakers.of(self.channel);
-        match gate.breaker.is_open() {
-            true => self.probe && gate.answers == self.answers,
-            // Of a closed one asking changes nothing. A Retry-After may have come meanwhile.
-            false => matches!(gate.breaker.admit(now), Admission::Go { .. }),
-        }
-    }
-}
-
-impl Drop for Pass<'_> {
-    fn drop(&mut self) {
-        if self.probe {
-            // A row that is not counted: it changes nothing but a probe that nobody has answered.
-            let untried = self.forward.outcomes.decide(Signal::Event(Event::BreakerOpen), &Context::default());
-            let now = self.forward.monotonic();
-            let _ = self.forward.breakers().of(self.channel).breaker.record(0, &untried, now, uniform(), &self.forward.outcomes);
-        }
-    }
-}
-
 /// What is remembered between rounds; all of it can be found again.
 #[derive(Default)]
 struct Memory {
     /// By study and calling AE title: another device of the same study may belong to another controller.
     bearings: HashMap<(Tenant, String, String), Bearing>,
-    /// Studies with committed instances: when each is looked at next, and class and number of its consecutive failures.
-    agenda: HashMap<(Tenant, String), (Timestamp, Class, u32)>,
+    /// Studies with committed instances.
+    agenda: HashMap<(Tenant, String), Turn>,
+    /// Studies whose pending revision was answered: no attempt of it can have arrived unseen.
+    answered: HashSet<(Tenant, String)>,
     /// Studies whose revision was refused and that an operator has released.
     reconsider: HashSet<(Tenant, String)>,
+    /// Receipts R4 that have not come.
+    missing: Missing,
     /// Last answer, for `status`.
     last: Option<(Timestamp, String)>,
-    /// A batch was refused as a whole: single instances until then.
-    split_until: Option<Instant>,
+    /// A batch was refused as a whole: single instances until then; monotonic.
+    split_until: Option<Duration>,
+    /// Age alarm that was told.
+    age_told: Option<AgeAlarm>,
+}
+
+/// What a forwarder is made of.
+pub struct Parts {
+    /// Checked configuration.
+    pub config: Arc<Config>,
+    /// The centre's section of it.
+    pub centre: Centre,
+    /// Rule sets in force.
+    pub rules: Arc<ArcSwap<RuleSets>>,
+    /// Where the instances are.
+    pub spool: Arc<dyn Spool>,
+    /// Where receipts are kept and R2 is signed.
+    pub receipts: Arc<Receipts>,
+    /// How a study is described and whose it is.
+    pub maps: Arc<Maps>,
+    /// Whose instances.
+    pub tenants: Vec<Tenant>,
+    /// The centre.
+    pub peer: Arc<dyn Peer>,
+    /// Signs the assertions.
+    pub credentials: Credentials,
+    /// Receipt keys of the centre.
+    pub centre_keys: Verifier,
+    /// Wall and monotonic time.
+    pub clock: Arc<dyn Clock>,
+    /// For back-off and message ids.
+    pub random: Box<dyn RngCore + Send>,
 }
 
 /// The forwarder.
 pub struct Forward {
     config: Arc<Config>,
+    peer_name: String,
     rules: Arc<ArcSwap<RuleSets>>,
     spool: Arc<dyn Spool>,
     receipts: Arc<Receipts>,
@@ -189,8 +173,9 @@ pub struct Forward {
     centre_keys: Verifier,
     revisions: Revisions,
     tenants: Vec<Tenant>,
-    clock: fn() -> Timestamp,
-    started: Instant,
+    clock: Arc<dyn Clock>,
+    random: Mutex<Box<dyn RngCore + Send>>,
+    drift: Mutex<Drift>,
     breakers: Mutex<Breakers>,
     memory: Mutex<Memory>,
     wake: Notify,
@@ -212,7 +197,7 @@ impl Forward {
         Ok(())
     }
 
-    /// The forwarder of a site with a centre; `None` without one.
+    /// The forwarder of a site with a centre over HTTPS; `None` without one.
     ///
     /// # Errors
     /// As [`Forward::check`].
@@ -225,21 +210,38 @@ impl Forward {
         trust: Arc<Trust>,
         maps: Arc<Maps>,
         tenants: Vec<Tenant>,
-        clock: fn() -> Timestamp,
+        now: fn() -> Timestamp,
     ) -> anyhow::Result<Option<Arc<Self>>> {
         let Some(centre) = config.centre.clone() else { return Ok(None) };
         let (tls, tls_sha256) = client_tls(&centre, &trust)?;
-        let outcomes = Outcomes::base();
-        let breaker = Breaker::new(&outcomes.breaker);
-        Ok(Some(Arc::new(Self {
-            peer: Arc::new(HttpsPeer::new(&centre, tls)?),
+        Ok(Some(Arc::new(Self::new(Parts {
+            peer: Arc::new(HttpsPeer::new(&centre, tls, now)?),
             credentials: Credentials::load(&config, tls_sha256)?,
             centre_keys: Verifier::new(trust.receipt_keys())?,
+            clock: Arc::new(SystemClock::new(now)),
+            random: Box::new(rand::rngs::StdRng::from_os_rng()),
+            config,
+            centre,
+            rules,
+            spool,
+            receipts,
+            maps,
+            tenants,
+        }))))
+    }
+
+    /// A forwarder of these parts.
+    pub fn new(parts: Parts) -> Self {
+        let Parts { config, centre, rules, spool, receipts, maps, tenants, peer, credentials, centre_keys, clock, random } = parts;
+        let outcomes = Outcomes::base();
+        Self {
+            peer_name: centre.name,
             revisions: Revisions::new(&config.storage.path),
-            breakers: Mutex::new(Breakers { stow: Gate { breaker: breaker.clone(), answers: 0 }, soap: Gate { breaker, answers: 0 } }),
+            random: Mutex::new(random),
+            drift: Mutex::default(),
+            breakers: Mutex::new(Breakers::new(&outcomes)),
             memory: Mutex::default(),
             wake: Notify::new(),
-            started: Instant::now(),
             parallel_max: u32::try_from(centre.parallel_max).unwrap_or(u32::MAX),
             batch_instances_max: centre.batch_instances_max,
             batch_bytes_max: centre.batch_bytes_max,
@@ -247,31 +249,32 @@ impl Forward {
             rules,
             spool,
             receipts,
+            peer,
             outcomes,
             maps,
+            credentials,
+            centre_keys,
             tenants,
             clock,
-        })))
+        }
     }
 
     /// Works until stopped. A round in flight is ended, not cut.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
-        tokio::join!(self.rounds(Queue::Instances, &stop), self.rounds(Queue::Commitments, &stop), self.rounds(Queue::Manifests, &stop));
+        tokio::join!(
+            self.rounds(Queue::Instances, &stop),
+            self.rounds(Queue::Commitments, &stop),
+            self.rounds(Queue::Manifests, &stop),
+            self.watch(&stop)
+        );
     }
 
     async fn rounds(&self, queue: Queue, stop: &CancellationToken) {
         while !stop.is_cancelled() {
             let (mut busy, mut failed) = (false, false);
             for tenant in &self.tenants {
-                let round = async {
-                    match queue {
-                        Queue::Instances => self.send_round(tenant).await,
-                        Queue::Commitments => self.commit_round(tenant).await,
-                        Queue::Manifests => self.register_round(tenant).await,
-                    }
-                };
                 // A fault ends its round and not the forwarder; what was claimed comes back with its lease.
-                match AssertUnwindSafe(round).catch_unwind().await {
+                match AssertUnwindSafe(self.round(queue, tenant)).catch_unwind().await {
                     Ok(Ok(some)) => busy |= some,
                     Ok(Err(error)) => {
                         failed = true;
@@ -296,17 +299,62 @@ impl Forward {
         }
     }
 
+    /// One look at a queue. Says whether there was anything to do.
+    async fn round(&self, queue: Queue, tenant: &Tenant) -> Result<bool, SpoolError> {
+        match queue {
+            Queue::Instances => self.send_round(tenant).await,
+            Queue::Commitments => self.commit_round(tenant).await,
+            Queue::Manifests => self.register_round(tenant).await,
+        }
+    }
+
     /// What `status` shows of the centre.
     pub fn status(&self) -> Value {
         let (stow, soap) = {
             let breakers = self.breakers();
-            (breakers.stow.breaker.is_open(), breakers.soap.breaker.is_open())
+            (breakers.is_open(Channel::Stow), breakers.is_open(Channel::Soap))
         };
-        let last = self.memory().last.clone();
+        let ahead = self.drift().ahead(self.clock.now(), self.clock.monotonic());
+        let clock = self.clock_level() == Level::Stop;
+        let (last, missing) = {
+            let memory = self.memory();
+            (memory.last.clone(), memory.missing.count())
+        };
         json!({
-            "configured": true, "suspended": {"stow": stow, "soap": soap},
+            "configured": true, "suspended": {"stow": stow, "soap": soap, "clock": clock},
+            "clock_offset_seconds": ahead.map(|ahead| ahead.as_secs_f64()), "receipts_missing": missing,
             "last_answer": last.map(|(at, row)| json!({"at": at, "row": row})),
         })
+    }
+
+    /// Studies whose manifest waits for an operator, with the row that says why; of those with objects on their way.
+    ///
+    /// # Errors
+    /// The spool.
+    pub async fn held_manifests(&self) -> Result<Vec<(Study, String)>, SpoolError> {
+        let mut found = Vec::new();
+        for tenant in &self.tenants {
+            let mut looked_at = HashSet::new();
+            for state in ["committed", "held", "sent", "quarantined"] {
+                let mut after = None;
+                while looked_at.len() < HELD_MAX {
+                    let page = self.spool.in_state(tenant, state, after, 500).await?;
+                    let Some(last) = page.last() else { break };
+                    after = Some(last.id());
+                    for entry in page {
+                        let study_uid = entry.record.facts.study_uid;
+                        if !looked_at.insert(study_uid.clone()) {
+                            continue;
+                        }
+                        let Some(study) = self.spool.study(tenant, &study_uid).await? else { continue };
+                        if let Some(row) = study.notes.get(register::HOLD).cloned() {
+                            found.push((study, row));
+                        }
+                    }
+                }
+            }
+        }
+        Ok(found)
     }
 
     /// Ends the holds of a study and makes its items due now.
@@ -314,7 +362,7 @@ impl Forward {
     /// # Errors
     /// The spool.
     pub async fn release(&self, study_uid: &str) -> Result<usize, SpoolError> {
-        let now = (self.clock)();
+        let now = self.clock.now();
         let mut released = 0;
         for tenant in &self.tenants {
             let mut after = None;
@@ -336,7 +384,7 @@ impl Forward {
                 self.memory().reconsider.insert(key.clone());
                 released += 1;
             }
-            self.memory().agenda.insert(key, (now, Class::Net, 0));
+            self.memory().agenda.insert(key, Turn::at(now));
         }
         self.wake.notify_waiters();
         Ok(released)
@@ -350,43 +398,23 @@ impl Forward {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn monotonic(&self) -> Duration {
-        self.started.elapsed()
+    fn drift(&self) -> MutexGuard<'_, Drift> {
+        self.drift.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The right to make requests on a channel now; `None` while it is suspended.
-    fn admitted(&self, channel: Channel) -> Option<Pass<'_>> {
-        let now = self.monotonic();
-        let mut breakers = self.breakers();
-        let gate = breakers.of(channel);
-        let (parallel, probe) = match gate.breaker.admit(now) {
-            Admission::Go { parallel } => (parallel.min(self.parallel_max), false),
-            Admission::Probe => (1, true),
-            Admission::Wait { .. } => return None,
-        };
-        Some(Pass { forward: self, channel, parallel, probe, answers: gate.answers })
+    /// Uniform in 0 … 1.
+    fn uniform(&self) -> f64 {
+        self.random.lock().unwrap_or_else(PoisonError::into_inner).random()
     }
 
-    /// Tells the breaker of an attempt, the journal of a change, and `status` of the row.
-    fn record(&self, channel: Channel, item: u64, decided: &Decided, retry_after: Option<&str>) {
-        let (now, at) = (self.monotonic(), (self.clock)());
-        let mut breakers = self.breakers();
-        let Gate { breaker, answers } = breakers.of(channel);
-        *answers += 1;
-        if let Some(wait) = retry_after.and_then(|value| self.outcomes.retry_after.http(value, at)) {
-            breaker.close_gate(now + self.outcomes.retry_after.gate(wait, uniform()));
-        }
-        let change = breaker.record(item, decided, now, uniform(), &self.outcomes);
-        drop(breakers);
-        self.memory().last = Some((at, decided.row.to_string()));
-        match change {
-            Some(BreakerChange::Opened { row, until, openings }) => tracing::warn!(
-                ?channel, %row, openings, seconds = until.saturating_sub(now).as_secs(),
-                "the centre is suspended; its items are safe here and wait; it is tried again by itself"
-            ),
-            Some(BreakerChange::Closed) => tracing::info!(?channel, "the centre works again"),
-            None => {}
-        }
+    fn random(&self) -> [u8; 16] {
+        self.random.lock().unwrap_or_else(PoisonError::into_inner).random()
+    }
+
+    /// Keeps receipts of the centre; returns when they are durable.
+    async fn keep(&self, foreign: Vec<Carried>) -> Result<(), SpoolError> {
+        let receipts = self.receipts.clone();
+        Ok(tokio::task::spawn_blocking(move || receipts.keep(foreign)).await.map_err(|_| SpoolError::Stopped)??)
     }
 
     /// Where an item goes after a decision on it; `None` if it stays where it is.
@@ -398,7 +426,7 @@ impl Forward {
             Outcome::Retry(next) => {
                 let name = format!("{next:?}");
                 let failures = if class == Some(name.as_str()) { entry.progress.attempts } else { 0 };
-                (again, failures + 1, self.outcomes.delay(next, failures, uniform()), Some(name))
+                (again, failures + 1, self.outcomes.delay(next, failures, self.uniform()), Some(name))
             }
             Outcome::Hold(Decider::Operator | Decider::Study) => (State::Held(cause()), 0, Duration::ZERO, None),
             Outcome::Quarantine => (State::Quarantined(cause()), 0, Duration::ZERO, None),
@@ -418,7 +446,10 @@ impl Forward {
         };
         if matches!(progress.state, State::Held(_) | State::Quarantined(_)) {
             let explained = self.outcomes.explain(&decided.row).first().map(|row| row.effect.clone());
-            tracing::warn!(object = %entry.id(), row = %decided.row, state = %progress.state, effect = explained, "an item waits for a decision");
+            tracing::warn!(
+                object = %entry.id(), study = %entry.record.facts.study_uid, row = %decided.row, state = %progress.state, effect = explained,
+                "an item waits for a decision"
+            );
         }
         Some(Move { id: entry.id(), to: progress })
     }
@@ -455,9 +486,4 @@ impl Forward {
 fn queued(entry: &Entry, now: Timestamp) -> Move {
     let to = Progress { state: State::Queued, since: now, not_before: now, attempts: 0, memo: None, ..entry.progress.clone() };
     Move { id: entry.id(), to }
-}
-
-fn uniform() -> f64 {
-    use rand::Rng as _;
-    rand::rng().random()
 }

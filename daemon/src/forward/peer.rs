@@ -1,16 +1,17 @@
 //! The seam to the centre: what the forwarder asks of a peer, and what it may hear.
 //!
-//! [`Peer`] has four questions: store these instances, which receipts are there, register this manifest, what is
-//! registered under this id. Every answer, and every failure to get one, is a value that [`idr_profile::outcome`] has a
-//! row for; a peer never decides what an answer means.
+//! [`Peer`] has five questions: store these instances, which receipts are there, register this manifest, what is
+//! registered under this id, what time is it. Every answer, and every failure to get one, is a value that
+//! [`idr_profile::outcome`] has a row for; a peer never decides what an answer means.
 
 use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use idr_profile::outcome::{Event, InstanceResult, Severity};
+use idr_profile::outcome::{Event, InstanceResult, Severity, Signal};
 use idr_profile::receipt::Carried;
+use jiff::SignedDuration;
 
 use crate::spool::{Entry, SpoolError, Stored};
 
@@ -46,11 +47,38 @@ pub enum Heard<T> {
         status: u16,
         /// Header `Retry-After`, as sent.
         retry_after: Option<String>,
+        /// How far the peer's clock is ahead of ours, by its `Date`.
+        ahead: Option<SignedDuration>,
         /// Of the body.
         body: T,
     },
     /// Without an answer.
-    Nothing(Event),
+    Nothing(Failure),
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// Anything that has no number.
+    Event(Event),
+    /// The peer ended the TLS connection with this alert (RFC 8446 §6).
+    TlsAlert(u8),
+}
+
+impl Failure {
+    /// As the table of outcomes takes it.
+    pub fn signal(self) -> Signal<'static> {
+        match self {
+            Self::Event(event) => Signal::Event(event),
+            Self::TlsAlert(alert) => Signal::TlsAlert(alert),
+        }
+    }
+}
+
+impl From<Event> for Failure {
+    fn from(event: Event) -> Self {
+        Self::Event(event)
+    }
 }
 
 /// Body of a STOW-RS answer.
@@ -153,4 +181,7 @@ pub trait Peer: Send + Sync {
 
     /// ITI-18 with this Body's child.
     async fn query(&self, message_id: &str, body: &str, security: &str) -> Heard<SoapBody>;
+
+    /// How far the peer's clock is ahead of ours, asked without data of anybody; `None` without an answer.
+    async fn clock(&self) -> Option<SignedDuration>;
 }

@@ -1,53 +1,53 @@
 //! Manifests: from `committed` to `registered` (profile 02 §2, §5, §7).
 //!
 //! Notes of the study in the spool's journal hold its life cycle: `pending` (content key of the revision that was kept
-//! and perhaps sent), `published` (`<entryUUID> <content key> <instant>`), `hold` (row that an operator decides). A
-//! pending revision is always answered before another is made.
+//! and perhaps sent), `published` (`<entryUUID> <content key> <instant>`), `hold` (row that an operator decides), `r4`
+//! ([`super::registration`]). A pending revision is always answered before another is made: one that may have arrived is
+//! looked for in the registry ([`super::lookup`]) before it is sent again.
 
 use std::time::Duration;
 
 use anyhow::Context as _;
-use idr_ihe::transaction::iti_18;
 use idr_profile::mapping::{self, ControllerRow, FolderUse, Member, Revision, Settings, Study as Described, value_type};
 use idr_profile::outcome::{Class, Context, Decided, Effect, Event, Fault, Outcome, Response, Severity, Signal, Soap};
-use idr_profile::receipt::{Carried, Commits, ReceiptHash, Statement};
+use idr_profile::receipt::Carried;
 use idr_profile::rules::Rules;
 use jiff::{SignedDuration, Timestamp};
-use sha2::{Digest as _, Sha256};
 
 use super::credentials::Bearing;
-use super::peer::{Heard, ReceiptsBody, Registered, Registration, SoapBody};
+use super::gate::Channel;
+use super::peer::{Heard, Registered, Registration, SoapBody};
 use super::revisions::Kept;
-use super::{Channel, Forward, describe, uniform};
+use super::{Forward, describe};
 use crate::spool::{Cause, Claim, Entry, Move, Progress, SpoolError, SpoolId, State, Study, Tenant};
 
 /// Note: a row of the outcome table that an operator has to decide about.
 pub(super) const HOLD: &str = "hold";
-const PENDING: &str = "pending";
-const PUBLISHED: &str = "published";
+pub(super) const PENDING: &str = "pending";
+pub(super) const PUBLISHED: &str = "published";
 
 /// What is published of a study.
-struct Published {
-    entry_uuid: String,
-    content_key: String,
-    at: Timestamp,
+pub(super) struct Published {
+    pub(super) entry_uuid: String,
+    pub(super) content_key: String,
+    pub(super) at: Timestamp,
 }
 
 impl Published {
-    fn read(note: Option<&String>) -> Option<Self> {
+    pub(super) fn read(note: Option<&String>) -> Option<Self> {
         let mut words = note?.split(' ');
         let published =
             Self { entry_uuid: words.next()?.to_owned(), content_key: words.next()?.to_owned(), at: words.next()?.parse().ok()? };
         Some(published)
     }
 
-    fn note(&self) -> String {
+    pub(super) fn note(&self) -> String {
         format!("{} {} {}", self.entry_uuid, self.content_key, self.at)
     }
 }
 
 /// What became of one look at a study.
-enum Step {
+pub(super) enum Step {
     /// Nothing to do until something changes.
     Waits,
     /// Not before then.
@@ -58,16 +58,32 @@ enum Step {
     Made,
 }
 
-/// What stands in the registry under the uniqueId of a revision.
-enum Standing {
-    /// The revision, Approved.
-    Approved,
-    /// The revision, Deprecated.
-    Deprecated,
-    /// Another document.
-    Other,
-    /// Nothing.
-    Absent,
+/// When a study is looked at, and how its attempts went.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Turn {
+    pub(super) due: Timestamp,
+    /// Class of its consecutive failures.
+    class: Class,
+    failures: u32,
+    /// Of the first of them.
+    pub(super) failing_since: Option<Timestamp>,
+}
+
+impl Turn {
+    pub(super) fn at(due: Timestamp) -> Self {
+        Self { due, class: Class::Net, failures: 0, failing_since: None }
+    }
+}
+
+/// An answer to a SOAP request, and what it means.
+pub(super) struct Judged {
+    pub(super) decided: Decided,
+    pub(super) retry_after: Option<String>,
+    /// The centre dealt with the request and said so: nothing of it is still under way.
+    answered: bool,
+    receipt: Option<Carried>,
+    /// Found by a query.
+    pub(super) entries: Vec<Registered>,
 }
 
 /// When a study that waits for something that nobody tells of is found again.
@@ -79,7 +95,7 @@ impl Forward {
     /// Looks at studies with committed instances. Says whether a step was made.
     pub(super) async fn register_round(&self, tenant: &Tenant) -> Result<bool, SpoolError> {
         let Some(pass) = self.admitted(Channel::Soap) else { return Ok(false) };
-        let now = (self.clock)();
+        let now = self.clock.now();
         // A claim only finds studies; when each is looked at stands on the agenda. The items stay leased, so that those of
         // studies that wait do not hide the others.
         let claim = Claim { tenant: tenant.clone(), state: "committed", now, lease_until: now + FOUND_AGAIN, limit: 2000 };
@@ -87,9 +103,9 @@ impl Forward {
         let due: Vec<String> = {
             let mut memory = self.memory();
             for entry in claimed {
-                memory.agenda.entry((tenant.clone(), entry.record.facts.study_uid)).or_insert((now, Class::Net, 0));
+                memory.agenda.entry((tenant.clone(), entry.record.facts.study_uid)).or_insert(Turn::at(now));
             }
-            let due = memory.agenda.iter().filter(|((whose, _), (due, ..))| whose == tenant && *due <= now);
+            let due = memory.agenda.iter().filter(|((whose, _), turn)| whose == tenant && turn.due <= now);
             due.map(|((_, study_uid), _)| study_uid.clone()).collect()
         };
         let mut made = false;
@@ -99,18 +115,19 @@ impl Forward {
             }
             let step = self.register(tenant, &study_uid).await;
             let key = (tenant.clone(), study_uid);
+            let failing_since = self.memory().agenda.get(&key).and_then(|turn| turn.failing_since);
             let next = match step {
                 // What came while the revision was under way is looked for at once.
                 Ok(Step::Made) => {
                     made = true;
-                    Some((now, Class::Net, 0))
+                    Some(Turn::at(now))
                 }
                 Ok(Step::Waits) => None,
-                Ok(Step::Until(due)) => Some((due, Class::Net, 0)),
-                Ok(Step::Again(due, class, failures)) => Some((due, class, failures)),
+                Ok(Step::Until(due)) => Some(Turn::at(due)),
+                Ok(Step::Again(due, class, failures)) => Some(Turn { due, class, failures, failing_since: failing_since.or(Some(now)) }),
                 Err(error) => {
                     tracing::error!(cause = %error, remedy = error.remedy(), "a manifest could not be dealt with; the other studies go on");
-                    Some((now + AFTER_TROUBLE, Class::Net, 0))
+                    Some(Turn { failing_since, ..Turn::at(now + AFTER_TROUBLE) })
                 }
             };
             let mut memory = self.memory();
@@ -127,23 +144,35 @@ impl Forward {
         if study.notes.contains_key(HOLD) {
             return Ok(Step::Waits);
         }
-        let released = self.memory().reconsider.remove(&(tenant.clone(), study_uid.to_owned()));
+        let key = (tenant.clone(), study_uid.to_owned());
         if let Some(content_key) = study.notes.get(PENDING) {
-            let (revisions, kept_tenant, uid, key) = (self.revisions.clone(), tenant.clone(), study_uid.to_owned(), content_key.clone());
-            let read =
-                tokio::task::spawn_blocking(move || revisions.read(&kept_tenant, &uid, &key)).await.map_err(|_| SpoolError::Stopped)?;
-            match read {
-                Ok(kept) if released => return self.reconsider(&study, &kept).await,
-                Ok(kept) => return self.submit(&study, kept).await,
+            let kept = match self.kept(&study, content_key).await? {
+                Ok(kept) => kept,
                 Err(error) => {
                     // It may have been registered, and what is built now may differ: two Approved entries would stand.
                     tracing::error!(cause = %error, "a kept manifest cannot be read; the registry is asked what it has of the study");
                     let (members, _) = self.members(&study).await?;
                     let Some(first) = members.first() else { return Ok(Step::Waits) };
-                    let Some(bearing) = self.bearing(tenant, first).await? else { return Ok(self.undetermined()) };
+                    let Some(bearing) = self.bearing(tenant, first).await? else { return Ok(self.undetermined(&study)) };
                     return self.derive_target(&study, &bearing).await;
                 }
+            };
+            let Some(entry) = self.first_of(&kept).await? else { return Ok(Step::Waits) };
+            let Some(bearing) = self.bearing(tenant, &entry).await? else { return Ok(self.undetermined(&study)) };
+            if self.memory().reconsider.contains(&key) {
+                return self.reconsider(&study, &kept, &bearing).await;
             }
+            if self.memory().answered.contains(&key) {
+                return self.submit(&study, kept, &bearing).await;
+            }
+            // It may have arrived, in an attempt without an answer or before a restart (02 §5.3.4).
+            return match self.standing(&kept, &bearing).await {
+                Err(decided) => self.unanswered(&study, &decided).await,
+                Ok(standing) => match self.settle(&study, &kept, standing, &bearing).await? {
+                    Some(step) => Ok(step),
+                    None => self.submit(&study, kept, &bearing).await,
+                },
+            };
         }
         if !study.states.contains_key(State::Committed.name()) {
             return Ok(Step::Waits);
@@ -151,26 +180,36 @@ impl Forward {
         self.build(&study).await
     }
 
-    fn undetermined(&self) -> Step {
-        tracing::warn!("the controller map has no row for a study that is to be registered; add one");
-        Step::Until((self.clock)() + AFTER_TROUBLE)
+    fn undetermined(&self, study: &Study) -> Step {
+        tracing::warn!(tenant = %study.tenant, study = %study.study_uid, "the controller map has no row for a study that is to be registered; add one");
+        self.trouble()
+    }
+
+    /// Something of ours has to be put right first.
+    pub(super) fn trouble(&self) -> Step {
+        Step::Until(self.clock.now() + AFTER_TROUBLE)
+    }
+
+    /// A revision as it was kept.
+    pub(super) async fn kept(&self, study: &Study, content_key: &str) -> Result<std::io::Result<Kept>, SpoolError> {
+        let (revisions, tenant, uid, key) = (self.revisions.clone(), study.tenant.clone(), study.study_uid.clone(), content_key.to_owned());
+        tokio::task::spawn_blocking(move || revisions.read(&tenant, &uid, &key)).await.map_err(|_| SpoolError::Stopped)
     }
 
     /// An operator has released a revision that was refused: unless the registry has it all the same, it is made again, from
     /// the maps as they are now.
-    async fn reconsider(&self, study: &Study, kept: &Kept) -> Result<Step, SpoolError> {
-        let Some(entry) = self.first_of(kept).await? else { return Ok(Step::Waits) };
-        let Some(bearing) = self.bearing(&study.tenant, &entry).await? else { return Ok(self.undetermined()) };
-        match self.standing(kept, &bearing).await {
+    async fn reconsider(&self, study: &Study, kept: &Kept, bearing: &Bearing) -> Result<Step, SpoolError> {
+        let standing = match self.standing(kept, bearing).await {
+            Err(decided) => return self.unanswered(study, &decided).await,
+            Ok(standing) => standing,
+        };
+        self.memory().reconsider.remove(&(study.tenant.clone(), study.study_uid.clone()));
+        match self.settle(study, kept, standing, bearing).await? {
+            Some(step) => Ok(step),
             None => {
-                self.memory().reconsider.insert((study.tenant.clone(), study.study_uid.clone()));
-                Ok(self.later(study, Class::Net))
-            }
-            Some(Standing::Absent) => {
                 self.note(&study.tenant, &study.study_uid, PENDING, None).await?;
-                Ok(Step::Until((self.clock)()))
+                Ok(Step::Made)
             }
-            Some(standing) => self.settle(study, kept, standing, &bearing).await,
         }
     }
 
@@ -184,7 +223,7 @@ impl Forward {
 
     /// Makes the next revision and keeps it, if one is due.
     async fn build(&self, study: &Study) -> Result<Step, SpoolError> {
-        let (tenant, study_uid, now) = (&study.tenant, &study.study_uid, (self.clock)());
+        let (tenant, study_uid, now) = (&study.tenant, &study.study_uid, self.clock.now());
         let published = Published::read(study.notes.get(PUBLISHED));
         let interval = SignedDuration::from_secs(i64::try_from(self.config.manifest.min_interval_seconds).unwrap_or(i64::MAX));
         if let Some(due) = published.as_ref().and_then(|published| published.at.checked_add(interval).ok()).filter(|due| *due > now) {
@@ -202,7 +241,7 @@ impl Forward {
         }
         let set_id = first.record.facts.rule_set.split('/').next().unwrap_or_default();
         let Some(set) = rules.set(set_id) else {
-            return self.hold(study, &self.outcomes.decide(Signal::Event(Event::NotBuilt), &Context::default())).await;
+            return self.hold(study, &self.not_built(), "the rule set that judged it is not here").await;
         };
         let site_rules = set.rules_for(None).clone();
         let mut described = Vec::with_capacity(members.len());
@@ -213,7 +252,8 @@ impl Forward {
                 Ok(of_entry) => of_entry,
                 Err(error @ (SpoolError::Damaged { .. } | SpoolError::Disk { .. })) => {
                     tracing::error!(object = %entry.id(), cause = %error, remedy = error.remedy(), "an object of a manifest cannot be read");
-                    return self.hold(study, &self.outcomes.decide(Signal::Event(Event::SpoolRead), &Context::default())).await;
+                    let decided = self.outcomes.decide(Signal::Event(Event::SpoolRead), &Context::default());
+                    return self.hold(study, &decided, "an object of it cannot be read").await;
                 }
                 Err(error) => return Err(error),
             };
@@ -226,14 +266,14 @@ impl Forward {
             return Ok(Step::Until(now + SignedDuration::from_secs(60)));
         }
         let Some(row) = row else {
-            return self.hold(study, &self.outcomes.decide(Signal::Event(Event::NotBuilt), &Context::default())).await;
+            return self.hold(study, &self.not_built(), "the controller map has no row for it").await;
         };
         let replaces = published.as_ref().map(|published| published.entry_uuid.as_str());
         let revision = match self.map(first, &described, service_event.as_deref(), row, replaces, &site_rules) {
             Ok(revision) => revision,
             Err(error) => {
                 tracing::error!(cause = %error, "a manifest cannot be built");
-                return self.hold(study, &self.outcomes.decide(Signal::Event(Event::NotBuilt), &Context::default())).await;
+                return self.hold(study, &self.not_built(), "it cannot be described").await;
             }
         };
         if published.as_ref().is_some_and(|published| published.content_key == revision.content_key) {
@@ -248,8 +288,13 @@ impl Forward {
             tracing::error!(cause = %error, "a manifest cannot be kept; nothing is sent");
             return Ok(Step::Until(now + SignedDuration::from_secs(30)));
         }
+        let Some(bearing) = self.bearing(tenant, first).await? else { return Ok(self.undetermined(study)) };
         self.note(tenant, study_uid, PENDING, Some(kept.content_key.clone())).await?;
-        self.submit(study, kept).await
+        self.submit(study, kept, &bearing).await
+    }
+
+    fn not_built(&self) -> Decided {
+        self.outcomes.decide(Signal::Event(Event::NotBuilt), &Context::default())
     }
 
     /// The revision of these members. `first` names patient, inbound row and rule set.
@@ -314,44 +359,61 @@ impl Forward {
     }
 
     /// Sends a kept revision and deals with the answer.
-    async fn submit(&self, study: &Study, kept: Kept) -> Result<Step, SpoolError> {
-        let Some(entry) = self.first_of(&kept).await? else { return Ok(Step::Waits) };
-        let Some(bearing) = self.bearing(&study.tenant, &entry).await? else { return Ok(self.undetermined()) };
-        let now = (self.clock)();
+    async fn submit(&self, study: &Study, kept: Kept, bearing: &Bearing) -> Result<Step, SpoolError> {
+        let now = self.clock.now();
+        let key = (study.tenant.clone(), study.study_uid.clone());
         let context = Context { replace: kept.replaces.is_some(), ..Context::default() };
-        let security = match self.credentials.security(&bearing, now) {
+        let item = kept.members.first().map_or(0, |id| id.0);
+        let security = match self.credentials.security(bearing, now, self.random()) {
             Ok(security) => security,
             Err(error) => {
                 tracing::error!(cause = %error, "no assertion can be signed");
                 let decided = self.outcomes.decide(Signal::Event(Event::Key), &context);
-                return self.decided(study, &kept, &decided, None, None, &bearing).await;
+                self.record(Channel::Soap, item, &decided, None);
+                return self.decided(study, &kept, decided, None, bearing).await;
             }
         };
         let registration =
             Registration { message_id: kept.message_id.clone(), body: kept.body.clone(), document: kept.document.clone().into(), security };
+        self.memory().answered.remove(&key);
         let heard = self.peer.register(&registration).await;
-        let (decided, retry_after, receipt) = self.judge(heard, &context);
-        self.decided(study, &kept, &decided, retry_after, receipt, &bearing).await
+        let judged = self.judge(heard, &context);
+        self.record(Channel::Soap, item, &judged.decided, judged.retry_after.as_deref());
+        if judged.answered {
+            self.memory().answered.insert(key);
+        }
+        self.decided(study, &kept, judged.decided, judged.receipt, bearing).await
     }
 
-    /// Row of a SOAP answer, its `Retry-After`, and the R4 if it carried one.
-    fn judge(&self, heard: Heard<SoapBody>, context: &Context<'_>) -> (Decided, Option<String>, Option<Carried>) {
+    /// What a SOAP answer means.
+    pub(super) fn judge(&self, heard: Heard<SoapBody>, context: &Context<'_>) -> Judged {
         let (status, retry_after, body) = match heard {
-            Heard::Nothing(event) => return (self.outcomes.decide(Signal::Event(event), context), None, None),
-            Heard::Answer { status, retry_after, body } => (status, retry_after, body),
+            Heard::Nothing(failure) => {
+                let decided = self.outcomes.decide(failure.signal(), context);
+                return Judged { decided, retry_after: None, answered: false, receipt: None, entries: Vec::new() };
+            }
+            Heard::Answer { status, retry_after, ahead, body } => {
+                self.heard_clock(ahead);
+                (status, retry_after, body)
+            }
+        };
+        let judged = |signal, answered| Judged {
+            decided: self.outcomes.decide(signal, context),
+            retry_after: retry_after.clone(),
+            answered,
+            receipt: None,
+            entries: Vec::new(),
         };
         match body {
-            SoapBody::Unusable(event) => (self.outcomes.decide(Signal::Event(event), context), retry_after, None),
-            SoapBody::None { other_type } => {
-                (self.outcomes.decide(Signal::Soap(Soap::Status { status, other_type }), context), retry_after, None)
-            }
+            SoapBody::Unusable(event) => judged(Signal::Event(event), false),
+            SoapBody::None { other_type } => judged(Signal::Soap(Soap::Status { status, other_type }), false),
             SoapBody::Fault { code, subcodes, refusal } => {
                 let subcodes: Vec<&str> = subcodes.iter().map(String::as_str).collect();
                 let fault = Fault { code: code.as_deref(), subcodes: &subcodes, refusal: refusal.as_deref() };
-                tracing::warn!(status, ?refusal, "the centre answered a fault");
-                (self.outcomes.decide(Signal::Soap(Soap::Fault { status, fault }), context), retry_after, None)
+                tracing::warn!(status, code, ?refusal, "the centre answered a fault");
+                judged(Signal::Soap(Soap::Fault { status, fault }), true)
             }
-            SoapBody::Response { status: response, errors, receipt, .. } => {
+            SoapBody::Response { status: response, errors, receipt, entries } => {
                 for (code, severity, code_context) in &errors {
                     // What follows the rule id may name a patient and stays out of the journal (profile 09 §2).
                     let rule = code_context.split(' ').next().filter(|word| is_rule_id(word)).unwrap_or_default();
@@ -359,11 +421,8 @@ impl Forward {
                 }
                 let codes: Vec<(&str, Severity)> = errors.iter().map(|(code, severity, _)| (code.as_str(), *severity)).collect();
                 let response = Response { status: &response, errors: &codes };
-                (
-                    self.outcomes.decide(Signal::Soap(Soap::Response { status, response }), context),
-                    retry_after,
-                    receipt.map(|receipt| *receipt),
-                )
+                let judged = judged(Signal::Soap(Soap::Response { status, response }), true);
+                Judged { receipt: receipt.map(|receipt| *receipt), entries, ..judged }
             }
         }
     }
@@ -372,66 +431,72 @@ impl Forward {
         &self,
         study: &Study,
         kept: &Kept,
-        decided: &Decided,
-        retry_after: Option<String>,
+        decided: Decided,
         receipt: Option<Carried>,
         bearing: &Bearing,
     ) -> Result<Step, SpoolError> {
-        let item = kept.members.first().map_or(0, |id| id.0);
-        self.record(Channel::Soap, item, decided, retry_after.as_deref());
         if decided.effects.contains(&Effect::ReDerive) {
             return self.derive_target(study, bearing).await;
         }
         match decided.outcome {
-            Outcome::Done => self.published(study, kept, receipt, bearing).await,
-            Outcome::DoneDuplicate => self.confirm(study, kept, bearing).await,
+            Outcome::Done => self.published(study, kept, receipt).await,
+            // An earlier attempt has arrived: what stands under our uniqueId decides (03 §4.11).
+            Outcome::DoneDuplicate => match self.standing(kept, bearing).await {
+                Err(decided) => self.unanswered(study, &decided).await,
+                Ok(standing) => match self.settle(study, kept, standing, bearing).await? {
+                    Some(step) => Ok(step),
+                    // Not to be seen yet; it is looked for again, and sent if it is not there then.
+                    None => Ok(self.later_unsure(study)),
+                },
+            },
             Outcome::Retry(class) => Ok(self.later(study, class)),
-            Outcome::Hold(_) | Outcome::Quarantine => self.hold(study, decided).await,
+            Outcome::Hold(_) | Outcome::Quarantine => self.hold(study, &decided, "the registry refused it").await,
             Outcome::Queued | Outcome::Continue | Outcome::Wait | Outcome::Ignored => Ok(self.later(study, Class::Slow)),
         }
     }
 
-    fn later(&self, study: &Study, class: Class) -> Step {
+    pub(super) fn later(&self, study: &Study, class: Class) -> Step {
         let key = (study.tenant.clone(), study.study_uid.clone());
-        let failures = self.memory().agenda.get(&key).filter(|(_, before, _)| *before == class).map_or(0, |(.., failures)| *failures);
-        let delay = SignedDuration::try_from(self.outcomes.delay(class, failures, uniform())).unwrap_or(SignedDuration::ZERO);
-        let now = (self.clock)();
+        let failures = self.memory().agenda.get(&key).filter(|turn| turn.class == class).map_or(0, |turn| turn.failures);
+        let delay = SignedDuration::try_from(self.outcomes.delay(class, failures, self.uniform())).unwrap_or(SignedDuration::ZERO);
+        let now = self.clock.now();
         Step::Again(now.checked_add(delay).unwrap_or(now), class, failures + 1)
     }
 
-    async fn hold(&self, study: &Study, decided: &Decided) -> Result<Step, SpoolError> {
+    fn later_unsure(&self, study: &Study) -> Step {
+        self.memory().answered.remove(&(study.tenant.clone(), study.study_uid.clone()));
+        self.later(study, Class::Net)
+    }
+
+    pub(super) async fn hold(&self, study: &Study, decided: &Decided, why: &str) -> Result<Step, SpoolError> {
         let effect = self.outcomes.explain(&decided.row).first().map(|row| row.effect.clone());
-        tracing::error!(row = %decided.row, effect, tenant = %study.tenant, "the manifest of a study waits for an operator: `idr-site queue release`");
+        tracing::error!(
+            row = %decided.row, why, effect, tenant = %study.tenant, study = %study.study_uid,
+            "the manifest of a study waits for an operator: `idr-site queue release <study>`"
+        );
         self.note(&study.tenant, &study.study_uid, HOLD, Some(decided.row.to_string())).await?;
         Ok(Step::Waits)
     }
 
-    /// The registry has it: R4 is kept, the instances are registered, the revision is the published one.
-    async fn published(&self, study: &Study, kept: &Kept, receipt: Option<Carried>, bearing: &Bearing) -> Result<Step, SpoolError> {
-        let now = (self.clock)();
-        let held = self.commits_held(study).await;
-        let receipt = match receipt.filter(|receipt| self.is_registration(study, kept, &held, receipt)) {
-            Some(receipt) => Some(receipt),
-            None => self.fetch_registration(study, kept, &held, bearing, now).await,
-        };
-        match receipt {
-            Some(receipt) => {
-                let receipts = self.receipts.clone();
-                tokio::task::spawn_blocking(move || receipts.keep(vec![receipt])).await.map_err(|_| SpoolError::Stopped)??;
-            }
-            // It does not undo the registration (profile 11 §3); the finding stays in the journal.
-            None => tracing::warn!(tenant = %study.tenant, "registered, but no valid receipt R4 has come"),
-        }
-        self.registered(study, &kept.members).await?;
+    /// The registry has it: R4 is kept or due, the revision is the published one, the instances are registered. In this order
+    /// a crash between leaves instances `committed`, by which the study is found again, and a content key that is published.
+    pub(super) async fn published(&self, study: &Study, kept: &Kept, receipt: Option<Carried>) -> Result<Step, SpoolError> {
+        let now = self.clock.now();
+        self.keep_registration(study, kept, receipt).await?;
         let published = Published { entry_uuid: kept.entry_uuid.clone(), content_key: kept.content_key.clone(), at: now };
         self.note(&study.tenant, &study.study_uid, PUBLISHED, Some(published.note())).await?;
         self.note(&study.tenant, &study.study_uid, PENDING, None).await?;
-        tracing::info!(tenant = %study.tenant, instances = kept.members.len(), replaces = kept.replaces.is_some(), "a study is registered");
+        self.registered(study, &kept.members).await?;
+        self.memory().answered.remove(&(study.tenant.clone(), study.study_uid.clone()));
+        tracing::info!(
+            tenant = %study.tenant, study = %study.study_uid, instances = kept.members.len(), replaces = kept.replaces.is_some(),
+            "a study is registered"
+        );
         Ok(Step::Made)
     }
 
     async fn registered(&self, study: &Study, members: &[SpoolId]) -> Result<Step, SpoolError> {
-        let now = (self.clock)();
+        let now = self.clock.now();
         for page in members.chunks(500) {
             let mut moves = Vec::new();
             for id in page {
@@ -446,114 +511,6 @@ impl Forward {
         }
         tracing::debug!(tenant = %study.tenant, "instances registered");
         Ok(Step::Made)
-    }
-
-    /// Hashes of the R3 of a study that we hold.
-    async fn commits_held(&self, study: &Study) -> Vec<ReceiptHash> {
-        let (receipts, study_uid) = (self.receipts.clone(), study.study_uid.clone());
-        let all = tokio::task::spawn_blocking(move || receipts.of_study(&study_uid)).await;
-        let all = all.ok().and_then(Result::ok).unwrap_or_default();
-        all.iter().filter(|carried| matches!(carried.receipt().statement, Statement::Commit { .. })).map(Carried::hash).collect()
-    }
-
-    /// Whether a receipt is the centre's R4 of this revision, over the R3 that we hold.
-    fn is_registration(&self, study: &Study, kept: &Kept, held: &[ReceiptHash], carried: &Carried) -> bool {
-        let Statement::Registration { study_uid, document_uid, commits, .. } = &carried.receipt().statement else { return false };
-        let valid = self.centre_keys.verify(carried).is_ok() && *study_uid == study.study_uid && *document_uid == kept.document_uid;
-        // The R4 names the R3 of its manifest; we may hold R3 of other instances too.
-        valid
-            && match commits {
-                Commits::Listed(hashes) => hashes.iter().all(|hash| held.contains(hash)),
-                Commits::Root(_) => true,
-            }
-    }
-
-    async fn fetch_registration(
-        &self,
-        study: &Study,
-        kept: &Kept,
-        held: &[ReceiptHash],
-        bearing: &Bearing,
-        now: Timestamp,
-    ) -> Option<Carried> {
-        let authorization = self.credentials.authorization(bearing, now).ok()?;
-        let Heard::Answer { body: ReceiptsBody::Some(found), .. } = self.peer.receipts(&study.study_uid, &authorization).await else {
-            return None;
-        };
-        found.into_iter().find(|carried| self.is_registration(study, kept, held, carried))
-    }
-
-    /// An earlier attempt may have arrived: what stands under our uniqueId decides (03 §4.11, verification queries).
-    async fn confirm(&self, study: &Study, kept: &Kept, bearing: &Bearing) -> Result<Step, SpoolError> {
-        match self.standing(kept, bearing).await {
-            Some(standing) => self.settle(study, kept, standing, bearing).await,
-            None => Ok(self.later(study, Class::Net)),
-        }
-    }
-
-    async fn settle(&self, study: &Study, kept: &Kept, standing: Standing, bearing: &Bearing) -> Result<Step, SpoolError> {
-        match standing {
-            Standing::Approved => self.published(study, kept, None, bearing).await,
-            Standing::Deprecated => self.derive_target(study, bearing).await,
-            Standing::Other => self.hold(study, &self.outcomes.decide(Signal::Event(Event::Unknown), &Context::default())).await,
-            // It is submitted again.
-            Standing::Absent => Ok(self.later(study, Class::Net)),
-        }
-    }
-
-    /// `None`: the registry gave no answer.
-    async fn standing(&self, kept: &Kept, bearing: &Bearing) -> Option<Standing> {
-        let parameters = [("$XDSDocumentEntryUniqueId", vec![kept.document_uid.clone()])];
-        let entries = self.ask("GetDocuments", &parameters, bearing).await?;
-        Some(match entries.iter().find(|entry| entry.unique_id == kept.document_uid) {
-            None => Standing::Absent,
-            Some(entry) if entry.hash.as_deref() != Some(kept.hash.as_str()) => Standing::Other,
-            Some(entry) if entry.approved => Standing::Approved,
-            Some(_) => Standing::Deprecated,
-        })
-    }
-
-    /// Row 15 of profile 02 §7: which entry of the study is the current one.
-    async fn derive_target(&self, study: &Study, bearing: &Bearing) -> Result<Step, SpoolError> {
-        let parameters = [
-            ("$XDSDocumentEntryPatientId", vec![bearing.patient.to_cx()]),
-            ("$XDSDocumentEntryStatus", vec!["urn:oasis:names:tc:ebxml-regrep:StatusType:Approved".to_owned()]),
-            ("$XDSDocumentEntryReferenceIdList", vec![format!("{}^^^^urn:ihe:iti:xds:2016:studyInstanceUID", study.study_uid)]),
-        ];
-        let Some(entries) = self.ask("FindDocumentsByReferenceId", &parameters, bearing).await else {
-            return Ok(self.later(study, Class::Net));
-        };
-        // A report may name the study too; only a manifest is ever replaced.
-        let approved: Vec<&Registered> = entries.iter().filter(|entry| entry.approved && entry.manifest).collect();
-        let note = match approved[..] {
-            [] => None,
-            [entry] => {
-                let long_ago = Published { entry_uuid: entry.entry_uuid.clone(), content_key: "-".to_owned(), at: Timestamp::UNIX_EPOCH };
-                Some(long_ago.note())
-            }
-            _ => return self.hold(study, &self.outcomes.decide(Signal::Event(Event::Unknown), &Context::default())).await,
-        };
-        self.note(&study.tenant, &study.study_uid, PUBLISHED, note).await?;
-        self.note(&study.tenant, &study.study_uid, PENDING, None).await?;
-        Ok(self.later(study, Class::Net))
-    }
-
-    async fn ask(&self, query: &str, parameters: &[(&str, Vec<String>)], bearing: &Bearing) -> Option<Vec<Registered>> {
-        let now = (self.clock)();
-        let definition = iti_18::Definition::of_name(query)?;
-        let body = iti_18::encode(definition, iti_18::ReturnType::LeafClass, None, parameters);
-        let security = self.credentials.security(bearing, now).ok()?;
-        // A query is no change: its MessageID only has to be new.
-        let fresh = hex::encode(Sha256::digest(format!("{query}|{parameters:?}|{now}|{}", uniform())));
-        let message_id = mapping::ids::uuid(&fresh);
-        match self.peer.query(&message_id, &body, &security).await {
-            Heard::Answer { body: SoapBody::Response { status, entries, .. }, .. } if status.ends_with(":Success") => Some(entries),
-            heard => {
-                let (decided, retry_after, _) = self.judge(heard, &Context { query: true, ..Context::default() });
-                self.record(Channel::Soap, 0, &decided, retry_after.as_deref());
-                None
-            }
-        }
     }
 }
 

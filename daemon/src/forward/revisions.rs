@@ -77,11 +77,14 @@ impl Revisions {
         Self { folder: state.join("manifests") }
     }
 
-    fn path(&self, tenant: &Tenant, study_uid: &str, content_key: &str) -> Option<PathBuf> {
-        // A content key is ours; one that is not 64 hex digits never becomes a name.
-        let ours = content_key.len() == 64 && content_key.bytes().all(|b| b.is_ascii_hexdigit());
+    fn study(&self, tenant: &Tenant, study_uid: &str) -> PathBuf {
         let study = hex::encode(Sha256::digest(format!("{tenant}|{study_uid}")));
-        ours.then(|| self.folder.join(&study[..32]).join(format!("{content_key}.json")))
+        self.folder.join(&study[..32])
+    }
+
+    fn path(&self, tenant: &Tenant, study_uid: &str, content_key: &str) -> Option<PathBuf> {
+        // One that is not a content key never becomes a name.
+        is_content_key(content_key).then(|| self.study(tenant, study_uid).join(format!("{content_key}.json")))
     }
 
     /// Keeps a revision; returns when it is durable. Blocks.
@@ -111,6 +114,29 @@ impl Revisions {
         let path = self.path(tenant, study_uid, content_key).ok_or(io::ErrorKind::InvalidInput)?;
         Ok(serde_json::from_slice(&fs::read(path)?)?)
     }
+
+    /// Content keys of every revision of a study that was kept, readable or not; blocks.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn content_keys(&self, tenant: &Tenant, study_uid: &str) -> io::Result<Vec<String>> {
+        let entries = match fs::read_dir(self.study(tenant, study_uid)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries?,
+        };
+        let mut keys = Vec::new();
+        for entry in entries {
+            let name = entry?.file_name();
+            let key = name.to_str().and_then(|name| name.strip_suffix(".json"));
+            keys.extend(key.filter(|key| is_content_key(key)).map(str::to_owned));
+        }
+        Ok(keys)
+    }
+}
+
+/// 64 hex digits.
+pub fn is_content_key(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
 mod base64_bytes {

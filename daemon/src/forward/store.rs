@@ -8,12 +8,12 @@ use async_trait::async_trait;
 use futures::StreamExt as _;
 use idr_profile::outcome::{Context, Decided, Decider, Event, InstanceResult, Outcome, ReceiptAnswer, Signal, Stow, StowBody};
 use idr_profile::receipt::{Carried, Object, Source as HandedBy, Statement};
-use tokio::time::Instant;
 
 use super::credentials::Bearing;
-use super::peer::{Batch, Heard, ReceiptsBody, Source, StoreBody};
+use super::gate::{Channel, Pass};
+use super::peer::{Batch, Failure, Heard, ReceiptsBody, Source, StoreBody};
 use super::register::HOLD;
-use super::{Channel, Forward, LEASE, Maps, Pass};
+use super::{Forward, LEASE, Maps};
 use crate::spool::{Claim, Entry, Move, Progress, Spool, SpoolError, SpoolId, State, Stored, Tenant};
 
 /// How long instances are sent one by one after one of a request could not be read here: until that one is found.
@@ -32,7 +32,7 @@ impl Forward {
     /// Sends what is due. Says whether there was anything.
     pub(super) async fn send_round(&self, tenant: &Tenant) -> Result<bool, SpoolError> {
         let Some(pass) = self.admitted(Channel::Stow) else { return Ok(false) };
-        let now = (self.clock)();
+        let now = self.clock.now();
         let limit = self.batch_instances_max.saturating_mul(pass.parallel as usize);
         let claim = Claim { tenant: tenant.clone(), state: "queued", now, lease_until: now + LEASE, limit };
         let entries = self.spool.claim(claim).await?;
@@ -61,7 +61,7 @@ impl Forward {
 
     /// The controller map has no row for them (any more): they wait for it (D437).
     async fn hold_undetermined(&self, entries: &[Entry]) -> Result<(), SpoolError> {
-        let now = (self.clock)();
+        let now = self.clock.now();
         let held =
             |entry: &Entry| Progress { state: State::Held(Maps::undetermined()), since: now, not_before: now, ..entry.progress.clone() };
         self.spool.advance(entries.iter().map(|entry| Move { id: entry.id(), to: held(entry) }).collect()).await
@@ -85,7 +85,7 @@ impl Forward {
         if !undetermined.is_empty() {
             self.hold_undetermined(&undetermined).await?;
         }
-        let single = self.memory().split_until.is_some_and(|until| until > Instant::now());
+        let single = self.memory().split_until.is_some_and(|until| until > self.clock.monotonic());
         let instances_max = if single { 1 } else { self.batch_instances_max };
         let mut batches: Vec<(Bearing, Vec<Entry>)> = Vec::new();
         for ((_, bearing), entries) in groups {
@@ -113,10 +113,10 @@ impl Forward {
             self.give_back(&ids(&entries));
             return Ok(());
         }
-        let now = (self.clock)();
+        let now = self.clock.now();
         let context = Context::default();
         let first = entries.first().map_or(0, |entry| entry.id().0);
-        let authorization = match self.credentials.authorization(&bearing, now) {
+        let authorization = match self.credentials.authorization(&bearing, now, self.random()) {
             Ok(authorization) => authorization,
             Err(error) => {
                 tracing::error!(cause = %error, "no assertion can be signed");
@@ -132,12 +132,13 @@ impl Forward {
         let mut single_for = Duration::from_secs(self.outcomes.limits.split_remembered_s);
         let (stow, retry_after) = match heard {
             // One of them is damaged here; which, shows when each goes alone. The others are not held for it.
-            Heard::Nothing(event @ (Event::SpoolRead | Event::DigestDiffers)) if entries.len() > 1 => {
+            Heard::Nothing(failure @ Failure::Event(Event::SpoolRead | Event::DigestDiffers)) if entries.len() > 1 => {
                 single_for = SINGLE_AFTER_FAULT;
-                (Stow::Split(self.outcomes.decide(Signal::Event(event), &context)), None)
+                (Stow::Split(self.outcomes.decide(failure.signal(), &context)), None)
             }
-            Heard::Nothing(event) => (Stow::All(self.outcomes.decide(Signal::Event(event), &context)), None),
-            Heard::Answer { status, retry_after, body } => {
+            Heard::Nothing(failure) => (Stow::All(self.outcomes.decide(failure.signal(), &context)), None),
+            Heard::Answer { status, retry_after, ahead, body } => {
+                self.heard_clock(ahead);
                 let results: Vec<InstanceResult>;
                 let body = match body {
                     StoreBody::Results(found) => {
@@ -161,7 +162,7 @@ impl Forward {
             }
             Stow::Split(decided) => {
                 self.record(Channel::Stow, first, &decided, retry_after.as_deref());
-                let until = Instant::now() + single_for;
+                let until = self.clock.monotonic() + single_for;
                 {
                     let mut memory = self.memory();
                     memory.split_until = Some(memory.split_until.map_or(until, |before| before.max(until)));
@@ -176,7 +177,7 @@ impl Forward {
 
     /// Moves items by what was decided on each; what was handed over gets its R2 first.
     async fn apply(&self, decided: Vec<(Entry, Decided)>, done: State, again: State) -> Result<(), SpoolError> {
-        let now = (self.clock)();
+        let now = self.clock.now();
         let mut moves = Vec::with_capacity(decided.len());
         let mut handed = Vec::new();
         let mut studies = BTreeMap::new();
@@ -214,7 +215,7 @@ impl Forward {
     /// Asks for the receipts of what was sent. Says whether there was anything.
     pub(super) async fn commit_round(&self, tenant: &Tenant) -> Result<bool, SpoolError> {
         let Some(pass) = self.admitted(Channel::Stow) else { return Ok(false) };
-        let now = (self.clock)();
+        let now = self.clock.now();
         let claim = Claim { tenant: tenant.clone(), state: "sent", now, lease_until: now + LEASE, limit: 4096 };
         let mut studies: BTreeMap<String, Vec<Entry>> = BTreeMap::new();
         for entry in self.spool.claim(claim).await? {
@@ -231,12 +232,13 @@ impl Forward {
             // The other studies go on.
             failed = failed.or(done.err());
         }
-        failed.map_or(Ok(busy), Err)
+        let fetched = self.due_registrations(&pass, tenant).await;
+        failed.map_or(fetched, Err).map(|fetched| fetched || busy)
     }
 
     async fn commit(&self, tenant: &Tenant, study_uid: &str, mut entries: Vec<Entry>) -> Result<(), SpoolError> {
         let context = Context::default();
-        let now = (self.clock)();
+        let now = self.clock.now();
         let Some(first) = entries.first() else { return Ok(()) };
         let item = first.id().0;
         let bearing = match self.bearing(tenant, first).await {
@@ -250,7 +252,7 @@ impl Forward {
                 return self.apply(vec![(unreadable, decided)], State::Committed, State::Sent).await;
             }
         };
-        let authorization = match self.credentials.authorization(&bearing, now) {
+        let authorization = match self.credentials.authorization(&bearing, now, self.random()) {
             Ok(authorization) => authorization,
             Err(error) => {
                 tracing::error!(cause = %error, "no assertion can be signed");
@@ -259,20 +261,10 @@ impl Forward {
                 return self.apply(all(entries, &decided), State::Committed, State::Sent).await;
             }
         };
-        let (found, other) = match self.peer.receipts(study_uid, &authorization).await {
-            Heard::Nothing(event) => (Vec::new(), Some((Signal::Event(event), None))),
-            Heard::Answer { status: 200, body: ReceiptsBody::Some(found), .. } => (found, None),
-            Heard::Answer { status: 200, body: ReceiptsBody::None, .. } => (Vec::new(), Some((Signal::Event(Event::HttpCut), None))),
-            Heard::Answer { status, retry_after, .. } => (Vec::new(), Some((Signal::Receipt(ReceiptAnswer::Status(status)), retry_after))),
+        let found = match self.ask_receipts(item, study_uid, &authorization).await {
+            Ok(found) => found,
+            Err(decided) => return self.apply(all(entries, &decided), State::Committed, State::Sent).await,
         };
-        if let Some((signal, retry_after)) = other {
-            let decided = self.outcomes.decide(signal, &context);
-            self.record(Channel::Stow, item, &decided, retry_after.as_deref());
-            return self.apply(all(entries, &decided), State::Committed, State::Sent).await;
-        }
-        // The peer works, whatever the receipts say; without this a probe would stay without its result.
-        let answered = self.outcomes.decide(Signal::Receipt(ReceiptAnswer::Status(200)), &context);
-        self.record(Channel::Stow, item, &answered, None);
         let mut kept = Vec::new();
         let mut decided = Vec::with_capacity(entries.len());
         for entry in entries {
@@ -282,9 +274,31 @@ impl Forward {
             }
             decided.push((entry, self.outcomes.decide(Signal::Receipt(answer.0), &context)));
         }
-        let receipts = self.receipts.clone();
-        tokio::task::spawn_blocking(move || receipts.keep(kept)).await.map_err(|_| SpoolError::Stopped)??;
+        self.keep(kept).await?;
         self.apply(decided, State::Committed, State::Sent).await
+    }
+
+    /// Receipts of a study from the centre, not yet verified; the breaker is told. `Err`: the row of what came instead.
+    pub(super) async fn ask_receipts(&self, item: u64, study_uid: &str, authorization: &str) -> Result<Vec<Carried>, Decided> {
+        let (signal, retry_after) = match self.peer.receipts(study_uid, authorization).await {
+            Heard::Nothing(failure) => (failure.signal(), None),
+            Heard::Answer { status, retry_after, ahead, body } => {
+                self.heard_clock(ahead);
+                match (status, body) {
+                    (200, ReceiptsBody::Some(found)) => {
+                        // The peer works, whatever the receipts say; without this a probe would stay without its result.
+                        let answered = self.outcomes.decide(Signal::Receipt(ReceiptAnswer::Status(200)), &Context::default());
+                        self.record(Channel::Stow, item, &answered, None);
+                        return Ok(found);
+                    }
+                    (200, ReceiptsBody::None) => (Signal::Event(Event::HttpCut), retry_after),
+                    (status, _) => (Signal::Receipt(ReceiptAnswer::Status(status)), retry_after),
+                }
+            }
+        };
+        let decided = self.outcomes.decide(signal, &Context::default());
+        self.record(Channel::Stow, item, &decided, retry_after.as_deref());
+        Err(decided)
     }
 
     /// What the receipts of a study say about one instance (03 EV-RECEIPT).

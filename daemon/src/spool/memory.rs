@@ -50,6 +50,11 @@ impl MemorySpool {
         self.held().refusal = refusal;
     }
 
+    /// Ends all leases, as a restart does.
+    pub fn restart(&self) {
+        self.held().leases.clear();
+    }
+
     fn held(&self) -> MutexGuard<'_, Held> {
         self.shared.held.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -116,6 +116,11 @@ pub fn parts(disk: &MemoryDisk, index: Arc<dyn IndexStore>, hop: Hop, rebuild: b
 }
 
 pub fn memory_spool() -> MemorySpool {
+    MemorySpool::new(memory_receipts())
+}
+
+/// Receipts of [`holder`], in an empty log in memory.
+pub fn memory_receipts() -> Arc<Receipts> {
     let parts = receipts::Parts {
         disk: Arc::new(MemoryDisk::default()),
         index: Arc::new(MemoryStore::default()),
@@ -125,7 +130,7 @@ pub fn memory_spool() -> MemorySpool {
         noted: None,
     };
     let (receipts, _) = Receipts::open(parts, |_| {}).and_then(|opened| opened.take_over(Vec::new(), at(0))).expect("an empty disk");
-    MemorySpool::new(Arc::new(receipts))
+    Arc::new(receipts)
 }
 
 /// Hands an object over: writes it in pieces and commits.

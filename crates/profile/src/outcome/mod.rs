@@ -19,7 +19,7 @@ pub use breaker::{Admission, Answered, Breaker, BreakerChange, BreakerRules, Sto
 pub use decide::{Context, Fault, InstanceResult, ReceiptAnswer, Response, Service, Severity, Signal, Soap, Stow, StowBody};
 pub use event::Event;
 pub use row::Row;
-pub use table::{DeviceReport, Limits, Outcomes, OutcomesError, Overrides};
+pub use table::{ClockLimits, DeviceReport, Limits, Outcomes, OutcomesError, Overrides};
 
 use std::fmt;
 use std::sync::Arc;

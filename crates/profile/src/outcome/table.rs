@@ -78,6 +78,20 @@ pub struct Limits {
     pub split_remembered_s: u64,
 }
 
+/// Offset of our clock from the centre's, seconds (document 10 §10).
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClockLimits {
+    /// Above this: WARN.
+    pub warn_s: u64,
+    /// Above this: FAIL.
+    pub alarm_s: u64,
+    /// Above this: row L-CLOCK, outgoing transfers stop.
+    pub max_s: u64,
+    /// An offset older than this is measured again.
+    pub measure_every_s: u64,
+}
+
 /// §4.7: reports to a device that cannot be reached (class `net` with this cap).
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -97,6 +111,7 @@ struct File {
     breaker: BreakerRules,
     storm: StormRules,
     limits: Limits,
+    clock: ClockLimits,
     device_report: DeviceReport,
     dialects: BTreeMap<String, BTreeMap<String, String>>,
     #[serde(flatten)]
@@ -194,6 +209,8 @@ pub struct Outcomes {
     pub storm: StormRules,
     /// §2.7.
     pub limits: Limits,
+    /// Document 10 §10.
+    pub clock: ClockLimits,
     /// §4.7.
     pub device_report: DeviceReport,
     pub(super) dialects: BTreeMap<String, BTreeMap<u16, Outcome>>,
@@ -253,6 +270,7 @@ impl Outcomes {
             breaker: file.breaker,
             storm: file.storm,
             limits: file.limits,
+            clock: file.clock,
             device_report: file.device_report,
             dialects: dialects(file.dialects)?,
             rows,

@@ -1,0 +1,222 @@
+//! Receipt R4 of a published manifest: verified, kept, and asked for until it is here (profile 11 §3).
+//!
+//! It comes in the answer to RAD-68 or by the GET of the receipts. Its absence undoes nothing: note [`R4`] of the study says
+//! for which revision it is due and since when. The notes are found again after a restart by one walk over the registered
+//! objects, a page at a time.
+
+use std::collections::{BTreeSet, HashMap};
+
+use idr_profile::digest::Digest;
+use idr_profile::outcome::Class;
+use idr_profile::receipt::{Carried, ReceiptHash, Statement};
+use jiff::{SignedDuration, Timestamp};
+
+use super::Forward;
+use super::gate::Pass;
+use super::revisions::Kept;
+use crate::spool::{Entry, Record, SpoolError, SpoolId, Study, Tenant};
+
+/// Note: R4 of a revision has not come; `<content key> <instant>`.
+pub(super) const R4: &str = "r4";
+/// How long it may be missing before that is a warning (profile 11 §3).
+const WARN_AFTER: SignedDuration = SignedDuration::from_hours(24);
+/// Registered objects of a page of the walk.
+const PAGE: usize = 500;
+
+/// When a missing R4 is asked for next.
+#[derive(Clone, Copy)]
+pub(super) struct Due {
+    at: Timestamp,
+    failures: u32,
+    warned: bool,
+}
+
+/// What of R4 is remembered between rounds.
+#[derive(Default)]
+pub(super) struct Missing {
+    due: HashMap<(Tenant, String), Due>,
+    /// How far the walk is; no entry: at its beginning; `None`: it is over.
+    walk: HashMap<Tenant, Option<SpoolId>>,
+}
+
+impl Missing {
+    pub(super) fn count(&self) -> usize {
+        self.due.len()
+    }
+}
+
+impl Forward {
+    /// Keeps the R4 of a revision that the registry has, or notes that it is due.
+    pub(super) async fn keep_registration(&self, study: &Study, kept: &Kept, receipt: Option<Carried>) -> Result<(), SpoolError> {
+        let known = self.known_receipts(study).await?;
+        let members = self.entries(&kept.members).await?;
+        match receipt.filter(|receipt| self.is_registration(study, kept, &members, &known, receipt)) {
+            Some(receipt) => self.registration_is_here(study, vec![receipt]).await,
+            None => {
+                let now = self.clock.now();
+                tracing::warn!(tenant = %study.tenant, study = %study.study_uid, "registered, but no valid receipt R4 has come; it is asked for");
+                self.note(&study.tenant, &study.study_uid, R4, Some(format!("{} {now}", kept.content_key))).await?;
+                let key = (study.tenant.clone(), study.study_uid.clone());
+                self.memory().missing.due.insert(key, Due { at: now, failures: 0, warned: false });
+                Ok(())
+            }
+        }
+    }
+
+    async fn registration_is_here(&self, study: &Study, receipts: Vec<Carried>) -> Result<(), SpoolError> {
+        self.keep(receipts).await?;
+        if study.notes.contains_key(R4) {
+            self.note(&study.tenant, &study.study_uid, R4, None).await?;
+        }
+        self.memory().missing.due.remove(&(study.tenant.clone(), study.study_uid.clone()));
+        Ok(())
+    }
+
+    /// Asks for R4 that are due. Says whether one came.
+    pub(super) async fn due_registrations(&self, pass: &Pass<'_>, tenant: &Tenant) -> Result<bool, SpoolError> {
+        self.walk(tenant).await?;
+        let now = self.clock.now();
+        let due: Vec<(String, Due)> = {
+            let memory = self.memory();
+            let due = memory.missing.due.iter().filter(|((whose, _), due)| whose == tenant && due.at <= now);
+            due.map(|((_, study_uid), due)| (study_uid.clone(), *due)).collect()
+        };
+        let mut came = false;
+        for (study_uid, due) in due {
+            if !pass.holds() {
+                break;
+            }
+            match self.ask_registration(tenant, &study_uid, due).await {
+                Ok(true) => came = true,
+                Ok(false) => {}
+                Err(error) => {
+                    self.ask_again(tenant, &study_uid, due);
+                    tracing::error!(cause = %error, remedy = error.remedy(), "a receipt R4 could not be asked for; the others go on");
+                }
+            }
+        }
+        Ok(came)
+    }
+
+    async fn ask_registration(&self, tenant: &Tenant, study_uid: &str, due: Due) -> Result<bool, SpoolError> {
+        let forget = || self.memory().missing.due.remove(&(tenant.clone(), study_uid.to_owned()));
+        let Some(study) = self.spool.study(tenant, study_uid).await? else {
+            forget();
+            return Ok(false);
+        };
+        let Some((content_key, since)) = study.notes.get(R4).and_then(|note| note.split_once(' ')) else {
+            forget();
+            return Ok(false);
+        };
+        let since: Timestamp = since.parse().unwrap_or(self.clock.now());
+        let due = Due { warned: self.warn_missing(&study, since, due.warned), ..due };
+        self.ask_again(tenant, study_uid, due);
+        let kept = match self.kept(&study, content_key).await? {
+            Ok(kept) => kept,
+            Err(error) => {
+                tracing::error!(cause = %error, study = %study_uid, "a kept manifest cannot be read; its receipt R4 cannot be verified");
+                return Ok(false);
+            }
+        };
+        let members = self.entries(&kept.members).await?;
+        let Some(first) = members.first() else { return Ok(false) };
+        let Some(bearing) = self.bearing(tenant, first).await? else { return Ok(false) };
+        let authorization = match self.credentials.authorization(&bearing, self.clock.now(), self.random()) {
+            Ok(authorization) => authorization,
+            Err(error) => {
+                tracing::error!(cause = %error, "no assertion can be signed");
+                return Ok(false);
+            }
+        };
+        let Ok(found) = self.ask_receipts(first.id().0, study_uid, &authorization).await else { return Ok(false) };
+        let mut known = self.known_receipts(&study).await?;
+        known.extend(found.iter().cloned());
+        let Some(receipt) = found.into_iter().find(|receipt| self.is_registration(&study, &kept, &members, &known, receipt)) else {
+            return Ok(false);
+        };
+        self.registration_is_here(&study, vec![receipt]).await?;
+        tracing::info!(%tenant, study = %study_uid, "receipt R4 has come");
+        Ok(true)
+    }
+
+    fn ask_again(&self, tenant: &Tenant, study_uid: &str, due: Due) {
+        let delay =
+            SignedDuration::try_from(self.outcomes.delay(Class::Commit, due.failures, self.uniform())).unwrap_or(SignedDuration::ZERO);
+        let at = self.clock.now().saturating_add(delay).unwrap_or(Timestamp::MAX);
+        let next = Due { at, failures: due.failures.saturating_add(1), ..due };
+        self.memory().missing.due.insert((tenant.clone(), study_uid.to_owned()), next);
+    }
+
+    /// R4 that are missing for long enough to be warned of.
+    #[cfg(test)]
+    pub(super) fn missing_warned(&self) -> usize {
+        self.memory().missing.due.values().filter(|due| due.warned).count()
+    }
+
+    fn warn_missing(&self, study: &Study, since: Timestamp, warned: bool) -> bool {
+        let late = self.clock.now().duration_since(since) > WARN_AFTER;
+        if late && !warned {
+            tracing::warn!(
+                tenant = %study.tenant, study = %study.study_uid, %since,
+                "the receipt R4 of a registered manifest has not come for more than 24 h: its local copies stay here; ask the centre"
+            );
+        }
+        warned || late
+    }
+
+    /// The next page of registered objects, for notes of an earlier run.
+    async fn walk(&self, tenant: &Tenant) -> Result<(), SpoolError> {
+        let after = match self.memory().missing.walk.get(tenant) {
+            Some(None) => return Ok(()),
+            Some(Some(after)) => Some(*after),
+            None => None,
+        };
+        let page = self.spool.in_state(tenant, "registered", after, PAGE).await?;
+        let studies: BTreeSet<&str> = page.iter().map(|entry| entry.record.facts.study_uid.as_str()).collect();
+        for study_uid in studies {
+            let noted = self.spool.study(tenant, study_uid).await?.is_some_and(|study| study.notes.contains_key(R4));
+            if noted {
+                let due = Due { at: self.clock.now(), failures: 0, warned: false };
+                self.memory().missing.due.entry((tenant.clone(), study_uid.to_owned())).or_insert(due);
+            }
+        }
+        self.memory().missing.walk.insert(tenant.clone(), page.last().map(Entry::id));
+        Ok(())
+    }
+
+    /// Receipts of a study in our log.
+    async fn known_receipts(&self, study: &Study) -> Result<Vec<Carried>, SpoolError> {
+        let (receipts, study_uid) = (self.receipts.clone(), study.study_uid.clone());
+        Ok(tokio::task::spawn_blocking(move || receipts.of_study(&study_uid)).await.map_err(|_| SpoolError::Stopped)??)
+    }
+
+    async fn entries(&self, ids: &[SpoolId]) -> Result<Vec<Entry>, SpoolError> {
+        let mut entries = Vec::with_capacity(ids.len());
+        for id in ids {
+            entries.push(self.spool.entry(*id).await?.ok_or(SpoolError::Unknown(*id))?);
+        }
+        Ok(entries)
+    }
+
+    /// Whether a receipt is the centre's R4 of this revision: it names exactly the R3 of its members, by list or by root.
+    fn is_registration(&self, study: &Study, kept: &Kept, members: &[Entry], known: &[Carried], carried: &Carried) -> bool {
+        let Statement::Registration { study_uid, document_uid, commits, .. } = &carried.receipt().statement else { return false };
+        if *study_uid != study.study_uid || *document_uid != kept.document_uid || self.centre_keys.verify(carried).is_err() {
+            return false;
+        }
+        let mut committed: HashMap<(&str, Digest), BTreeSet<ReceiptHash>> = HashMap::new();
+        for Record { announced, digest, .. } in members.iter().map(|member| &member.record) {
+            committed.insert((announced.sop_instance_uid.as_str(), *digest), BTreeSet::new());
+        }
+        for receipt in known {
+            let Statement::Commit { object, .. } = &receipt.receipt().statement else { continue };
+            if let Some(hashes) = committed.get_mut(&(object.sop_instance_uid.as_str(), object.digest))
+                && self.centre_keys.verify(receipt).is_ok()
+            {
+                hashes.insert(receipt.hash());
+            }
+        }
+        let all: Vec<ReceiptHash> = committed.values().flatten().copied().collect();
+        committed.values().all(|hashes| !hashes.is_empty()) && commits.are(&all)
+    }
+}

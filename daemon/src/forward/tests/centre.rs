@@ -1,0 +1,470 @@
+//! A centre in memory: stores, registers, signs; and fails as it is told to.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use async_trait::async_trait;
+use idr_ihe::ebxml;
+use idr_ihe::manifest::Manifest;
+use idr_ihe::metadata::Submission;
+use idr_ihe::soap::{self, Envelope};
+use idr_ihe::transaction::table::action;
+use idr_ihe::transaction::{iti_18, iti_41};
+use idr_ihe::xml::Limits;
+use idr_profile::digest::{Digest, Digester};
+use idr_profile::outcome::{InstanceResult, Severity};
+use idr_profile::receipt::{Carried, Commits, Holder, Ids, Object, Receipt, ReceiptHash, Signer, Source, Statement, Verifier};
+use jiff::{SignedDuration, Timestamp};
+use tokio_util::sync::CancellationToken;
+
+use super::rig::HandClock;
+use crate::forward::clock::Clock as _;
+use crate::forward::peer::{Batch, Failure, Heard, Peer, ReceiptsBody, Registered, Registration, SoapBody, StoreBody};
+
+/// What is asked of the centre.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Call {
+    Store,
+    Receipts,
+    Register,
+    Query,
+    Clock,
+}
+
+/// What happens to one request instead of the usual.
+#[derive(Debug, Clone, Copy)]
+pub enum Fate {
+    /// It does not arrive, or is not dealt with.
+    Lost(Failure),
+    /// It is dealt with, and the answer does not arrive.
+    Unheard(Failure),
+    /// This status without a body, and `Retry-After`.
+    Status(u16, Option<&'static str>),
+    /// RAD-68: this error code.
+    Code(&'static str),
+    /// RAD-68: dealt with, no R4 in the answer.
+    WithoutReceipt,
+    /// RAD-68: the R4 names another set of R3.
+    WrongReceipt,
+}
+
+/// A registered manifest.
+#[derive(Clone)]
+pub struct Entry {
+    pub entry_uuid: String,
+    pub unique_id: String,
+    pub study_uid: String,
+    pub hash: String,
+    pub approved: bool,
+    /// entryUUID that it replaced.
+    pub replaces: Option<String>,
+    /// SOP Instance UIDs.
+    pub members: Vec<String>,
+    set_uid: String,
+}
+
+#[derive(Default)]
+struct State {
+    stored: BTreeMap<String, (Digest, Carried)>,
+    entries: Vec<Entry>,
+    registrations: Vec<Carried>,
+    /// The last R4 of [`Fate::WrongReceipt`].
+    wrong: Option<Carried>,
+    refused: BTreeMap<String, u16>,
+    lies: bool,
+    down: Option<Failure>,
+    fates: BTreeMap<Call, VecDeque<Fate>>,
+    calls: Vec<(Timestamp, Call)>,
+    arrivals: BTreeMap<String, u32>,
+    ids: Ids,
+    last: Option<ReceiptHash>,
+}
+
+/// Drops whoever waits at the n-th step, for good.
+pub struct Fuse {
+    left: AtomicI64,
+    burnt: AtomicBool,
+    pub blown: Mutex<CancellationToken>,
+}
+
+impl Fuse {
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self { left: AtomicI64::new(i64::MAX), burnt: AtomicBool::new(false), blown: Mutex::new(CancellationToken::new()) })
+    }
+
+    /// Blows at the n-th step from now, n from 1.
+    pub fn set(&self, steps: i64) {
+        self.left.store(steps, Ordering::SeqCst);
+        self.burnt.store(false, Ordering::SeqCst);
+        *self.blown.lock().expect("no panic while held") = CancellationToken::new();
+    }
+
+    pub async fn step(&self) {
+        if self.left.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.burnt.store(true, Ordering::SeqCst);
+            self.blown.lock().expect("no panic while held").cancel();
+        }
+        if self.burnt.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// The centre.
+pub struct Centre {
+    state: Mutex<State>,
+    clock: Arc<HandClock>,
+    /// Its clock minus true time, seconds.
+    pub skew: AtomicI64,
+    pub fuse: Arc<Fuse>,
+}
+
+fn holder() -> Holder {
+    Holder::new("1.2.246.10.2", "central-1").expect("valid")
+}
+
+fn signer() -> Signer {
+    let mut pkcs8 = hex::decode("302e020100300506032b657004220420").expect("hex");
+    pkcs8.extend([9; 32]);
+    Signer::from_pkcs8(&pkcs8).expect("an Ed25519 key")
+}
+
+/// Believes the centre's key.
+pub fn keys() -> Verifier {
+    Verifier::new([&signer().to_receipt_key(&holder())]).expect("a key")
+}
+
+impl State {
+    fn sign(&mut self, at: Timestamp, statement: Statement) -> Carried {
+        let id = self.ids.next(at, [self.arrivals.len() as u8; 10]);
+        let carried = signer().sign(Receipt { id, at, holder: holder(), log_prev: self.last, statement });
+        self.last = Some(carried.hash());
+        carried
+    }
+
+    fn commits(&self, members: &[String]) -> Vec<ReceiptHash> {
+        members.iter().filter_map(|member| self.stored.get(member).map(|(_, r3)| r3.hash())).collect()
+    }
+
+    /// As the registry and repository do it, in one transaction.
+    fn submit(&mut self, now: Timestamp, submission: &Submission, document: &[u8]) -> Result<usize, &'static str> {
+        let (entry, set) = (&submission.entries[0], &submission.submission_sets[0]);
+        let hash = hex::encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA1_FOR_LEGACY_USE_ONLY, document));
+        assert_eq!(entry.hash.as_deref(), Some(hash.as_str()), "the hash is that of the document");
+        if let Some(at) = self.entries.iter().position(|known| known.unique_id == entry.unique_id) {
+            let same = self.entries[at].set_uid == set.unique_id && self.entries[at].hash == hash;
+            return if same { Ok(at) } else { Err("XDSDuplicateUniqueIdInRegistry") };
+        }
+        let replaces = submission.associations.iter().find(|association| association.association_type.ends_with(":RPLC"));
+        let replaces = replaces.map(|association| association.target.clone());
+        if let Some(target) = &replaces {
+            match self.entries.iter_mut().find(|known| known.entry_uuid == *target) {
+                None => return Err("UnresolvedReferenceException"),
+                Some(known) if !known.approved => return Err("XDSRegistryDeprecatedDocumentError"),
+                Some(known) => known.approved = false,
+            }
+        }
+        let manifest = Manifest::read(document).expect("a manifest");
+        let evidence = &manifest.evidence[0];
+        let members: Vec<String> = evidence.series.iter().flat_map(|series| series.instances.iter().map(|(_, uid)| uid.clone())).collect();
+        assert!(members.iter().all(|member| self.stored.contains_key(member)), "a manifest references what is committed");
+        self.entries.push(Entry {
+            entry_uuid: entry.entry_uuid.clone(),
+            unique_id: entry.unique_id.clone(),
+            study_uid: evidence.study_instance_uid.clone().expect("a study"),
+            hash,
+            approved: true,
+            replaces,
+            members: members.clone(),
+            set_uid: set.unique_id.clone(),
+        });
+        let statement = Statement::Registration {
+            study_uid: evidence.study_instance_uid.clone().expect("a study"),
+            source: Source::default(),
+            document_uid: entry.unique_id.clone(),
+            commits: Commits::of(self.commits(&members)),
+        };
+        let r4 = self.sign(now, statement);
+        self.registrations.push(r4);
+        Ok(self.entries.len() - 1)
+    }
+}
+
+impl Centre {
+    pub fn new(clock: Arc<HandClock>) -> Arc<Self> {
+        Arc::new(Self { state: Mutex::default(), clock, skew: AtomicI64::new(0), fuse: Fuse::new() })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no panic while held")
+    }
+
+    /// The next requests of a kind meet these fates.
+    pub fn script(&self, call: Call, fates: impl IntoIterator<Item = Fate>) {
+        self.state().fates.entry(call).or_default().extend(fates);
+    }
+
+    /// What was scripted for a kind and did not happen yet does not happen.
+    pub fn unscript(&self, call: Call) {
+        self.state().fates.remove(&call);
+    }
+
+    /// No request arrives, or all do again.
+    pub fn set_down(&self, down: Option<Failure>) {
+        self.state().down = down;
+    }
+
+    /// Refuses an instance with a Failure Reason.
+    pub fn refuse(&self, sop_instance_uid: &str, reason: u16) {
+        self.state().refused.insert(sop_instance_uid.to_owned(), reason);
+    }
+
+    /// Its R3 name another digest.
+    pub fn lie(&self) {
+        self.state().lies = true;
+    }
+
+    /// Puts an entry of somebody else into the registry.
+    pub fn insert(&self, entry: Entry) {
+        self.state().entries.push(entry);
+    }
+
+    pub fn foreign(study_uid: &str) -> Entry {
+        Entry {
+            entry_uuid: "urn:uuid:00000000-0000-5000-8000-000000000001".to_owned(),
+            unique_id: "2.25.1".to_owned(),
+            study_uid: study_uid.to_owned(),
+            hash: "0".repeat(40),
+            approved: true,
+            replaces: None,
+            members: Vec::new(),
+            set_uid: "2.25.2".to_owned(),
+        }
+    }
+
+    /// Somebody at the centre changes an entry.
+    pub fn change(&self, unique_id: &str, change: impl FnOnce(&mut Entry)) {
+        change(self.state().entries.iter_mut().find(|entry| entry.unique_id == unique_id).expect("registered"));
+    }
+
+    pub fn entries(&self, study_uid: &str) -> Vec<Entry> {
+        self.state().entries.iter().filter(|entry| entry.study_uid == study_uid).cloned().collect()
+    }
+
+    pub fn current(&self, study_uid: &str) -> Vec<Entry> {
+        self.entries(study_uid).into_iter().filter(|entry| entry.approved).collect()
+    }
+
+    /// The R4 of [`Fate::WrongReceipt`].
+    pub fn wrong_receipt(&self) -> Carried {
+        self.state().wrong.clone().expect("it was scripted")
+    }
+
+    /// How often the bytes of an instance have arrived.
+    pub fn arrivals(&self, sop_instance_uid: &str) -> u32 {
+        self.state().arrivals.get(sop_instance_uid).copied().unwrap_or(0)
+    }
+
+    pub fn has(&self, sop_instance_uid: &str) -> bool {
+        self.state().stored.contains_key(sop_instance_uid)
+    }
+
+    /// When requests of a kind came.
+    pub fn calls(&self, kind: Call) -> Vec<Timestamp> {
+        self.state().calls.iter().filter(|(_, call)| *call == kind).map(|(at, _)| *at).collect()
+    }
+
+    fn fate(&self, call: Call) -> Option<Fate> {
+        let mut state = self.state();
+        state.calls.push((self.clock.now(), call));
+        match state.down {
+            Some(failure) => Some(Fate::Lost(failure)),
+            None => state.fates.get_mut(&call).and_then(VecDeque::pop_front),
+        }
+    }
+
+    fn ahead(&self) -> Option<SignedDuration> {
+        let centre = self.clock.truth() + SignedDuration::from_secs(self.skew.load(Ordering::SeqCst));
+        Some(centre.duration_since(self.clock.now()))
+    }
+
+    fn answer<T>(&self, body: T) -> Heard<T> {
+        self.status(200, None, body)
+    }
+
+    fn status<T>(&self, status: u16, retry_after: Option<&str>, body: T) -> Heard<T> {
+        Heard::Answer { status, retry_after: retry_after.map(str::to_owned), ahead: self.ahead(), body }
+    }
+
+    fn response(&self, errors: &[&str], receipt: Option<Carried>, entries: Vec<Registered>) -> Heard<SoapBody> {
+        let status = if errors.is_empty() { "Success" } else { "Failure" };
+        self.answer(SoapBody::Response {
+            status: format!("urn:oasis:names:tc:ebxml-regrep:ResponseStatusType:{status}"),
+            errors: errors.iter().map(|code| ((*code).to_owned(), Severity::Error, String::new())).collect(),
+            receipt: receipt.map(Box::new),
+            entries,
+        })
+    }
+
+    async fn take(&self, batch: &Batch) -> Vec<InstanceResult> {
+        let mut results = Vec::new();
+        for entry in &batch.entries {
+            let mut stored = batch.source.open(entry).await.expect("readable");
+            let mut digester = Digester::new(&entry.record.announced.transfer_syntax_uid);
+            while let Some(bytes) = stored.next().await.expect("readable") {
+                digester.update(&bytes);
+            }
+            let (uid, digest) = (entry.record.announced.sop_instance_uid.clone(), digester.finish());
+            let mut state = self.state();
+            *state.arrivals.entry(uid.clone()).or_default() += 1;
+            if let Some(reason) = state.refused.get(&uid) {
+                results.push(InstanceResult::Failed(*reason));
+                continue;
+            }
+            if let Some((before, _)) = state.stored.get(&uid) {
+                assert_eq!(*before, digest, "the same bytes come again");
+                results.push(InstanceResult::Stored);
+                continue;
+            }
+            let object = Object {
+                sop_instance_uid: uid.clone(),
+                sop_class_uid: entry.record.announced.sop_class_uid.clone(),
+                study_uid: batch.study_uid.clone(),
+                transfer_syntax_uid: entry.record.announced.transfer_syntax_uid.clone(),
+                digest: if state.lies { Digester::new("1.2.840.10008.1.2.1").finish() } else { digest },
+                size_bytes: entry.record.size_bytes,
+            };
+            let now = self.clock.now();
+            let r3 = state.sign(now, Statement::Commit { object, source: Source::default(), acceptance: Some(entry.r1) });
+            state.stored.insert(uid, (digest, r3));
+            results.push(InstanceResult::Stored);
+        }
+        results
+    }
+}
+
+#[async_trait]
+impl Peer for Centre {
+    async fn store(&self, batch: &Batch) -> Heard<StoreBody> {
+        self.fuse.step().await;
+        let heard = match self.fate(Call::Store) {
+            Some(Fate::Lost(failure)) => Heard::Nothing(failure),
+            Some(Fate::Status(status, retry_after)) => self.status(status, retry_after, StoreBody::None),
+            Some(Fate::Unheard(failure)) => {
+                self.take(batch).await;
+                Heard::Nothing(failure)
+            }
+            _ => self.answer(StoreBody::Results(self.take(batch).await)),
+        };
+        self.fuse.step().await;
+        heard
+    }
+
+    async fn receipts(&self, study_uid: &str, _: &str) -> Heard<ReceiptsBody> {
+        self.fuse.step().await;
+        match self.fate(Call::Receipts) {
+            Some(Fate::Lost(failure) | Fate::Unheard(failure)) => return Heard::Nothing(failure),
+            Some(Fate::Status(status, retry_after)) => return self.status(status, retry_after, ReceiptsBody::None),
+            _ => {}
+        }
+        let found: Vec<Carried> = {
+            let state = self.state();
+            let of_study = |carried: &&Carried| match &carried.receipt().statement {
+                Statement::Commit { object, .. } => object.study_uid == study_uid,
+                Statement::Registration { study_uid: study, .. } => study == study_uid,
+                _ => false,
+            };
+            state.stored.values().map(|(_, r3)| r3).chain(&state.registrations).filter(of_study).cloned().collect()
+        };
+        match found.is_empty() {
+            true => self.status(404, None, ReceiptsBody::None),
+            false => self.answer(ReceiptsBody::Some(found)),
+        }
+    }
+
+    async fn register(&self, registration: &Registration) -> Heard<SoapBody> {
+        self.fuse.step().await;
+        let Registration { message_id, body, document, security } = registration;
+        let request = soap::Request { action: action::ITI_41, message_id, to: "https://centre.example/ihe/gateway", security, body };
+        let message = soap::write_request(&request);
+        let envelope = Envelope::read(message.as_bytes(), Limits::default()).expect("an envelope");
+        let objects = iti_41::read(&envelope).expect("RAD-68").objects.expect("objects");
+        let submission = ebxml::decode(&objects).submission;
+        let fate = self.fate(Call::Register);
+        let heard = match fate {
+            Some(Fate::Lost(failure)) => Heard::Nothing(failure),
+            Some(Fate::Status(status, retry_after)) => self.status(status, retry_after, SoapBody::None { other_type: false }),
+            Some(Fate::Code(code)) => self.response(&[code], None, Vec::new()),
+            _ => {
+                let done = {
+                    let mut state = self.state();
+                    let submitted = state.submit(self.clock.now(), &submission, document);
+                    submitted.map(|at| {
+                        let unique_id = state.entries[at].unique_id.clone();
+                        let r4 = state.registrations.iter().find(|r4| {
+                            matches!(&r4.receipt().statement, Statement::Registration { document_uid, .. } if *document_uid == unique_id)
+                        });
+                        r4.cloned()
+                    })
+                };
+                match (fate, done) {
+                    (Some(Fate::Unheard(failure)), _) => Heard::Nothing(failure),
+                    (_, Err(code)) => self.response(&[code], None, Vec::new()),
+                    (Some(Fate::WithoutReceipt), Ok(_)) => self.response(&[], None, Vec::new()),
+                    (Some(Fate::WrongReceipt), Ok(_)) => {
+                        let mut state = self.state();
+                        let mut wrong = state.registrations.last().expect("registered").receipt().clone();
+                        if let Statement::Registration { commits, .. } = &mut wrong.statement {
+                            *commits = Commits::Root([3; 32]);
+                        }
+                        let wrong = state.sign(self.clock.now(), wrong.statement);
+                        state.wrong = Some(wrong.clone());
+                        drop(state);
+                        self.response(&[], Some(wrong), Vec::new())
+                    }
+                    (_, Ok(receipt)) => self.response(&[], receipt, Vec::new()),
+                }
+            }
+        };
+        self.fuse.step().await;
+        heard
+    }
+
+    async fn query(&self, message_id: &str, body: &str, security: &str) -> Heard<SoapBody> {
+        self.fuse.step().await;
+        match self.fate(Call::Query) {
+            Some(Fate::Lost(failure) | Fate::Unheard(failure)) => return Heard::Nothing(failure),
+            Some(Fate::Status(status, retry_after)) => return self.status(status, retry_after, SoapBody::None { other_type: false }),
+            Some(Fate::Code(code)) => return self.response(&[code], None, Vec::new()),
+            _ => {}
+        }
+        let request = soap::Request { action: action::ITI_18, message_id, to: "https://centre.example/ihe/gateway", security, body };
+        let message = soap::write_request(&request);
+        let envelope = Envelope::read(message.as_bytes(), Limits::default()).expect("an envelope");
+        let query = iti_18::read(&envelope).expect("ITI-18").query.expect("a query").object;
+        let by_id = iti_18::Definition::of_name("GetDocuments").expect("known").id;
+        let name = if query.id.as_deref() == Some(by_id) { "$XDSDocumentEntryUniqueId" } else { "$XDSDocumentEntryReferenceIdList" };
+        let wanted = query.values(name).join(" ");
+        let found = |entry: &&Entry| match name {
+            "$XDSDocumentEntryUniqueId" => wanted.contains(&format!("'{}'", entry.unique_id)),
+            _ => entry.approved && wanted.contains(&format!("'{}^", entry.study_uid)),
+        };
+        let answered = |entry: &Entry| Registered {
+            entry_uuid: entry.entry_uuid.clone(),
+            unique_id: entry.unique_id.clone(),
+            approved: entry.approved,
+            hash: Some(entry.hash.clone()),
+            manifest: true,
+        };
+        let entries: Vec<Registered> = self.state().entries.iter().filter(found).map(answered).collect();
+        self.response(&[], None, entries)
+    }
+
+    async fn clock(&self) -> Option<SignedDuration> {
+        match self.fate(Call::Clock) {
+            Some(_) => None,
+            None => self.ahead(),
+        }
+    }
+}

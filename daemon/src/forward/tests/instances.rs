@@ -1,0 +1,180 @@
+//! Instances: from `queued` to `committed`, whatever the centre answers.
+
+use std::time::Duration;
+
+use idr_profile::outcome::Event;
+
+use super::centre::{Call, Fate};
+use super::rig::{Rig, sop, study};
+use crate::forward::peer::Failure;
+
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3600);
+const REFUSED: Failure = Failure::Event(Event::ConnectionRefused);
+
+#[tokio::test]
+async fn instances_go_the_whole_way_and_every_receipt_is_kept() {
+    let rig = Rig::new();
+    let forward = rig.forward();
+    rig.receive(1, 0..10).await;
+    rig.receive(2, 0..3).await;
+    rig.settle(&forward).await;
+    assert!(rig.counts(&[("registered", 13)]));
+    assert_eq!((rig.receipts_of(1), rig.receipts_of(2)), ([10, 10, 10, 1], [3, 3, 3, 1]));
+    for (number, instances) in [(1, 10), (2, 3)] {
+        let current = rig.centre.current(&study(number));
+        assert_eq!(current.iter().map(|entry| entry.members.len()).collect::<Vec<_>>(), [instances]);
+        assert_eq!(rig.registered_documents(number), [current[0].unique_id.clone()]);
+        assert_eq!((rig.note(number, "r4").await, rig.note(number, "pending").await), (None, None));
+    }
+}
+
+#[tokio::test]
+async fn one_poisoned_instance_is_quarantined_alone_and_delays_no_other() {
+    let rig = Rig::new();
+    let forward = rig.forward();
+    rig.receive(1, 0..8).await;
+    rig.receive(2, 0..4).await;
+    rig.centre.refuse(&sop(1, 3), 0xC000);
+    // No time goes by: the others are registered as if it were not there.
+    rig.settle(&forward).await;
+    assert!(rig.counts(&[("registered", 11), ("quarantined", 1)]));
+    assert_eq!(rig.state(1, 3).await, "quarantined(CS-C000)");
+    assert!((0..8).all(|instance| rig.centre.arrivals(&sop(1, instance)) == 1));
+    rig.run(&forward, HOUR, Duration::from_secs(60)).await;
+    assert_eq!(rig.centre.arrivals(&sop(1, 3)), 1, "it is not sent again");
+}
+
+#[tokio::test]
+async fn while_the_centre_is_down_all_stays_queued_and_it_is_drained_when_it_is_back() {
+    let rig = Rig::new();
+    let forward = rig.forward();
+    rig.centre.set_down(Some(REFUSED));
+    for number in 0..6 {
+        rig.receive(number, 0..2).await;
+    }
+    let (mut openings, mut before) = (0, false);
+    let down = async |forward: &crate::forward::Forward| {
+        let open = forward.status()["suspended"]["stow"] == true;
+        openings += u32::from(open && !before);
+        before = open;
+        false
+    };
+    rig.run_until(&forward, 3 * HOUR, SECOND, down).await;
+    assert_eq!(openings, 1, "it is suspended once");
+    assert!(rig.counts(&[("queued", 12)]));
+    // Of 3 h with probes of at most 300 s, half of that in the mean.
+    let attempts = rig.centre.calls(Call::Store).len();
+    assert!((36..200).contains(&attempts), "{attempts}");
+    let mut counted = 0;
+    for number in 0..6 {
+        counted += (rig.entry(number, 0).await.progress.attempts + rig.entry(number, 1).await.progress.attempts) as usize;
+    }
+    // A request carries one or two of them.
+    assert!((attempts..=2 * attempts).contains(&counted), "{counted}: an attempt counts for what was sent, and for nothing else");
+    rig.centre.set_down(None);
+    let drained = rig.run_until(&forward, Duration::from_secs(600), SECOND, async |_| rig.counts(&[("registered", 12)])).await;
+    assert!(drained, "{:?}", rig.spool_totals());
+    assert_eq!(forward.status()["suspended"]["stow"], false);
+    assert!((0..6).all(|number| rig.centre.current(&study(number)).len() == 1));
+}
+
+#[tokio::test]
+async fn each_answer_to_a_store_leads_where_its_row_says() {
+    let event = |event| Fate::Lost(Failure::Event(event));
+    let rows = [
+        (Fate::Status(409, None), "held(H-409)", "H-409"),
+        (Fate::Status(413, None), "held(H-413)", "H-413"),
+        (Fate::Status(503, Some("120")), "queued", "H-503"),
+        (Fate::Status(500, None), "queued", "H-500"),
+        (event(Event::HttpCut), "queued", "H-CUT"),
+        (event(Event::HttpTimeout), "queued", "H-TIMEOUT"),
+        (event(Event::ConnectionReset), "queued", "T-RESET"),
+        (Fate::Unheard(Failure::Event(Event::HttpCut)), "queued", "H-CUT"),
+        (Fate::Lost(Failure::TlsAlert(48)), "queued", "TLS-A-48"),
+        (Fate::Lost(Failure::TlsAlert(80)), "queued", "TLS-A-80"),
+    ];
+    for (fate, state, row) in rows {
+        let rig = Rig::new();
+        let forward = rig.forward();
+        rig.receive(1, [0]).await;
+        rig.receive(2, [0]).await;
+        rig.centre.script(Call::Store, [fate]);
+        rig.settle(&forward).await;
+        let first = rig.entry(1, 0).await;
+        assert_eq!(first.progress.state.to_string(), state, "{row}");
+        assert_eq!(first.progress.outcome.as_deref(), Some(row));
+        // Nothing of an answer that did not come is done; the other study goes on, but where the row suspends the peer.
+        let suspended = forward.status()["suspended"]["stow"] == true || row == "H-503";
+        assert_eq!(rig.state(2, 0).await == "registered", !suspended, "{row}");
+        rig.run(&forward, 5 * HOUR, Duration::from_secs(10)).await;
+        match state {
+            "queued" => assert!(rig.counts(&[("registered", 2)]), "{row}: it is sent again by itself"),
+            _ => {
+                assert_eq!(rig.state(1, 0).await, state, "{row}: it waits for an operator");
+                forward.release(&study(1)).await.expect("released");
+                rig.settle(&forward).await;
+                assert!(rig.counts(&[("registered", 2)]), "{row}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_is_refused_as_a_whole_is_repeated_one_by_one() {
+    for status in [409, 413] {
+        let rig = Rig::new();
+        let forward = rig.forward();
+        rig.receive(1, 0..4).await;
+        // The whole, and then one of the four.
+        rig.centre.script(Call::Store, [Fate::Status(status, None), Fate::Status(status, None)]);
+        rig.settle(&forward).await;
+        assert_eq!(rig.centre.calls(Call::Store).len(), 5, "{status}");
+        assert_eq!(rig.state(1, 0).await, format!("held(H-{status})"));
+        for instance in 1..4 {
+            assert!(["committed", "registered"].contains(&rig.state(1, instance).await.as_str()), "{status}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn retry_after_keeps_every_request_away_until_then() {
+    let rig = Rig::new();
+    let forward = rig.forward();
+    rig.receive(1, [0]).await;
+    rig.centre.script(Call::Store, [Fate::Status(503, Some("120"))]);
+    rig.settle(&forward).await;
+    let refused = rig.clock.truth();
+    rig.receive(2, [0]).await;
+    rig.run(&forward, Duration::from_secs(200), SECOND).await;
+    let next = rig.centre.calls(Call::Store)[1].duration_since(refused).as_secs();
+    assert!((120..=133).contains(&next), "{next}");
+}
+
+#[tokio::test]
+async fn a_receipt_over_other_bytes_holds_the_study_and_nothing_is_registered() {
+    let rig = Rig::new();
+    let forward = rig.forward();
+    rig.centre.lie();
+    rig.receive(1, 0..2).await;
+    rig.run(&forward, HOUR, Duration::from_secs(60)).await;
+    assert_eq!((rig.state(1, 0).await, rig.state(1, 1).await), ("held(EV-RECEIPT)".to_owned(), "held(EV-RECEIPT)".to_owned()));
+    assert_eq!(rig.centre.calls(Call::Register).len(), 0);
+    assert_eq!(rig.receipts_of(1), [2, 2, 0, 0]);
+    let held: Vec<(String, String)> =
+        forward.held_manifests().await.expect("readable").into_iter().map(|(study, row)| (study.study_uid, row)).collect();
+    assert_eq!(held, [(study(1), "EV-RECEIPT".to_owned())]);
+}
+
+#[tokio::test]
+async fn a_receipt_that_has_not_come_is_asked_for_again() {
+    let rig = Rig::new();
+    let forward = rig.forward();
+    rig.receive(1, [0]).await;
+    rig.centre.script(Call::Receipts, [Fate::Status(404, None), Fate::Lost(Failure::Event(Event::HttpTimeout))]);
+    rig.settle(&forward).await;
+    assert_eq!(rig.state(1, 0).await, "sent");
+    rig.run(&forward, HOUR, Duration::from_secs(10)).await;
+    assert!(rig.counts(&[("registered", 1)]));
+    assert_eq!(rig.centre.arrivals(&sop(1, 0)), 1);
+}

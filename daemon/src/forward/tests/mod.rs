@@ -1,0 +1,12 @@
+//! The forwarder over a spool in memory, a scripted centre and clocks that are moved by hand.
+//!
+//! [`rig`] puts them together, [`centre`] answers as the real one does (it signs R3 and R4), [`crash`] drops the forwarder at
+//! every step.
+
+mod centre;
+mod clocks;
+mod crash;
+mod instances;
+mod manifests;
+mod receipts;
+mod rig;

@@ -1,0 +1,63 @@
+//! R4: verified over the R3 of the manifest's members, and asked for until it is here.
+
+use std::time::Duration;
+
+use super::centre::{Call, Fate};
+use super::rig::{Rig, study};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+
+#[tokio::test]
+async fn an_r4_with_a_merkle_root_is_kept_when_it_is_over_the_r3_of_the_members() {
+    let rig = Rig::new();
+    let forward = rig.forward();
+    rig.receive(1, 0..70).await;
+    rig.run(&forward, MINUTE, SECOND).await;
+    assert!(rig.counts(&[("registered", 70)]));
+    assert_eq!((rig.receipts_of(1), rig.note(1, "r4").await), ([70, 70, 70, 1], None));
+}
+
+#[tokio::test]
+async fn an_r4_over_other_r3_is_not_kept_and_the_right_one_is_fetched() {
+    let rig = Rig::new();
+    let forward = rig.forward();
+    rig.receive(1, 0..70).await;
+    rig.centre.script(Call::Register, [Fate::WrongReceipt]);
+    let registered = async |_: &crate::forward::Forward| !rig.centre.calls(Call::Register).is_empty();
+    assert!(rig.run_until(&forward, MINUTE, SECOND, registered).await);
+    let current = rig.centre.current(&study(1)).remove(0);
+    assert!(rig.counts(&[("registered", 70)]), "it undoes nothing");
+    rig.run(&forward, HOUR, MINUTE).await;
+    assert_eq!((rig.registered_documents(1), rig.note(1, "r4").await), (vec![current.unique_id], None));
+    let kept = rig.receipts.of_study(&study(1)).expect("readable");
+    assert!(!kept.iter().any(|carried| *carried == rig.centre.wrong_receipt()), "the wrong one is not kept");
+}
+
+#[tokio::test]
+async fn a_missing_r4_is_noted_survives_a_restart_and_is_warned_of_after_a_day() {
+    let rig = Rig::new();
+    let forward = rig.forward();
+    rig.receive(1, 0..2).await;
+    rig.receive(2, 0..2).await;
+    rig.centre.script(Call::Register, [Fate::WithoutReceipt, Fate::WithoutReceipt]);
+    // R3 come; for R4 the centre says for two days that there is nothing.
+    rig.centre.script(Call::Receipts, [Fate::WithoutReceipt, Fate::WithoutReceipt]);
+    rig.centre.script(Call::Receipts, std::iter::repeat_n(Fate::Status(404, None), 1000));
+    rig.settle(&forward).await;
+    assert!(rig.counts(&[("registered", 4)]));
+    assert!(rig.note(1, "r4").await.is_some() && rig.note(2, "r4").await.is_some());
+    let forward = rig.forward();
+    rig.run(&forward, 20 * HOUR, 10 * MINUTE).await;
+    assert_eq!((forward.status()["receipts_missing"].as_u64(), forward.missing_warned()), (Some(2), 0));
+    rig.run(&forward, 16 * HOUR, 10 * MINUTE).await;
+    assert_eq!(forward.missing_warned(), 2);
+    let asked = rig.centre.calls(Call::Receipts).len();
+    assert!((20..200).contains(&asked), "{asked}: as often as the class of commitments says");
+    rig.centre.unscript(Call::Receipts);
+    rig.run(&forward, 7 * HOUR, 10 * MINUTE).await;
+    assert_eq!((rig.note(1, "r4").await, rig.note(2, "r4").await), (None, None));
+    assert_eq!((rig.receipts_of(1), rig.receipts_of(2)), ([2, 2, 2, 1], [2, 2, 2, 1]));
+    assert_eq!(forward.status()["receipts_missing"], 0);
+}
