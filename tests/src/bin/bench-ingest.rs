@@ -27,7 +27,7 @@ struct Arguments {
     #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// CT images of 0.5 MB in a round.
-    #[arg(long, default_value_t = 200)]
+    #[arg(long, default_value_t = 500)]
     images: usize,
     /// Numbers of associations.
     #[arg(long, value_delimiter = ',', default_value = "1,4,16")]
