@@ -160,6 +160,23 @@ fn a_million_elements_stay_within_the_memory_of_an_association() {
     assert!(held + held / 2 <= 96 << 20, "{held} bytes");
 }
 
+/// Found by the fuzz targets `scanner` and `part10`.
+#[test]
+fn a_damaged_deflate_stream_gives_the_same_scan_in_any_chunks() {
+    let found = "c39878e0e2a47bd805f686410d24c222bbc49bca4d0ff2057fe1877c87092f616d2686e8854e265de9aae9ea6e8d7d0c03147d50414e0241102c46d4\
+                 092e648c8921c6c39878e0e2a47bd805f686410d24c2f2";
+    let found = hex::decode(found).expect("hex");
+    let mut half = deflate(&ct().explicit());
+    let middle = half.len() / 2;
+    half[middle..].fill(0xff);
+    for bytes in [found, half] {
+        let whole = scan(DEFLATED, &bytes);
+        for length in [1, 3, 16] {
+            assert!(whole == scan_chunks(DEFLATED, &bytes, &[length]), "{length}: {whole:?}");
+        }
+    }
+}
+
 #[test]
 fn deflate_is_bounded_by_what_comes_out() {
     let mut set = ct();
