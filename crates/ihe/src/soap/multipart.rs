@@ -297,7 +297,8 @@ impl Reader {
                 State::Head => {
                     // The buffer begins with the line end of the delimiter line, so an empty head is CR LF CR LF too.
                     let Some(end) = memmem::find(&self.buffer, b"\r\n\r\n") else {
-                        if self.buffer.len() > self.limits.head_bytes + 4 {
+                        // Not found in n bytes: it begins at n - 3 or later. A head of `head_bytes` has its end at 2 + `head_bytes`.
+                        if self.buffer.len() > self.limits.head_bytes + 5 {
                             return Err(MultipartError::HeadTooLarge { part: self.parts });
                         }
                         return Ok(None);
@@ -512,6 +513,18 @@ mod tests {
     fn contents(body: &str) -> Vec<String> {
         let parts = whole(body).expect(body).0;
         parts.into_iter().map(|(_, content)| String::from_utf8(content).expect("text")).collect()
+    }
+
+    /// Found by the fuzz target `mtom`.
+    #[test]
+    fn a_part_head_at_its_bound_is_judged_alike_however_it_is_cut() {
+        let limits = Limits { head_bytes: 64, ..Limits::MTOM };
+        for (length, accepted) in [(63, true), (64, true), (65, false), (66, false), (67, false)] {
+            let body = format!("--b\r\nA: {}\r\n\r\nx\r\n--b--", "y".repeat(length - 3));
+            let whole = read("b", &[body.as_bytes()], limits);
+            assert_eq!(whole.is_ok(), accepted, "{length}: {whole:?}");
+            assert_eq!(read("b", &body.as_bytes().chunks(1).collect::<Vec<_>>(), limits), whole, "{length}");
+        }
     }
 
     #[test]
