@@ -5,7 +5,7 @@ SHELL := /bin/bash
 export CARGO_TERM_COLOR ?= never
 NEXTEST := cargo nextest run --no-fail-fast
 
-.PHONY: demo test check fmt lint doc unit scenarios peers bench fuzz fuzz-smoke soak-kill soak-memory setup setup-build help
+.PHONY: demo test check fmt lint doc unit scenarios peers bench fuzz fuzz-smoke soak-kill soak-memory deb setup setup-build help
 
 help:                 ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -64,3 +64,6 @@ fuzz-smoke: setup-build ## a minute on each fuzz target
 
 fuzz: setup-build     ## T=target MIN=minutes: libFuzzer on stable (no address sanitizer)
 	tests/fuzz/run.sh "$${T:-all}" "$${MIN:-5}"
+
+deb: setup-build      ## target/debian/*.deb of both programs
+	packaging/build-deb.sh

@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# Installs what building (`build`), the tests (`peers`) and fuzzing (`fuzz`) need on a bare Debian 12 with Rust.
+# Installs what building (`build`), the tests (`peers`), fuzzing (`fuzz`) and packages (`deb`) need on a bare Debian 12 with Rust.
 # Asks nothing, does nothing twice.
 set -euo pipefail
-want=${1:?build, peers or fuzz}
+want=${1:?build, peers, fuzz or deb}
 
 case $want in
 build) packages=(libsystemd-dev pkg-config gcc make) ;;
 peers) packages=(dcmtk orthanc xmlsec1 libxml2-utils dicom3tools strace python3 python3-venv nodejs npm) ;;
 fuzz) packages=(g++) ;;
-*) echo "setup.sh: 'build', 'peers' or 'fuzz', not '$want'" >&2; exit 2 ;;
+deb) packages=(dpkg-dev) ;;
+*) echo "setup.sh: 'build', 'peers', 'fuzz' or 'deb', not '$want'" >&2; exit 2 ;;
 esac
 
 present() { dpkg-query -W -f '${Status}' "$1" 2>/dev/null | grep -q 'install ok installed'; }
@@ -26,4 +27,8 @@ fi
 if [[ $want == build ]] && ! cargo nextest --version >/dev/null 2>&1; then
     echo "setup: installing cargo-nextest"
     cargo install --quiet --locked cargo-nextest
+fi
+if [[ $want == deb ]] && ! cargo deb --version >/dev/null 2>&1; then
+    echo "setup: installing cargo-deb"
+    cargo install --quiet --locked --version 3.8.0 cargo-deb
 fi
