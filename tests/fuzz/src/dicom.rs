@@ -81,7 +81,8 @@ pub fn image() -> Vec<u8> {
 
 /// A whole encapsulated image: an empty offset table and one fragment.
 pub fn encapsulated() -> Vec<u8> {
-    let pixels = b"\xe0\x7f\x10\0OB\0\0\xff\xff\xff\xff\xfe\xff\x00\xe0\0\0\0\0\xfe\xff\x00\xe0\x04\0\0\0\xff\xd8\xff\xd9\xfe\xff\xdd\xe0\0\0\0\0";
+    let pixels =
+        b"\xe0\x7f\x10\0OB\0\0\xff\xff\xff\xff\xfe\xff\x00\xe0\0\0\0\0\xfe\xff\x00\xe0\x04\0\0\0\xff\xd8\xff\xd9\xfe\xff\xdd\xe0\0\0\0\0";
     [header(), pixels.to_vec()].concat()
 }
 

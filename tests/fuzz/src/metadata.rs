@@ -90,5 +90,8 @@ pub fn submission() -> RegistryObjectList {
         slots: vec![("SubmissionSetStatus".to_owned(), vec!["Original".to_owned()])],
         documentation: Some(code("D")),
     };
-    encode(&Submission { submission_sets: vec![set], entries: vec![entry], folders: vec![folder], associations: vec![association] }, Placement::Nested)
+    encode(
+        &Submission { submission_sets: vec![set], entries: vec![entry], folders: vec![folder], associations: vec![association] },
+        Placement::Nested,
+    )
 }

@@ -8,8 +8,7 @@ use idr_ihe::soap::{Framing, mtom};
 use libfuzzer_sys::fuzz_target;
 
 /// Small, so that inputs of a few kilobytes reach them.
-const LIMITS: Limits =
-    Limits { preamble_bytes: 64, parts: 8, head_bytes: 512, head_fields: 8, part_bytes: 2_048, total_bytes: 8_192 };
+const LIMITS: Limits = Limits { preamble_bytes: 64, parts: 8, head_bytes: 512, head_fields: 8, part_bytes: 2_048, total_bytes: 8_192 };
 
 fuzz_target!(init: seeds(all), |data: &[u8]| {
     let (length, data) = split(data);
@@ -21,18 +20,24 @@ fuzz_target!(init: seeds(all), |data: &[u8]| {
         Some(Framing::Plain) => return,
         None => ("b".to_owned(), None),
     };
+    // A message with two faults may be refused for either; that it is refused does not depend on the cut.
     for limits in [Limits::MTOM, LIMITS] {
         let whole = message(&boundary, start.clone(), limits, [body].into_iter());
         let cut = message(&boundary, start.clone(), limits, pieces(body, length));
-        assert_eq!(whole, cut, "the cut changes the message");
+        assert_eq!(whole.ok(), cut.ok(), "the cut changes the message");
         let whole = parts(&boundary, limits, [body].into_iter());
         let cut = parts(&boundary, limits, pieces(body, length));
-        assert_eq!(whole, cut, "the cut changes the parts");
+        assert_eq!(whole.ok(), cut.ok(), "the cut changes the parts");
     }
 });
 
 /// The root part and the other parts; or the rule that is broken.
-fn message<'a>(boundary: &str, start: Option<String>, limits: Limits, pieces: impl Iterator<Item = &'a [u8]>) -> Result<(Vec<u8>, Vec<Vec<u8>>), String> {
+fn message<'a>(
+    boundary: &str,
+    start: Option<String>,
+    limits: Limits,
+    pieces: impl Iterator<Item = &'a [u8]>,
+) -> Result<(Vec<u8>, Vec<Vec<u8>>), String> {
     let mut reader = mtom::Reader::new(boundary, start, limits).map_err(|error| error.to_string())?;
     let (mut root, mut documents, mut ended) = (Vec::new(), Vec::new(), false);
     for piece in pieces {

@@ -33,7 +33,14 @@ fn read<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<u8>, Scan) {
 
 fn all() -> Vec<Vec<u8>> {
     let plain = part10(EXPLICIT, &image());
-    let no_length = [&[0; 132][..128], b"DICM", &explicit((0x0002, 0x0002), b"UI", CT.as_bytes()), &explicit((0x0002, 0x0010), b"UI", EXPLICIT.as_bytes()), &image()].concat();
+    let no_length = [
+        &[0; 132][..128],
+        b"DICM",
+        &explicit((0x0002, 0x0002), b"UI", CT.as_bytes()),
+        &explicit((0x0002, 0x0010), b"UI", EXPLICIT.as_bytes()),
+        &image(),
+    ]
+    .concat();
     vec![
         seed(&[0], &plain),
         seed(&[5], &plain),

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use idr_dimse::association::Action;
 use idr_dimse::association::acceptor::{self, Acceptor, Answer};
 use idr_dimse::association::negotiation::{Implementation, Policy, Request, Support, negotiate};
 use idr_dimse::association::requestor::{self, Requestor};
-use idr_dimse::association::Action;
 use idr_dimse::codec::{PduDecoder, encode};
 use idr_dimse::limits::{Limits, Timeouts};
 use idr_dimse::message::command_set::{CommandSet, Priority};
@@ -149,7 +149,8 @@ fn request() -> Request {
 }
 
 fn policy() -> Policy {
-    let support = |syntaxes: &[&str]| Support { transfer_syntaxes: syntaxes.iter().map(|uid| (*uid).to_owned()).collect(), ..Support::default() };
+    let support =
+        |syntaxes: &[&str]| Support { transfer_syntaxes: syntaxes.iter().map(|uid| (*uid).to_owned()).collect(), ..Support::default() };
     let supported = [(VERIFICATION.to_owned(), support(&[IMPLICIT])), (CT.to_owned(), support(&[IMPLICIT, EXPLICIT]))];
     Policy { abstract_syntaxes: Arc::new(BTreeMap::from(supported)), ..Policy::default() }
 }

@@ -1,14 +1,12 @@
 //! A SOAP request or answer: envelope, addressing, every body that a transaction has, stored queries (ITI TF-2 Appendix V).
 #![no_main]
 
+use idr_fuzz::{seed, seeds};
 use idr_ihe::metadata::Submission;
-use idr_ihe::soap::{
-    Answer, Envelope, HeaderName, Rejected, Request, SOAP_FAULT, fingerprint, write_answer, write_fault, write_request,
-};
+use idr_ihe::soap::{Answer, Envelope, HeaderName, Rejected, Request, SOAP_FAULT, fingerprint, write_answer, write_fault, write_request};
 use idr_ihe::transaction::table::{Transaction, of_action, of_number, transactions};
 use idr_ihe::transaction::{iti_18, iti_41, iti_42, iti_43, iti_62, iti_86, rad_69, registry_response};
 use idr_ihe::xml::{Limits, Reader};
-use idr_fuzz::{seed, seeds};
 use libfuzzer_sys::fuzz_target;
 
 const ID: &str = "urn:uuid:6da25a5b-8fd6-5273-8e0e-38fa353d75b5";
@@ -75,11 +73,13 @@ fn body(envelope: &Envelope<'_>) {
 fn all() -> Vec<Vec<u8>> {
     let security = "<wsse:Security xmlns:wsse=\"http://docs.oasis-open.org/wss/2004/01/oasis-200401-wss-wssecurity-secext-1.0.xsd\"><a/></wsse:Security>";
     let message = |transaction: &Transaction, body: &str| {
-        let request = Request { action: transaction.request_action, message_id: ID, to: "https://central.idr.example/ihe/gateway", security, body };
+        let request =
+            Request { action: transaction.request_action, message_id: ID, to: "https://central.idr.example/ihe/gateway", security, body };
         write_request(&request)
     };
     let uid = || Some("1.2.3".to_owned());
-    let document = || iti_43::DocumentRequest { repository_unique_id: uid(), document_unique_id: uid(), ..iti_43::DocumentRequest::default() };
+    let document =
+        || iti_43::DocumentRequest { repository_unique_id: uid(), document_unique_id: uid(), ..iti_43::DocumentRequest::default() };
     let mut seeds: Vec<Vec<u8>> = Vec::new();
     // The forms of the values of a query: patient, code, status, time, list.
     let find = iti_18::Definition::of_name("FindDocuments").expect("in the table");
@@ -100,7 +100,8 @@ fn all() -> Vec<Vec<u8>> {
     seeds.push(message(of_number("ITI-86").expect("row"), &iti_86::encode(&[document()])).into());
     let series = rad_69::SeriesRequest { series_instance_uid: uid(), documents: vec![document()] };
     let study = rad_69::StudyRequest { study_instance_uid: uid(), series: vec![series] };
-    let images = rad_69::RetrieveImagingRequest { studies: vec![study], transfer_syntaxes: Some(vec![Some("1.2.840.10008.1.2.1".to_owned())]) };
+    let images =
+        rad_69::RetrieveImagingRequest { studies: vec![study], transfer_syntaxes: Some(vec![Some("1.2.840.10008.1.2.1".to_owned())]) };
     seeds.push(message(of_number("RAD-69").expect("row"), &rad_69::encode(&images)).into());
     let objects = idr_fuzz::metadata::submission();
     seeds.push(message(of_number("ITI-42").expect("row"), &iti_42::encode(&objects)).into());
@@ -108,7 +109,16 @@ fn all() -> Vec<Vec<u8>> {
     let part = iti_41::Document { id: Some("other".to_owned()), content: idr_ihe::soap::xop::Content::Part("1@idr".to_owned()) };
     seeds.push(message(of_number("ITI-41").expect("row"), &iti_41::encode(&objects, &[provided, part])).into());
     let answer = registry_response::encode(&registry_response::RegistryResponse::failure(vec![]));
-    seeds.push(write_answer(&Answer { action: transactions()[0].response_action, message_id: ID, relates_to: Some(ID), headers: "", body: &answer }).into());
+    seeds.push(
+        write_answer(&Answer {
+            action: transactions()[0].response_action,
+            message_id: ID,
+            relates_to: Some(ID),
+            headers: "",
+            body: &answer,
+        })
+        .into(),
+    );
     let refusal = idr_ihe::soap::Fault::sender("no");
     seeds.push(write_fault(&refusal, ID, Some(ID), true).into());
     seeds.into_iter().map(|text| seed(&[], text)).collect()
