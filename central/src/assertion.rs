@@ -184,7 +184,7 @@ fn verify(
         rules: &central.xua,
         policy: &central.policy,
         identity: &central.identity,
-        environment: central.environment(),
+        environment: central.config.environment,
         local_issuers: &[],
     };
     let mut verified = attempt(&verifier, &RequestFacts { patient: ids.first(), ..facts });

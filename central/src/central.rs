@@ -2,14 +2,14 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use idr_host::monitor::Counter;
 use idr_ihe::assertion::Revocation;
 use idr_ihe::metadata::PatientId;
 use idr_profile::access::Policy;
-use idr_profile::identifier::{Environment, IdentityRules};
+use idr_profile::identifier::IdentityRules;
 use idr_profile::mapping::Slots;
 use idr_profile::rules::{RuleSets, Rules};
 use idr_profile::xds::{Concurrency, Errors, XdsRules};
@@ -91,11 +91,6 @@ impl Central {
         uuid_v7(self.now(), &random)
     }
 
-    /// The same word in the profile's types.
-    pub fn environment(&self) -> Environment {
-        profile_environment(self.config.environment)
-    }
-
     /// A fresh version 4 UUID: message ids, request ids, boundaries.
     pub fn random_id(&self) -> Uuid {
         let mut random = [0; 16];
@@ -111,7 +106,7 @@ impl Central {
 
     /// The form in which patients are compared (06 §2.1); an id that is none stays as it is.
     pub fn canonical(&self, patient: &PatientId) -> PatientId {
-        match idr_profile::identifier::check(patient, &self.identity, self.environment(), &[], self.today()) {
+        match idr_profile::identifier::check(patient, &self.identity, self.config.environment, &[], self.today()) {
             Ok(checked) => checked.id,
             Err(_) => patient.clone(),
         }
@@ -120,14 +115,6 @@ impl Central {
     /// The validation rules in force now; `None`: no listed set is in its production interval.
     pub fn rules_in_force(&self) -> Option<Arc<Rules>> {
         self.rules.load().in_force(&self.config.central.rule_sets, self.now()).map(|set| set.rules_for(None).clone())
-    }
-}
-
-/// The same word in the profile's types.
-pub fn profile_environment(environment: crate::config::Environment) -> Environment {
-    match environment {
-        crate::config::Environment::Test => Environment::Test,
-        crate::config::Environment::Production => Environment::Production,
     }
 }
 
@@ -200,22 +187,6 @@ impl Space {
     /// Less than the reserve is left, or nobody can say: stores are refused.
     pub fn is_short(&self) -> bool {
         self.free_bytes().is_none_or(|free| free < self.reserve_bytes)
-    }
-}
-
-/// A number that only rises.
-#[derive(Debug, Default)]
-pub struct Counter(AtomicU64);
-
-impl Counter {
-    /// Adds.
-    pub fn add(&self, amount: u64) {
-        self.0.fetch_add(amount, Ordering::Relaxed);
-    }
-
-    /// The present value.
-    pub fn value(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
     }
 }
 

@@ -9,48 +9,11 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use idr_host::config::{self, check_base_url, check_fingerprints, check_loopback, check_name};
 use serde::Deserialize;
 
-/// Why a configuration is refused. `Display` is what an operator reads.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// The file cannot be read.
-    #[error("{file}: cannot be read: {source}")]
-    Read {
-        /// Path as given.
-        file: PathBuf,
-        /// Cause.
-        source: std::io::Error,
-    },
-    /// The file is no TOML, or has an unknown or mistyped key.
-    #[error("{file}: {message}")]
-    Parse {
-        /// Path as given.
-        file: PathBuf,
-        /// Line, column and cause, from the TOML reader.
-        message: String,
-    },
-    /// A value is outside its range, or keys contradict each other.
-    #[error("{file}: {key}: {problem}")]
-    Value {
-        /// Path as given.
-        file: PathBuf,
-        /// Dotted key.
-        key: String,
-        /// What is wrong and what is allowed.
-        problem: String,
-    },
-}
-
-/// `environment`: decides the levels of rules for test and production. There is no default.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Environment {
-    /// Test persons only; throw-away keys and `revocation = "off"` are accepted.
-    Test,
-    /// Real patients.
-    Production,
-}
+pub use idr_host::config::ConfigError;
+pub use idr_profile::identifier::Environment;
 
 /// Identity of the centre.
 #[derive(Debug, Clone, Deserialize)]
@@ -134,6 +97,12 @@ pub struct Https {
     /// TCP connections at once (BD-01).
     #[serde(default = "default_connections")]
     pub connections_max: usize,
+    /// TCP connections at once of one address (BD-01).
+    #[serde(default = "default_connections_per_address")]
+    pub connections_per_address_max: usize,
+    /// TLS handshakes in progress (BD-02).
+    #[serde(default = "default_handshakes")]
+    pub handshakes_max: usize,
     /// Longest TLS handshake, seconds (BD-02).
     #[serde(default = "default_handshake")]
     pub handshake_seconds: u64,
@@ -156,6 +125,12 @@ fn default_https_listen() -> Vec<SocketAddr> {
 }
 fn default_connections() -> usize {
     1024
+}
+fn default_connections_per_address() -> usize {
+    64
+}
+fn default_handshakes() -> usize {
+    256
 }
 fn default_handshake() -> u64 {
     10
@@ -305,6 +280,64 @@ fn default_health() -> Option<SocketAddr> {
     Some(SocketAddr::from(([127, 0, 0, 1], 9465)))
 }
 
+impl ConfigFile {
+    fn check(&self) -> Result<(), config::Fault> {
+        let file = self;
+        let fault = |key: &str, problem: String| Err((key.to_owned(), problem));
+        check_name("central.node", &file.central.node)?;
+        for (key, oid) in [
+            ("central.organisation", &file.central.organisation),
+            ("central.repository_unique_id", &file.central.repository_unique_id),
+            ("central.home_community", &file.central.home_community),
+        ] {
+            if !idr_ihe::metadata::is_oid(oid) {
+                return fault(key, format!("'{oid}' is no OID"));
+            }
+        }
+        if file.central.rule_sets.is_empty() {
+            return fault("central.rule_sets", "name at least one rule set, for example [\"fi-2.4.1\"]".to_owned());
+        }
+        if jiff::tz::TimeZone::get(&file.central.timezone).is_err() {
+            return fault("central.timezone", format!("'{}' is not in the time zone database", file.central.timezone));
+        }
+        check_base_url("https.public_url", &file.https.public_url)?;
+        for (key, value) in [
+            ("https.connections_max", file.https.connections_max),
+            ("https.connections_per_address_max", file.https.connections_per_address_max),
+            ("https.handshakes_max", file.https.handshakes_max),
+        ] {
+            if !(1..=65_536).contains(&value) {
+                return fault(key, format!("{value} is outside 1–65536"));
+            }
+        }
+        if file.revocation == Revocation::Off && file.environment == Environment::Production {
+            return fault("revocation", "\"off\" is for environment = \"test\" only".to_owned());
+        }
+        check_loopback("health_listen", file.health_listen)?;
+        for (at, row) in file.peer.iter().enumerate() {
+            let key = |name: &str| format!("peer[{at}].{name}");
+            if !idr_ihe::metadata::is_oid(&row.organisation) {
+                return fault(&key("organisation"), format!("'{}' is no OID", row.organisation));
+            }
+            if row.model == Model::C4 && !file.direct.enabled {
+                return fault(&key("model"), "C4 needs direct.enabled = true".to_owned());
+            }
+            if matches!(row.model, Model::C2 | Model::C3) {
+                return fault(&key("model"), "C2 and C3 are not supported yet; allowed: C1, C4".to_owned());
+            }
+            check_fingerprints(&key("certificates"), &row.certificates)?;
+            const TRANSACTIONS: [&str; 8] = ["ITI-18", "ITI-41", "ITI-43", "RAD-68", "RAD-69", "STOW-RS", "WADO-RS", "CUSTODY"];
+            if let Some(unknown) = row.transactions.iter().find(|t| !TRANSACTIONS.contains(&t.as_str())) {
+                return fault(&key("transactions"), format!("'{unknown}' is unknown; allowed: {}", TRANSACTIONS.join(", ")));
+            }
+            if file.peer[..at].iter().any(|other| other.name == row.name) {
+                return fault(&key("name"), format!("'{}' is used twice", row.name));
+            }
+        }
+        Ok(())
+    }
+}
+
 /// A configuration that passed every check.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -324,8 +357,7 @@ impl Config {
     /// # Errors
     /// [`ConfigError`], the first problem found.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { file: path.to_owned(), source })?;
-        Self::parse(&text, path)
+        Self::parse(&config::read(path)?, path)
     }
 
     /// Checks the text of a main file; `path` is used in messages and as the base of relative paths.
@@ -333,10 +365,7 @@ impl Config {
     /// # Errors
     /// [`ConfigError`], the first problem found.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        let file: ConfigFile =
-            toml::from_str(text).map_err(|error| ConfigError::Parse { file: path.to_owned(), message: error.to_string() })?;
-        let mut config = Self { file };
-        config.check().map_err(|(key, problem)| ConfigError::Value { file: path.to_owned(), key, problem })?;
+        let mut config = Self { file: config::parse(text, path, ConfigFile::check)? };
         config.resolve(path.parent().unwrap_or(Path::new(".")));
         Ok(config)
     }
@@ -344,67 +373,6 @@ impl Config {
     /// Where operators' commands go.
     pub fn control_socket(&self) -> PathBuf {
         self.file.control_socket.clone().unwrap_or_else(|| self.file.storage.path.join("control.sock"))
-    }
-
-    fn check(&self) -> Result<(), (String, String)> {
-        let file = &self.file;
-        let fault = |key: &str, problem: String| Err((key.to_owned(), problem));
-        let node = &file.central.node;
-        let node_valid = (2..=32).contains(&node.len())
-            && node.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-            && !node.starts_with('-');
-        if !node_valid {
-            return fault("central.node", format!("'{node}' is not allowed; 2–32 of a–z, 0–9 and '-', not first"));
-        }
-        for (key, oid) in [
-            ("central.organisation", &file.central.organisation),
-            ("central.repository_unique_id", &file.central.repository_unique_id),
-            ("central.home_community", &file.central.home_community),
-        ] {
-            if !idr_ihe::metadata::is_oid(oid) {
-                return fault(key, format!("'{oid}' is no OID"));
-            }
-        }
-        if file.central.rule_sets.is_empty() {
-            return fault("central.rule_sets", "name at least one rule set, for example [\"fi-2.4.1\"]".to_owned());
-        }
-        if jiff::tz::TimeZone::get(&file.central.timezone).is_err() {
-            return fault("central.timezone", format!("'{}' is not in the time zone database", file.central.timezone));
-        }
-        if !file.https.public_url.starts_with("https://") || file.https.public_url.ends_with('/') {
-            return fault("https.public_url", format!("'{}' is not allowed; https://host[:port] without a path", file.https.public_url));
-        }
-        if file.revocation == Revocation::Off && file.environment == Environment::Production {
-            return fault("revocation", "\"off\" is for environment = \"test\" only".to_owned());
-        }
-        if let Some(listen) = file.health_listen
-            && !listen.ip().is_loopback()
-        {
-            return fault("health_listen", format!("{listen} is not on loopback"));
-        }
-        for (at, row) in file.peer.iter().enumerate() {
-            let key = |name: &str| format!("peer[{at}].{name}");
-            if !idr_ihe::metadata::is_oid(&row.organisation) {
-                return fault(&key("organisation"), format!("'{}' is no OID", row.organisation));
-            }
-            if row.model == Model::C4 && !file.direct.enabled {
-                return fault(&key("model"), "C4 needs direct.enabled = true".to_owned());
-            }
-            if matches!(row.model, Model::C2 | Model::C3) {
-                return fault(&key("model"), "C2 and C3 are not supported yet; allowed: C1, C4".to_owned());
-            }
-            if !row.certificates.iter().all(|c| c.len() == 64 && c.bytes().all(|b| b.is_ascii_hexdigit())) {
-                return fault(&key("certificates"), "each is the SHA-256 of a certificate, 64 hex digits".to_owned());
-            }
-            const TRANSACTIONS: [&str; 8] = ["ITI-18", "ITI-41", "ITI-43", "RAD-68", "RAD-69", "STOW-RS", "WADO-RS", "CUSTODY"];
-            if let Some(unknown) = row.transactions.iter().find(|t| !TRANSACTIONS.contains(&t.as_str())) {
-                return fault(&key("transactions"), format!("'{unknown}' is unknown; allowed: {}", TRANSACTIONS.join(", ")));
-            }
-            if file.peer[..at].iter().any(|other| other.name == row.name) {
-                return fault(&key("name"), format!("'{}' is used twice", row.name));
-            }
-        }
-        Ok(())
     }
 
     fn resolve(&mut self, base: &Path) {

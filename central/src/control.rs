@@ -1,30 +1,26 @@
 //! What operators say and see: commands, and the Unix socket of the running centre that answers some of them.
 //!
-//! One JSON object a line each way. The socket has mode 0600, and the peer must be the same user or root. A command that needs
-//! the centre's state asks the running centre; if none runs, it opens the state itself (only one process can). Commands that
+//! The socket is that of [`idr_host::control`]. A command that needs the centre's state asks the running centre; if none runs, it opens the state itself (only one process can). Commands that
 //! only read files (`receipt verify`, `audit verify`, `audit tail`, `fsck`) need no running centre and disturb none.
 //!
 //! What an operator does with a patient's data is recorded like any other use: `registry find --patient` and everything about
 //! declarations; reading the audit log too.
 //!
 //! # Bounds
-//! A request is at most [`REQUEST_BYTES_MAX`] and must come within 10 s; lists are cut at [`LIST_MAX`].
+//! Those of [`idr_host::control`]; lists are cut at [`LIST_MAX`].
 
-use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Subcommand;
 use futures::StreamExt as _;
+use idr_host::control::Socket;
 use idr_ihe::metadata::PatientId;
 use idr_profile::receipt::{Carried, Holder, LogWalk, Verifier};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::{self, Entry, Kind, Outcome, Record, Stream, User};
@@ -37,14 +33,11 @@ use crate::objects::{ObjectError, Objects};
 use crate::run::{self, Open};
 use crate::store::CentralStore as _;
 use crate::store::overview::{HeldDocument, HeldObject};
-use crate::sys;
 
 mod consent;
 
 pub use consent::ConsentCommand;
 
-/// Largest request line, bytes.
-pub const REQUEST_BYTES_MAX: u64 = 65_536;
 /// Studies in one answer.
 pub const LIST_MAX: u32 = 1000;
 /// Rows that `fsck` reads at once.
@@ -186,68 +179,19 @@ impl Operator {
     }
 }
 
-/// The listening socket; its file goes with it.
-pub struct Socket {
-    listener: UnixListener,
-    path: PathBuf,
-}
-
-impl Drop for Socket {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
-    }
-}
-
-impl Socket {
-    /// Binds the socket, replacing one that a crash left: the audit logs are locked, so nobody else listens there.
-    ///
-    /// # Errors
-    /// The path.
-    pub fn bind(path: &Path) -> anyhow::Result<Self> {
-        use std::os::unix::fs::PermissionsExt as _;
-        let _ = std::fs::remove_file(path);
-        let listener = UnixListener::bind(path).with_context(|| format!("control_socket: {} cannot be bound", path.display()))?;
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-        Ok(Self { listener, path: path.to_owned() })
-    }
-
-    /// Serves until stopped.
-    pub async fn serve(self, central: Arc<Central>, stop: CancellationToken) {
-        loop {
-            let accepted = tokio::select! {
-                () = stop.cancelled() => return,
-                accepted = self.listener.accept() => accepted,
-            };
-            let Ok((stream, _)) = accepted else {
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            };
-            // One after the other: an operator's command is short, and stopping waits for it.
-            match tokio::time::timeout(Duration::from_secs(60), answer(stream, &central)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::info!(cause = %error, "operator request not answered"),
-                Err(_) => tracing::info!("operator request not answered within 60 s"),
-            }
-        }
-    }
-}
-
-async fn answer(stream: UnixStream, central: &Central) -> anyhow::Result<()> {
-    let peer = stream.peer_cred()?.uid();
-    let own = rustix::process::geteuid().as_raw();
-    anyhow::ensure!(peer == own || peer == 0, "user {peer} is not the service user");
-    let (read, mut write) = stream.into_split();
-    let mut line = String::new();
-    let mut lines = tokio::io::BufReader::new(read.take(REQUEST_BYTES_MAX));
-    tokio::time::timeout(Duration::from_secs(10), lines.read_line(&mut line)).await??;
-    let answer = match serde_json::from_str::<Request>(&line) {
-        Err(error) => json!({"error": format!("request not understood: {error}")}),
-        Ok(request) => {
-            perform(request, central, &Operator { uid: peer }).await.unwrap_or_else(|error| json!({"error": format!("{error:#}")}))
-        }
-    };
-    write.write_all(format!("{answer}\n").as_bytes()).await?;
-    Ok(())
+/// Binds the operators' socket, and serves it until stopped.
+///
+/// # Errors
+/// The path.
+pub fn serve(path: &Path, central: Arc<Central>, stop: CancellationToken) -> anyhow::Result<impl Future<Output = ()> + use<>> {
+    let socket = Socket::bind(path)?;
+    Ok(socket.serve(
+        move |request, uid| {
+            let central = central.clone();
+            async move { perform(request, &central, &Operator { uid }).await }
+        },
+        stop,
+    ))
 }
 
 async fn perform(request: Request, central: &Central, operator: &Operator) -> anyhow::Result<Value> {
@@ -402,23 +346,15 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 
 /// Asks the running centre, or opens its state when none runs.
 fn ask(config: &Config, request: Request) -> anyhow::Result<Value> {
-    let Ok(mut stream) = std::os::unix::net::UnixStream::connect(config.control_socket()) else {
-        return runtime()?.block_on(async {
-            let open = Open::open(Arc::new(config.clone()), sys::now).await.context("no centre runs, and its state cannot be opened")?;
-            let answer = perform(request, &open.central, &Operator::own()).await;
-            open.close().await;
-            answer
-        });
-    };
-    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
-    stream.write_all(format!("{}\n", serde_json::to_string(&request)?).as_bytes())?;
-    let mut line = String::new();
-    BufReader::new(stream).read_line(&mut line)?;
-    let answer: Value = serde_json::from_str(&line).context("the centre gave no answer; see its journal")?;
-    if let Some(error) = answer["error"].as_str() {
-        anyhow::bail!("{error}");
+    if let Some(answer) = idr_host::control::ask(&config.control_socket(), &request)? {
+        return Ok(answer);
     }
-    Ok(answer)
+    runtime()?.block_on(async {
+        let open = Open::open(Arc::new(config.clone()), idr_host::now).await.context("no centre runs, and its state cannot be opened")?;
+        let answer = perform(request, &open.central, &Operator::own()).await;
+        open.close().await;
+        answer
+    })
 }
 
 /// Every committed row has an object with its size and digest (11 §7; profile 08 §6.3). One line per finding.
@@ -479,7 +415,7 @@ async fn check_document(objects: &Objects, held: &HeldDocument, quick: bool) -> 
 }
 
 fn verify_receipts(config: &Config, files: &[PathBuf], log: bool) -> anyhow::Result<ExitCode> {
-    let trust = run::load_trust(config)?;
+    let trust = idr_host::files::trust(&config.files.trust)?;
     let holder = Holder::new(&config.central.organisation, &config.central.node)?;
     let own = Keys::new(config.storage.path.join("keys")).receipt(false).ok();
     let mut keys = trust.receipt_keys().to_vec();
@@ -487,19 +423,7 @@ fn verify_receipts(config: &Config, files: &[PathBuf], log: bool) -> anyhow::Res
     let verifier = Verifier::new(&keys)?;
     let mut receipts: Vec<Carried> = Vec::new();
     for file in files {
-        let content = std::fs::read_to_string(file).with_context(|| format!("{}: cannot be read", file.display()))?;
-        match serde_json::from_str::<Vec<Value>>(&content) {
-            Ok(array) => {
-                for (at, value) in array.iter().enumerate() {
-                    receipts.push(Carried::from_value(value).with_context(|| format!("{}: item {at}", file.display()))?);
-                }
-            }
-            Err(_) => {
-                for (at, line) in content.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-                    receipts.push(Carried::parse(line).with_context(|| format!("{}: line {}", file.display(), at + 1))?);
-                }
-            }
-        }
+        receipts.extend(idr_host::files::receipts(file)?);
     }
     if files.is_empty() {
         receipts = runtime()?.block_on(own_log(config, &holder))?;

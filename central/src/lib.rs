@@ -27,6 +27,5 @@ pub mod registry;
 pub mod repository;
 pub mod run;
 pub mod store;
-pub mod sys;
 #[cfg(test)]
 mod testing;

@@ -4,13 +4,15 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use idr_central::config::{Config, ConfigError};
+use idr_central::config::Config;
 use idr_central::{control, run};
-use tokio_util::sync::CancellationToken;
+use idr_host::process;
+
+const PROGRAM: &str = "idr-central";
 
 /// National instance of the Imaging Data Repository: registry, repository, imaging archive, access, audit.
 #[derive(Parser)]
-#[command(name = "idr-central", version)]
+#[command(name = PROGRAM, version)]
 struct Arguments {
     /// Main configuration file.
     #[arg(long, global = true, default_value = "/etc/idr-central/idr-central.toml")]
@@ -32,61 +34,27 @@ enum Command {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    // Two providers in one process panic at start; this is the only one.
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    process::install_crypto();
     let config = match Config::load(&arguments.config) {
         Ok(config) => config,
-        Err(error) => return refuse(&error),
+        Err(error) => return process::refuse(PROGRAM, &error),
     };
-    let result = match arguments.command {
-        Command::Run => serve(config),
-        Command::CheckConfig => {
-            return match run::check(&config) {
-                Ok(()) => {
-                    println!("{}: in order", arguments.config.display());
-                    ExitCode::SUCCESS
-                }
-                Err(error) => {
-                    eprintln!("idr-central: {error:#}");
-                    ExitCode::from(78)
-                }
-            };
+    let done = match arguments.command {
+        Command::Run => {
+            process::log();
+            if let Err(error) = run::check(&config) {
+                return process::refuse(PROGRAM, &error);
+            }
+            process::run(async |stop| run::run(config, stop).await)
         }
+        Command::CheckConfig => match run::check(&config) {
+            Ok(()) => {
+                println!("{}: in order", arguments.config.display());
+                Ok(ExitCode::SUCCESS)
+            }
+            Err(error) => return process::refuse(PROGRAM, &error),
+        },
         Command::Operator(command) => control::execute(&config, command),
     };
-    result.unwrap_or_else(|error| {
-        eprintln!("idr-central: {error:#}");
-        ExitCode::FAILURE
-    })
-}
-
-fn refuse(error: &ConfigError) -> ExitCode {
-    eprintln!("idr-central: {error}");
-    ExitCode::from(78)
-}
-
-fn serve(config: Config) -> anyhow::Result<ExitCode> {
-    // Journald takes lines from standard error; colours and a second time stamp would only be in its way.
-    tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into()))
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .init();
-    if let Err(error) = run::check(&config) {
-        eprintln!("idr-central: {error:#}");
-        return Ok(ExitCode::from(78));
-    }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let stop = CancellationToken::new();
-    runtime.block_on(async {
-        let signals = stop.clone();
-        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-        let mut interrupt = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
-        tokio::spawn(async move {
-            tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
-            signals.cancel();
-        });
-        run::run(config, stop).await
-    })?;
-    Ok(ExitCode::SUCCESS)
+    done.unwrap_or_else(|error| process::fail(PROGRAM, &error))
 }

@@ -11,13 +11,15 @@
 //! nothing of their study was committed after them, else as `partial, unknown`), staged bytes and objects that no row names
 //! are removed after an hour.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
+use idr_host::places::Connections;
+use idr_host::process::{self, Phase};
+use idr_host::{files, monitor, service_manager};
 use idr_ihe::assertion::{Revocation, RevocationMode};
 use idr_profile::access::Policy;
 use idr_profile::identifier::IdentityRules;
@@ -29,7 +31,6 @@ use idr_profile::xds::{Errors, XdsRules};
 use idr_profile::xua::{Trust, XuaRules};
 use jiff::{SignedDuration, Timestamp};
 use rand::RngCore as _;
-use rustls_pki_types::CertificateDer;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tokio::net::TcpListener;
@@ -37,18 +38,22 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::audit::{AuditSink as _, Closing, Delivered, Entry, Extent, FileConfig, FileSink, Note, Orphan, Outcome, Stream};
-use crate::central::{Central, Counters, Places, RECEIVING_MAX, Space, profile_environment};
-use crate::config::{Config, Revocation as Mode};
+use crate::central::{Central, Counters, Places, RECEIVING_MAX, Space};
+use crate::config::{Config, Https, Revocation as Mode};
 use crate::control;
-use crate::health;
 use crate::https::{self, server};
 use crate::keys::Keys;
 use crate::objects::Objects;
 use crate::store::committer::Committer;
 use crate::store::receipts::Custody;
 use crate::store::{CentralStore, SqliteOptions, SqliteStore};
-use crate::sys;
 
+/// Longest wait for requests in flight at a stop.
+const STOP_REQUESTS: Duration = Duration::from_secs(40);
+/// Longest wait for an operator's command and the sweep at a stop.
+const STOP_BEHIND: Duration = Duration::from_secs(20);
+/// Longest wait for the last signature of the audit logs and the database at a stop.
+const STOP_STORES: Duration = Duration::from_secs(15);
 /// Longest use of a revocation status after its fetch (profile 10 §5.3), seconds.
 const REVOCATION_AGE_MAX_SECONDS: u32 = 86_400;
 /// How often staged bytes, used assertions and old answers are looked through.
@@ -68,54 +73,6 @@ pub struct Loaded {
     xds: XdsRules,
     errors: Errors,
     slots: Slots,
-}
-
-/// Reads the rule sets below a folder and the centre's settings over them.
-///
-/// # Errors
-/// File, key and rule of the first problem.
-pub fn load_rules(config: &Config) -> anyhow::Result<RuleSets> {
-    let folder = &config.files.rules;
-    let mut files = BTreeMap::new();
-    rule_files(folder, "", &mut files).with_context(|| format!("{}: rule sets cannot be read", folder.display()))?;
-    let site = match std::fs::read_to_string(&config.files.site_rules) {
-        Ok(text) => Some(text),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-        Err(error) => return Err(error).with_context(|| format!("{}: cannot be read", config.files.site_rules.display())),
-    };
-    let sets = RuleSets::load(&files, site.as_deref(), profile_environment(config.environment))?;
-    for name in &config.central.rule_sets {
-        anyhow::ensure!(sets.set(name).is_some(), "central.rule_sets: there is no rule set '{name}' in {}", folder.display());
-    }
-    Ok(sets)
-}
-
-/// Deepest folder below a rule set: `codes/`.
-const RULE_FOLDERS_MAX: usize = 3;
-
-/// Text files below the rules folder by their path in it.
-fn rule_files(folder: &Path, inside: &str, files: &mut BTreeMap<String, String>) -> std::io::Result<()> {
-    for entry in std::fs::read_dir(folder)? {
-        let entry = entry?;
-        let Some(name) = entry.file_name().to_str().map(|name| format!("{inside}{name}")) else { continue };
-        if entry.file_type()?.is_dir() && name.matches('/').count() < RULE_FOLDERS_MAX {
-            rule_files(&entry.path(), &format!("{name}/"), files)?;
-        } else if [".toml", ".tsv"].iter().any(|ending| name.ends_with(ending)) {
-            files.insert(name, std::fs::read_to_string(entry.path())?);
-        }
-    }
-    Ok(())
-}
-
-/// Reads `trust.toml`; files that it names are taken from its folder.
-///
-/// # Errors
-/// File and row of the first problem.
-pub fn load_trust(config: &Config) -> anyhow::Result<Trust> {
-    let path = &config.files.trust;
-    let text = std::fs::read_to_string(path).with_context(|| format!("{}: cannot be read", path.display()))?;
-    let folder = path.parent().unwrap_or(Path::new(".")).to_owned();
-    Trust::parse(&text, &mut |name| std::fs::read(folder.join(name))).with_context(|| path.display().to_string())
 }
 
 /// Reads the revocation lists (`*.crl`, DER) of `files.revocation_lists`; each is of an anchor or intermediate of the trust file.
@@ -159,10 +116,16 @@ impl Loaded {
         access.iter().for_each(|text| hash.update(text.as_bytes()));
         let identity = base_file(config, "identity.toml")?;
         let errors = base_file(config, "errors.toml")?;
-        let trust = load_trust(config)?;
+        let trust = files::trust(&config.files.trust)?;
         // The shipped base of xds.toml is in the program; a base file in the folder stands over it.
         Ok(Self {
-            rules: load_rules(config)?,
+            rules: files::rule_sets(
+                &config.files.rules,
+                &config.files.site_rules,
+                config.environment,
+                "central.rule_sets",
+                &config.central.rule_sets,
+            )?,
             revocation: load_revocation(config, &trust)?,
             trust,
             xua: XuaRules::layered(&texts(&xua))?,
@@ -178,51 +141,35 @@ impl Loaded {
 
 fn load_slots(config: &Config) -> anyhow::Result<Slots> {
     let path = &config.files.affinity_domain;
-    match std::fs::read_to_string(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Slots::default()),
-        text => {
-            let text = text.with_context(|| format!("{}: cannot be read", path.display()))?;
-            Ok(AffinityDomain::load(&text).with_context(|| path.display().to_string())?.slots)
-        }
+    match files::read_text_if_there(path)? {
+        None => Ok(Slots::default()),
+        Some(text) => Ok(AffinityDomain::load(&text).with_context(|| path.display().to_string())?.slots),
     }
 }
 
 fn base_file(config: &Config, name: &str) -> anyhow::Result<String> {
-    let path = config.files.rules.join("base").join(name);
-    std::fs::read_to_string(&path).with_context(|| format!("{}: cannot be read", path.display()))
+    files::read_text(&config.files.rules.join("base").join(name))
 }
 
 /// The file of the base set, then that of the first set in use if it has one of its own.
 fn set_files(config: &Config, name: &str) -> anyhow::Result<Vec<String>> {
-    let mut files = vec![base_file(config, name)?];
+    let mut texts = vec![base_file(config, name)?];
     let own = config.central.rule_sets.first().filter(|set| *set != "base").map(|set| config.files.rules.join(set).join(name));
     if let Some(path) = own.filter(|path| path.is_file()) {
-        files.push(std::fs::read_to_string(&path).with_context(|| format!("{}: cannot be read", path.display()))?);
+        texts.push(files::read_text(&path)?);
     }
-    Ok(files)
+    Ok(texts)
 }
 
 fn texts(files: &[String]) -> Vec<&str> {
     files.iter().map(String::as_str).collect()
 }
 
-/// Reads a private key file, refusing one that others may read (profile 10 §7).
-///
-/// # Errors
-/// Names the file and its mode.
-pub fn read_private(path: &Path) -> anyhow::Result<Vec<u8>> {
-    use std::os::unix::fs::PermissionsExt as _;
-    let mode = std::fs::metadata(path).with_context(|| format!("{}: cannot be read", path.display()))?.permissions().mode() & 0o777;
-    anyhow::ensure!(mode & 0o077 == 0, "{}: mode is {mode:o}; a private key needs 0400 or 0600", path.display());
-    std::fs::read(path).with_context(|| format!("{}: cannot be read", path.display()))
-}
-
 fn tls_listener(config: &Config, trust: &Trust) -> anyhow::Result<rustls::ServerConfig> {
     let path = &config.https.certificate;
     let chain = std::fs::read(path).with_context(|| format!("{}: cannot be read", path.display()))?;
-    let key = read_private(&config.https.key)?;
-    let anchors: Vec<_> = trust.tls_anchors().iter().map(|der| CertificateDer::from(der.clone())).collect();
-    Ok(tls::server(&chain, &key, &anchors, ClientAuth::Required, &[b"h2", b"http/1.1"])?)
+    let key = files::read_private(&config.https.key)?;
+    Ok(tls::server(&chain, &key, &files::anchors(trust.tls_anchors()), ClientAuth::Required, &[b"h2", b"http/1.1"])?)
 }
 
 /// Everything that `check-config` checks: files, keys, rule sets, trust; nothing is opened or bound.
@@ -375,7 +322,7 @@ async fn settle(sink: &FileSink, store: &SqliteStore, orphans: Vec<Orphan>, cloc
 /// What keeps the centre from starting. Once it runs, nothing ends it but `stop`.
 pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
     let config = Arc::new(config);
-    let open = Open::open(config.clone(), sys::now).await?;
+    let open = Open::open(config.clone(), idr_host::now).await?;
     let central = open.central.clone();
     let tls = Arc::new(ArcSwap::from_pointee(tls_listener(&config, &central.trust.load())?));
 
@@ -394,47 +341,42 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
         bound.health.push(listener.local_addr()?.to_string());
     }
 
-    let (after_requests, after_all) = (CancellationToken::new(), CancellationToken::new());
+    let after_requests = CancellationToken::new();
     let (requests, behind) = (TaskTracker::new(), TaskTracker::new());
-    let socket = control::Socket::bind(&config.control_socket())?;
-    behind.spawn(socket.serve(central.clone(), after_requests.clone()));
+    behind.spawn(control::serve(&config.control_socket(), central.clone(), after_requests.clone())?);
     if let Some(listener) = health_listener {
-        behind.spawn(health::serve(listener, central.clone(), after_requests.clone()));
+        behind.spawn(monitor::serve(listener, central.clone(), after_requests.clone()));
     }
     behind.spawn(sweep(central.clone(), after_requests.clone()));
     let router = https::router(central.clone());
-    let bounds = server::Bounds {
-        connections_max: config.https.connections_max,
-        handshake: Duration::from_secs(config.https.handshake_seconds),
-        ..server::Bounds::default()
-    };
+    let Https { connections_max, connections_per_address_max, handshakes_max, .. } = config.https;
+    let connections = Connections::new(connections_max, connections_per_address_max, handshakes_max);
+    let bounds = server::Bounds { handshake: Duration::from_secs(config.https.handshake_seconds), ..server::Bounds::default() };
     for listener in listeners {
-        requests.spawn(server::serve(listener, tls.clone(), router.clone(), bounds.clone(), stop.clone()));
+        requests.spawn(server::serve(listener, tls.clone(), router.clone(), connections.clone(), bounds.clone(), stop.clone()));
     }
     drop(router);
     note(&central, "start", json!({"version": env!("CARGO_PKG_VERSION"), "https": bound.https})).await?;
-    bound.write(&config.storage.path.join("listening.json"))?;
+    files::replace_json(&config.storage.path.join("listening.json"), &bound)?;
     tracing::info!(https = ?bound.https, health = ?bound.health, "ready");
-    sys::notify("READY", "1");
-    if let Some(interval) = sys::watchdog_interval() {
-        behind.spawn(watchdog(interval, after_requests.clone()));
-    }
+    service_manager::notify("READY", "1");
+    behind.spawn(service_manager::watchdog(after_requests.clone()));
 
     stop.cancelled().await;
-    sys::notify("STOPPING", "1");
+    service_manager::notify("STOPPING", "1");
     tracing::info!("stopping: no new connections; requests in flight are answered");
-    for (tasks, token, name) in [(requests, after_requests, "requests"), (behind, after_all, "background work")] {
-        tasks.close();
-        if tokio::time::timeout(Duration::from_secs(60), tasks.wait()).await.is_err() {
-            tracing::warn!(name, "did not end within 60 s; going on: what was answered is durable");
-        }
-        token.cancel();
-    }
+    process::end([
+        Phase { name: "requests", tasks: requests, limit: STOP_REQUESTS, then: after_requests },
+        Phase { name: "background work", tasks: behind, limit: STOP_BEHIND, then: CancellationToken::new() },
+    ])
+    .await;
     if let Err(error) = note(&central, "stop", serde_json::Value::Null).await {
         tracing::error!(cause = %error, "the stop could not be recorded");
     }
     drop(central);
-    open.close().await;
+    if tokio::time::timeout(STOP_STORES, open.close()).await.is_err() {
+        tracing::warn!("audit logs and database did not close in time; the next start settles what is open");
+    }
     Ok(())
 }
 
@@ -442,15 +384,6 @@ async fn note(central: &Central, event: &str, data: serde_json::Value) -> anyhow
     let note = Note { id: Some(central.new_id()), time: central.now(), event: event.to_owned(), data };
     central.audit.append(vec![Entry::Note(Stream::System, note)]).await?;
     Ok(())
-}
-
-async fn watchdog(interval: Duration, stop: CancellationToken) {
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(interval) => sys::notify("WATCHDOG", "1"),
-        }
-    }
 }
 
 /// Looks after what grows: bytes that no row names, used assertions, old answers; and takes new revocation lists.
@@ -509,16 +442,6 @@ async fn sweep_once(central: &Central, back: SignedDuration) -> anyhow::Result<(
 struct Bound {
     https: Vec<String>,
     health: Vec<String>,
-}
-
-impl Bound {
-    fn write(&self, path: &PathBuf) -> anyhow::Result<()> {
-        // Written aside and renamed, so that a reader never sees half of it.
-        let aside = path.with_extension("json.new");
-        std::fs::write(&aside, serde_json::to_vec_pretty(self)?)?;
-        std::fs::rename(&aside, path)?;
-        Ok(())
-    }
 }
 
 #[cfg(test)]

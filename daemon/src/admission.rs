@@ -8,9 +8,9 @@
 //! A refusal is one line in the journal with the rule and its remedy; the peer gets the reject of the rule's row. A rule
 //! set that is not in force today refuses everybody: nothing could be judged.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -19,6 +19,7 @@ use idr_dimse::association::negotiation::{Acceptance, ContextResult, Policy, Req
 use idr_dimse::limits::{Limits, Timeouts};
 use idr_dimse::pdu::Rejection;
 use idr_dimse::service::storage::StoreRequest;
+use idr_host::places::{Place, Places};
 use idr_profile::rules::{Occurrence, Reply, RuleSet, RuleSets, Rules};
 use jiff::Timestamp;
 
@@ -26,9 +27,6 @@ use crate::config::{Config, Inbound, TlsDemand};
 use crate::health::Counters;
 use crate::reception::Reception;
 use crate::spool::{Spool, Tenant};
-
-/// Connections at once from one address, with an association or without (profile 10 §11 BD-01).
-const CONNECTIONS_PER_ADDRESS_MAX: u32 = 64;
 
 /// Who is at the other end of a connection.
 #[derive(Debug, Clone)]
@@ -55,48 +53,7 @@ pub struct Ingress {
     pub organisation_oids: Vec<String>,
     /// The clock of this program.
     pub clock: fn() -> Timestamp,
-    open: Arc<Mutex<Open>>,
-    connected: Arc<Mutex<Open>>,
-}
-
-/// Open associations, or connections.
-#[derive(Default)]
-struct Open {
-    all: u32,
-    by_peer: HashMap<IpAddr, u32>,
-}
-
-/// A place in such a count; given back on drop.
-pub(crate) struct Place {
-    open: Arc<Mutex<Open>>,
-    peer: IpAddr,
-}
-
-impl Place {
-    fn take(counted: &Arc<Mutex<Open>>, peer: IpAddr, all_max: u32, of_peer_max: u32) -> Option<Self> {
-        let mut open = counted.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_peer = open.by_peer.get(&peer).copied().unwrap_or(0);
-        if open.all >= all_max || of_peer >= of_peer_max {
-            return None;
-        }
-        open.all += 1;
-        open.by_peer.insert(peer, of_peer + 1);
-        drop(open);
-        Some(Self { open: Arc::clone(counted), peer })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.all = open.all.saturating_sub(1);
-        if let Some(count) = open.by_peer.get_mut(&self.peer) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                open.by_peer.remove(&self.peer);
-            }
-        }
-    }
+    associations: Places,
 }
 
 /// An association that is wanted.
@@ -126,7 +83,7 @@ impl Ingress {
         organisation_oids: Vec<String>,
         clock: fn() -> Timestamp,
     ) -> Self {
-        Self { config, rules, spool, counters, organisation_oids, clock, open: Arc::default(), connected: Arc::default() }
+        Self { config, rules, spool, counters, organisation_oids, clock, associations: Places::default() }
     }
 
     /// Bounds of PDUs and messages.
@@ -210,14 +167,9 @@ impl Ingress {
         Err(if without_tls { Occurrence::TlsRequired } else { Occurrence::CallingAeNotAllowed })
     }
 
-    /// A place for a new connection of an address; how many there are in all is bounded by the listener.
-    pub(crate) fn connection(&self, peer: IpAddr) -> Option<Place> {
-        Place::take(&self.connected, peer, u32::MAX, CONNECTIONS_PER_ADDRESS_MAX)
-    }
-
     fn place(&self, peer: IpAddr, rules: &Rules) -> Option<Place> {
         let parameters = rules.parameters();
-        Place::take(&self.open, peer, parameters.associations_max, parameters.associations_per_peer_max)
+        self.associations.take(peer, parameters.associations_max as usize, parameters.associations_per_peer_max as usize).ok()
     }
 
     fn refuse(&self, rules: &Rules, occurrence: Occurrence, calling_ae: &str, peer: &Peer) -> Rejection {

@@ -10,48 +10,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use idr_host::config::{self, check_base_url, check_fingerprints, check_loopback, check_name};
 use serde::Deserialize;
 
-/// Why a configuration is refused. `Display` is what an operator reads.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// The file cannot be read.
-    #[error("{file}: cannot be read: {source}")]
-    Read {
-        /// Path as given.
-        file: PathBuf,
-        /// Cause.
-        source: std::io::Error,
-    },
-    /// The file is no TOML, or has an unknown or mistyped key.
-    #[error("{file}: {message}")]
-    Parse {
-        /// Path as given.
-        file: PathBuf,
-        /// Line, column and cause, from the TOML reader.
-        message: String,
-    },
-    /// A value is outside its range, or keys contradict each other.
-    #[error("{file}: {key}: {problem}")]
-    Value {
-        /// Path as given.
-        file: PathBuf,
-        /// Dotted key.
-        key: String,
-        /// What is wrong and what is allowed.
-        problem: String,
-    },
-}
-
-/// `environment`: decides the levels of rules for test and production. There is no default.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Environment {
-    /// Test persons only; throw-away keys are accepted.
-    Test,
-    /// Real patients.
-    Production,
-}
+pub use idr_host::config::ConfigError;
+pub use idr_profile::identifier::Environment;
 
 /// What `tls` of an inbound row asks of the connection (profile 01 D007, 10 F01–F02).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -232,6 +195,10 @@ pub struct Dimse {
     pub local_ae_titles: Vec<String>,
     /// TCP connections at once, all listeners together (BD-01).
     pub connections_max: usize,
+    /// TCP connections at once of one address (BD-01).
+    pub connections_per_address_max: usize,
+    /// TLS handshakes in progress (BD-02).
+    pub handshakes_max: usize,
     /// Longest TLS handshake, seconds (BD-02).
     pub handshake_seconds: u64,
     /// ARTIM timer, seconds (BD-03).
@@ -255,6 +222,8 @@ impl Default for Dimse {
             listen_tls: Vec::new(),
             local_ae_titles: Vec::new(),
             connections_max: 1024,
+            connections_per_address_max: 64,
+            handshakes_max: 256,
             handshake_seconds: 10,
             artim_seconds: 30,
             idle_seconds: 900,
@@ -424,63 +393,11 @@ pub struct ConfigFile {
     pub health: Health,
 }
 
-/// A configuration that passed every check. Paths are absolute or relative to the working folder.
-#[derive(Debug, Clone)]
-pub struct Config {
-    file: ConfigFile,
-}
-
-impl std::ops::Deref for Config {
-    type Target = ConfigFile;
-    fn deref(&self) -> &ConfigFile {
-        &self.file
-    }
-}
-
-impl Config {
-    /// Reads and checks the main file.
-    ///
-    /// # Errors
-    /// [`ConfigError`], the first problem found.
-    pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { file: path.to_owned(), source })?;
-        Self::parse(&text, path)
-    }
-
-    /// Checks the text of a main file; `path` is used in messages and as the base of relative paths.
-    ///
-    /// # Errors
-    /// [`ConfigError`], the first problem found.
-    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        let file: ConfigFile =
-            toml::from_str(text).map_err(|error| ConfigError::Parse { file: path.to_owned(), message: error.to_string() })?;
-        let mut config = Self { file };
-        config.check().map_err(|(key, problem)| ConfigError::Value { file: path.to_owned(), key, problem })?;
-        config.resolve(path.parent().unwrap_or(Path::new(".")));
-        Ok(config)
-    }
-
-    /// The state folder's socket unless another is named.
-    pub fn control_socket(&self) -> PathBuf {
-        self.file.control.socket.clone().unwrap_or_else(|| self.file.storage.path.join("control.sock"))
-    }
-
-    /// Longest life of an association.
-    pub fn association_max(&self) -> Duration {
-        Duration::from_secs(self.file.dimse.association_seconds)
-    }
-
-    fn check(&self) -> Result<(), (String, String)> {
-        let file = &self.file;
+impl ConfigFile {
+    fn check(&self) -> Result<(), config::Fault> {
+        let file = self;
         let fault = |key: &str, problem: String| Err((key.to_owned(), problem));
-        let site_id = |text: &str| {
-            (2..=32).contains(&text.len())
-                && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-                && !text.starts_with('-')
-        };
-        if !site_id(&file.site.id) {
-            return fault("site.id", format!("'{}' is not allowed; 2–32 of a–z, 0–9 and '-', not first", file.site.id));
-        }
+        check_name("site.id", &file.site.id)?;
         for (key, oid) in [("site.organisation", &file.site.organisation), ("site.source_oid", &file.site.source_oid)] {
             if !idr_ihe::metadata::is_oid(oid) {
                 return fault(key, format!("'{oid}' is no OID"));
@@ -505,6 +422,8 @@ impl Config {
             ("dimse.association_seconds", file.dimse.association_seconds, 1..=86_400),
             ("dimse.pdu_length_max", u64::from(file.dimse.pdu_length_max), 4_096..=1_048_576),
             ("dimse.connections_max", file.dimse.connections_max as u64, 1..=65_536),
+            ("dimse.connections_per_address_max", file.dimse.connections_per_address_max as u64, 1..=65_536),
+            ("dimse.handshakes_max", file.dimse.handshakes_max as u64, 1..=65_536),
         ] {
             if !range.contains(&value) {
                 return fault(key, format!("{value} is outside {}–{}", range.start(), range.end()));
@@ -519,15 +438,11 @@ impl Config {
                 return fault(&key("name"), format!("'{}' is not allowed; 1–64 printable ASCII characters", row.name));
             }
             check_ae_title(&key("ae_title"), &row.ae_title)?;
-            if !site_id(&row.tenant) {
-                return fault(&key("tenant"), format!("'{}' is not allowed; 2–32 of a–z, 0–9 and '-', not first", row.tenant));
-            }
+            check_name(&key("tenant"), &row.tenant)?;
             if row.addresses.is_empty() && row.tls != TlsDemand::Mutual {
                 return fault(&key("addresses"), "an AE title is no proof: name its addresses, or set tls = \"mutual\"".to_owned());
             }
-            if !row.certificates.iter().all(|c| c.len() == 64 && c.bytes().all(|b| b.is_ascii_hexdigit())) {
-                return fault(&key("certificates"), "each is the SHA-256 of a certificate, 64 hex digits".to_owned());
-            }
+            check_fingerprints(&key("certificates"), &row.certificates)?;
             for (name, oid) in [("patient_id_issuer", &row.patient_id_issuer), ("accession_issuer", &row.accession_issuer)] {
                 if let Some(oid) = oid
                     && !idr_ihe::metadata::is_oid(oid)
@@ -540,9 +455,7 @@ impl Config {
             }
         }
         if let Some(centre) = &file.centre {
-            if !centre.url.starts_with("https://") || centre.url.ends_with('/') {
-                return fault("centre.url", format!("'{}' is not allowed; https://host[:port] without a path", centre.url));
-            }
+            check_base_url("centre.url", &centre.url)?;
             if centre.pins.len() < 2 && file.environment == Environment::Production {
                 return fault("centre.pins", "at least two pins are needed in production (profile 10 §5.4)".to_owned());
             }
@@ -559,12 +472,50 @@ impl Config {
                 return fault("assertion", "the centre needs signed assertions: add [assertion]".to_owned());
             }
         }
-        if let Some(listen) = file.health.listen
-            && !listen.ip().is_loopback()
-        {
-            return fault("health.listen", format!("{listen} is not on loopback"));
-        }
-        Ok(())
+        check_loopback("health.listen", file.health.listen)
+    }
+}
+
+/// A configuration that passed every check. Paths are absolute or relative to the working folder.
+#[derive(Debug, Clone)]
+pub struct Config {
+    file: ConfigFile,
+}
+
+impl std::ops::Deref for Config {
+    type Target = ConfigFile;
+    fn deref(&self) -> &ConfigFile {
+        &self.file
+    }
+}
+
+impl Config {
+    /// Reads and checks the main file.
+    ///
+    /// # Errors
+    /// [`ConfigError`], the first problem found.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        Self::parse(&config::read(path)?, path)
+    }
+
+    /// Checks the text of a main file; `path` is used in messages and as the base of relative paths.
+    ///
+    /// # Errors
+    /// [`ConfigError`], the first problem found.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let mut config = Self { file: config::parse(text, path, ConfigFile::check)? };
+        config.resolve(path.parent().unwrap_or(Path::new(".")));
+        Ok(config)
+    }
+
+    /// The state folder's socket unless another is named.
+    pub fn control_socket(&self) -> PathBuf {
+        self.file.control.socket.clone().unwrap_or_else(|| self.file.storage.path.join("control.sock"))
+    }
+
+    /// Longest life of an association.
+    pub fn association_max(&self) -> Duration {
+        Duration::from_secs(self.file.dimse.association_seconds)
     }
 
     fn resolve(&mut self, base: &Path) {
@@ -593,7 +544,7 @@ impl Config {
 }
 
 /// 1–16 characters of ISO 646 without `\`, control characters and spaces at the ends (profile 10 §8).
-fn check_ae_title(key: &str, title: &str) -> Result<(), (String, String)> {
+fn check_ae_title(key: &str, title: &str) -> Result<(), config::Fault> {
     let valid = (1..=16).contains(&title.len()) && title.bytes().all(|b| (0x20..0x7F).contains(&b) && b != b'\\') && title.trim() == title;
     if valid { Ok(()) } else { Err((key.to_owned(), format!("'{title}' is no AE title: 1–16 printable ASCII characters without '\\'"))) }
 }

@@ -7,19 +7,16 @@
 //! # Bounds
 //! A request is at most [`REQUEST_BYTES_MAX`] and must come within 10 s; lists are pages of at most 1 000.
 
-use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Subcommand;
+use idr_host::control::Socket;
 use idr_profile::receipt::Carried;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
@@ -145,66 +142,19 @@ pub struct Operator {
     pub tenants: Vec<Tenant>,
 }
 
-/// The listening socket; its file goes with it.
-pub struct Socket {
-    listener: UnixListener,
-    path: PathBuf,
-}
-
-impl Drop for Socket {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
-    }
-}
-
-impl Socket {
-    /// Binds the socket, replacing one that a crash left: the state folder is locked, so nobody else listens there.
-    ///
-    /// # Errors
-    /// The path.
-    pub fn bind(path: &Path) -> anyhow::Result<Self> {
-        use std::os::unix::fs::PermissionsExt as _;
-        let _ = std::fs::remove_file(path);
-        let listener = UnixListener::bind(path).with_context(|| format!("control.socket: {} cannot be bound", path.display()))?;
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-        Ok(Self { listener, path: path.to_owned() })
-    }
-
-    /// Serves until stopped.
-    pub async fn serve(self, operator: Operator, stop: CancellationToken) {
-        loop {
-            let accepted = tokio::select! {
-                () = stop.cancelled() => return,
-                accepted = self.listener.accept() => accepted,
-            };
-            let Ok((stream, _)) = accepted else {
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            };
+/// Binds the operators' socket, and serves it until stopped.
+///
+/// # Errors
+/// The path.
+pub fn serve(path: &Path, operator: Operator, stop: CancellationToken) -> anyhow::Result<impl Future<Output = ()> + use<>> {
+    let socket = Socket::bind(path)?;
+    Ok(socket.serve(
+        move |request, _| {
             let operator = operator.clone();
-            tokio::spawn(async move {
-                if let Err(error) = tokio::time::timeout(Duration::from_secs(60), answer(stream, operator)).await.unwrap_or(Ok(())) {
-                    tracing::info!(cause = %error, "operator request not answered");
-                }
-            });
-        }
-    }
-}
-
-async fn answer(stream: UnixStream, operator: Operator) -> anyhow::Result<()> {
-    let peer = stream.peer_cred()?.uid();
-    let own = rustix::process::geteuid().as_raw();
-    anyhow::ensure!(peer == own || peer == 0, "user {peer} is not the service user");
-    let (read, mut write) = stream.into_split();
-    let mut line = String::new();
-    let mut lines = tokio::io::BufReader::new(read.take(REQUEST_BYTES_MAX));
-    tokio::time::timeout(Duration::from_secs(10), lines.read_line(&mut line)).await??;
-    let answer = match serde_json::from_str::<Request>(&line) {
-        Err(error) => json!({"error": format!("request not understood: {error}")}),
-        Ok(request) => perform(request, &operator).await.unwrap_or_else(|error| json!({"error": format!("{error:#}")})),
-    };
-    write.write_all(format!("{answer}\n").as_bytes()).await?;
-    Ok(())
+            async move { perform(request, &operator).await }
+        },
+        stop,
+    ))
 }
 
 async fn perform(request: Request, operator: &Operator) -> anyhow::Result<Value> {
@@ -403,14 +353,14 @@ pub fn execute(config: &Config, command: Command) -> anyhow::Result<ExitCode> {
                 findings.iter().for_each(|finding| println!("{finding:?}"));
                 println!("{} findings", findings.len());
             }
-            spool.close(crate::site::now())?;
+            spool.close(idr_host::now())?;
             Ok(if findings.is_empty() && alarms.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         Command::Rebuild => {
             let (spool, recovery) = crate::site::open_spool(config, true)?;
             recovery.alarms().iter().for_each(|alarm| println!("{alarm}"));
             println!("index made again: {} objects", recovery.added);
-            spool.close(crate::site::now())?;
+            spool.close(idr_host::now())?;
             Ok(ExitCode::SUCCESS)
         }
     }
@@ -431,21 +381,11 @@ fn show(answer: &Value, json: bool, print: impl FnOnce(&Value)) -> anyhow::Resul
 
 fn ask(config: &Config, request: &Request) -> anyhow::Result<Value> {
     let path = config.control_socket();
-    let mut stream = std::os::unix::net::UnixStream::connect(&path)
-        .with_context(|| format!("{}: the appliance does not answer; is it running?", path.display()))?;
-    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
-    stream.write_all(format!("{}\n", serde_json::to_string(request)?).as_bytes())?;
-    let mut line = String::new();
-    BufReader::new(stream).read_line(&mut line)?;
-    let answer: Value = serde_json::from_str(&line).context("the appliance gave no answer; see its journal")?;
-    if let Some(error) = answer["error"].as_str() {
-        anyhow::bail!("{error}");
-    }
-    Ok(answer)
+    idr_host::control::ask(&path, request)?.with_context(|| format!("{}: the appliance does not answer; is it running?", path.display()))
 }
 
 fn verify(config: &Config, files: &[PathBuf], log: bool) -> anyhow::Result<ExitCode> {
-    let trust = crate::forward::load_trust(config)?;
+    let trust = idr_host::files::trust(&config.files.trust)?;
     let own = crate::receipts::KeyFile::new(config.storage.path.join("keys")).load_or_create(false).ok();
     let holder = idr_profile::receipt::Holder::new(&config.site.organisation, &config.site.id)?;
     let mut keys = trust.receipt_keys().to_vec();
@@ -453,19 +393,7 @@ fn verify(config: &Config, files: &[PathBuf], log: bool) -> anyhow::Result<ExitC
     let verifier = idr_profile::receipt::Verifier::new(&keys)?;
     let mut receipts: Vec<Carried> = Vec::new();
     for file in files {
-        let content = std::fs::read_to_string(file).with_context(|| format!("{}: cannot be read", file.display()))?;
-        match serde_json::from_str::<Vec<Value>>(&content) {
-            Ok(array) => {
-                for (at, value) in array.iter().enumerate() {
-                    receipts.push(Carried::from_value(value).with_context(|| format!("{}: item {at}", file.display()))?);
-                }
-            }
-            Err(_) => {
-                for (at, line) in content.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-                    receipts.push(Carried::parse(line).with_context(|| format!("{}: line {}", file.display(), at + 1))?);
-                }
-            }
-        }
+        receipts.extend(idr_host::files::receipts(file)?);
     }
     let faults: Vec<String> = if log {
         let mut walk = idr_profile::receipt::LogWalk::new(verifier, None);

@@ -16,4 +16,3 @@ pub mod reception;
 pub mod site;
 pub mod spool;
 pub mod study;
-pub mod sys;

@@ -28,9 +28,9 @@ use idr_dimse::message::command_set::{CommandField, CommandSet};
 use idr_dimse::pdu::Pdu;
 use idr_dimse::service::storage::{self, StoreRequest};
 use idr_dimse::service::{Dispatched, Dispatcher, verification};
+use idr_host::places::Connections;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -60,7 +60,7 @@ pub async fn serve(
     listener: TcpListener,
     transport: Transport,
     ingress: Arc<Ingress>,
-    connections: Arc<Semaphore>,
+    connections: Connections,
     tasks: TaskTracker,
     stop: CancellationToken,
 ) {
@@ -78,23 +78,23 @@ pub async fn serve(
                 continue;
             }
         };
-        let Ok(permit) = connections.clone().try_acquire_owned() else {
-            tracing::warn!(code = "IDR-T-15", peer = %address.ip(), "connection closed: limit dimse.connections_max reached");
-            continue;
-        };
-        let Some(place) = ingress.connection(address.ip()) else {
-            tracing::warn!(code = "IDR-T-15", peer = %address.ip(), "connection closed: too many connections from this address");
-            continue;
-        };
-        let (transport, ingress, stop) = (transport.clone(), ingress.clone(), stop.clone());
+        let Some(place) = connections.admit(address.ip()) else { continue };
+        let (transport, connections, ingress, stop) = (transport.clone(), connections.clone(), ingress.clone(), stop.clone());
         tasks.spawn(async move {
-            connection(stream, address, transport, ingress, stop).await;
-            drop((permit, place));
+            connection(stream, address, transport, connections, ingress, stop).await;
+            drop(place);
         });
     }
 }
 
-async fn connection(stream: TcpStream, address: SocketAddr, transport: Transport, ingress: Arc<Ingress>, stop: CancellationToken) {
+async fn connection(
+    stream: TcpStream,
+    address: SocketAddr,
+    transport: Transport,
+    connections: Connections,
+    ingress: Arc<Ingress>,
+    stop: CancellationToken,
+) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY refused");
     }
@@ -105,7 +105,10 @@ async fn connection(stream: TcpStream, address: SocketAddr, transport: Transport
         }
         Transport::Tls(config) => {
             let limit = Duration::from_secs(ingress.config.dimse.handshake_seconds);
-            match tokio::time::timeout(limit, TlsAcceptor::from(config.load_full()).accept(stream)).await {
+            let Some(handshake) = connections.handshake(address.ip()) else { return };
+            let shaken = tokio::time::timeout(limit, TlsAcceptor::from(config.load_full()).accept(stream)).await;
+            drop(handshake);
+            match shaken {
                 Ok(Ok(stream)) => {
                     let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
                     let certificate_sha256 = certificate.map(idr_profile::tls::fingerprint);

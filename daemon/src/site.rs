@@ -3,29 +3,27 @@
 //! Start: configuration, rule sets, trust, spool (recovery), listeners, `READY=1`. Stop: no new associations, messages in
 //! flight are answered, the forwarder ends its step, the spool is closed.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
-use idr_profile::identifier::Environment as ProfileEnvironment;
+use idr_host::places::Connections;
+use idr_host::process::Phase;
+use idr_host::{files, monitor, now, process, service_manager};
 use idr_profile::receipt::Holder;
 use idr_profile::rules::RuleSets;
 use idr_profile::tls::{self, ClientAuth};
-use jiff::Timestamp;
 use rand::SeedableRng as _;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::Ingress;
-use crate::config::{Config, Environment};
+use crate::config::{Config, Dimse, Environment};
 use crate::control;
 use crate::forward::{self, Forward};
-use crate::health::{self, Counters};
+use crate::health::{Counters, Monitor};
 use crate::listener::{self, Transport};
 use crate::receipts::KeyFile;
 use crate::spool::disk::FileSystem;
@@ -33,7 +31,6 @@ use crate::spool::files::{Hop, Parts, Settings};
 use crate::spool::index::SledStore;
 use crate::spool::{FileSpool, Recovery, Tenant};
 use crate::study::Studies;
-use crate::sys;
 
 /// Longest wait for messages in flight at a stop.
 const STOP_ASSOCIATIONS: Duration = Duration::from_secs(25);
@@ -42,34 +39,15 @@ const STOP_FORWARDING: Duration = Duration::from_secs(35);
 /// Longest wait for the spool's checkpoint at a stop; without one the next start scans more files.
 const STOP_SPOOL: Duration = Duration::from_secs(15);
 
-/// Longest wait for writings to disk in flight after that, at the end of the process.
-pub const STOP_BLOCKING: Duration = Duration::from_secs(5);
-
-/// The clock of this program.
-#[expect(clippy::disallowed_methods, reason = "the one place where the site reads its clock")]
-pub fn now() -> Timestamp {
-    Timestamp::now()
-}
-
-/// Reads the rule sets below a folder and the site's settings over them.
+/// Reads the rule sets in use, and checks that they and the manifest use one zone of device times.
 ///
 /// # Errors
 /// File, key and rule of the first problem.
 pub fn load_rules(config: &Config) -> anyhow::Result<RuleSets> {
-    let folder = &config.files.rules;
-    let mut files = BTreeMap::new();
-    rule_files(folder, "", &mut files).with_context(|| format!("{}: rule sets cannot be read", folder.display()))?;
-    let site = match std::fs::read_to_string(&config.files.site_rules) {
-        Ok(text) => Some(text),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-        Err(error) => return Err(error).with_context(|| format!("{}: cannot be read", config.files.site_rules.display())),
-    };
-    let sets = RuleSets::load(&files, site.as_deref(), profile_environment(config.environment))?;
-    for name in &config.site.rule_sets {
-        let Some(set) = sets.set(name) else {
-            anyhow::bail!("site.rule_sets: there is no rule set '{name}' in {}", folder.display());
-        };
-        // One zone of device times: what the rules judge by is what the manifest is written by.
+    let (folder, in_use) = (&config.files.rules, &config.site.rule_sets);
+    let sets = files::rule_sets(folder, &config.files.site_rules, config.environment, "site.rule_sets", in_use)?;
+    for (name, set) in in_use.iter().filter_map(|name| Some((name, sets.set(name)?))) {
+        // What the rules judge by is what the manifest is written by.
         let zone = set.rules_for(None).parameters().timezone.iana_name().map(str::to_owned);
         anyhow::ensure!(
             zone.as_deref() == Some(config.site.timezone.as_str()),
@@ -84,49 +62,13 @@ pub fn load_rules(config: &Config) -> anyhow::Result<RuleSets> {
     Ok(sets)
 }
 
-/// Deepest folder below a rule set: `codes/`.
-const RULE_FOLDERS_MAX: usize = 3;
-
-/// Text files below the rules folder by their path in it.
-fn rule_files(folder: &Path, inside: &str, files: &mut BTreeMap<String, String>) -> std::io::Result<()> {
-    for entry in std::fs::read_dir(folder)? {
-        let entry = entry?;
-        let Some(name) = entry.file_name().to_str().map(|name| format!("{inside}{name}")) else { continue };
-        if entry.file_type()?.is_dir() && name.matches('/').count() < RULE_FOLDERS_MAX {
-            rule_files(&entry.path(), &format!("{name}/"), files)?;
-        } else if [".toml", ".tsv"].iter().any(|ending| name.ends_with(ending)) {
-            files.insert(name, std::fs::read_to_string(entry.path())?);
-        }
-    }
-    Ok(())
-}
-
-/// The same word in the profile's types.
-pub fn profile_environment(environment: Environment) -> ProfileEnvironment {
-    match environment {
-        Environment::Test => ProfileEnvironment::Test,
-        Environment::Production => ProfileEnvironment::Production,
-    }
-}
-
-/// Reads a private key file, refusing one that others may read (profile 10 §7).
-///
-/// # Errors
-/// Names the file and its mode.
-pub fn read_private(path: &Path) -> anyhow::Result<Vec<u8>> {
-    use std::os::unix::fs::PermissionsExt as _;
-    let mode = std::fs::metadata(path).with_context(|| format!("{}: cannot be read", path.display()))?.permissions().mode() & 0o777;
-    anyhow::ensure!(mode & 0o077 == 0, "{}: mode is {mode:o}; a private key needs 0400 or 0600", path.display());
-    std::fs::read(path).with_context(|| format!("{}: cannot be read", path.display()))
-}
-
 /// Everything that `check-config` checks: files, keys, rule sets, trust; nothing is opened or bound.
 ///
 /// # Errors
 /// The first problem.
 pub fn check(config: &Config) -> anyhow::Result<()> {
     load_rules(config)?;
-    let trust = forward::load_trust(config)?;
+    let trust = files::trust(&config.files.trust)?;
     if !config.dimse.listen_tls.is_empty() {
         tls_listener(config, &trust)?;
     }
@@ -139,8 +81,8 @@ fn tls_listener(config: &Config, trust: &idr_profile::xua::Trust) -> anyhow::Res
         anyhow::bail!("dimse.certificate and dimse.key are needed with dimse.listen_tls");
     };
     let chain = std::fs::read(certificate).with_context(|| format!("{}: cannot be read", certificate.display()))?;
-    let key = read_private(key)?;
-    Ok(tls::server(&chain, &key, &forward::anchors(trust.modality_anchors()), ClientAuth::Optional, &[])?)
+    let key = files::read_private(key)?;
+    Ok(tls::server(&chain, &key, &files::anchors(trust.modality_anchors()), ClientAuth::Optional, &[])?)
 }
 
 /// Opens the spool of a configuration; blocks.
@@ -185,7 +127,7 @@ pub fn tenants(config: &Config) -> Vec<Tenant> {
 pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
     let config = Arc::new(config);
     let rules = Arc::new(ArcSwap::from_pointee(load_rules(&config)?));
-    let trust = Arc::new(forward::load_trust(&config)?);
+    let trust = Arc::new(files::trust(&config.files.trust)?);
     let tenants = tenants(&config);
 
     let opening = config.clone();
@@ -235,47 +177,32 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     if let Some(forward) = &forward {
         behind.spawn(forward.clone().run(after_ingress.clone()));
     }
-    let socket = control::Socket::bind(&config.control_socket())?;
-    behind
-        .spawn(socket.serve(control::Operator { spool: spool.clone(), studies, forward, tenants: tenants.clone() }, after_ingress.clone()));
+    let operator = control::Operator { spool: spool.clone(), studies, forward, tenants: tenants.clone() };
+    behind.spawn(control::serve(&config.control_socket(), operator, after_ingress.clone())?);
     if let Some(listener) = health_listener {
-        behind.spawn(health::serve(listener, counters, seam, tenants, after_ingress.clone()));
+        let monitor = Arc::new(Monitor { counters, spool: seam, tenants });
+        behind.spawn(monitor::serve(listener, monitor, after_ingress.clone()));
     }
-    let connections = Arc::new(Semaphore::new(config.dimse.connections_max));
+    let Dimse { connections_max, connections_per_address_max, handshakes_max, .. } = config.dimse;
+    let connections = Connections::new(connections_max, connections_per_address_max, handshakes_max);
     for (listener, transport) in listeners {
         inward.spawn(listener::serve(listener, transport, ingress.clone(), connections.clone(), inward.clone(), stop.clone()));
     }
-    bound.write(&config.storage.path.join("listening.json"))?;
+    files::replace_json(&config.storage.path.join("listening.json"), &bound)?;
     tracing::info!(dimse = ?bound.dimse, dimse_tls = ?bound.dimse_tls, "ready");
-    sys::notify("READY", "1");
-    if let Some(interval) = sys::watchdog_interval() {
-        behind.spawn(watchdog(interval, after_ingress.clone()));
-    }
+    service_manager::notify("READY", "1");
+    behind.spawn(service_manager::watchdog(after_ingress.clone()));
 
     stop.cancelled().await;
-    sys::notify("STOPPING", "1");
+    service_manager::notify("STOPPING", "1");
     tracing::info!("stopping: no new associations; messages in flight are answered");
-    for (tasks, token, name, limit) in [
-        (inward, after_ingress, "associations", STOP_ASSOCIATIONS),
-        (behind, after_all, "forwarding", STOP_FORWARDING),
-        (last, CancellationToken::new(), "spool", STOP_SPOOL),
-    ] {
-        tasks.close();
-        if tokio::time::timeout(limit, tasks.wait()).await.is_err() {
-            tracing::warn!(name, seconds = limit.as_secs(), "did not end in time; going on: what was acknowledged is on disk");
-        }
-        token.cancel();
-    }
+    process::end([
+        Phase { name: "associations", tasks: inward, limit: STOP_ASSOCIATIONS, then: after_ingress },
+        Phase { name: "forwarding", tasks: behind, limit: STOP_FORWARDING, then: after_all },
+        Phase { name: "spool", tasks: last, limit: STOP_SPOOL, then: CancellationToken::new() },
+    ])
+    .await;
     Ok(())
-}
-
-async fn watchdog(interval: Duration, stop: CancellationToken) {
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(interval) => sys::notify("WATCHDOG", "1"),
-        }
-    }
 }
 
 /// Addresses that were bound, for operators and tests: `listening.json` in the state folder.
@@ -286,26 +213,14 @@ struct Bound {
     health: Vec<String>,
 }
 
-impl Bound {
-    fn write(&self, path: &PathBuf) -> anyhow::Result<()> {
-        // Written aside and renamed, so that a reader never sees half of it.
-        let aside = path.with_extension("json.new");
-        std::fs::write(&aside, serde_json::to_vec_pretty(self)?)?;
-        std::fs::rename(&aside, path)?;
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_stop_ends_by_itself_before_systemd_ends_it() {
-        let unit = include_str!("../../systemd/idr-site.service");
-        let timeout = unit.lines().find_map(|line| line.strip_prefix("TimeoutStopSec=")).expect("the unit names it");
-        let timeout = Duration::from_secs(timeout.parse().expect("seconds"));
-        let phases = STOP_ASSOCIATIONS + STOP_FORWARDING + STOP_SPOOL + STOP_BLOCKING;
-        assert!(phases <= Duration::from_secs(80) && phases < timeout, "{phases:?} of {timeout:?}");
+        let phases = STOP_ASSOCIATIONS + STOP_FORWARDING + STOP_SPOOL + process::STOP_BLOCKING;
+        let timeout = process::stop_timeout(include_str!("../../systemd/idr-site.service"));
+        assert!(phases + Duration::from_secs(5) <= timeout, "{phases:?} of {timeout:?}");
     }
 }

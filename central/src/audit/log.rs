@@ -127,7 +127,7 @@ impl Log {
         Ok((log, recovered))
     }
 
-    #[allow(clippy::too_many_arguments)] // the two ways to start, in one place
+    #[expect(clippy::too_many_arguments, reason = "the two ways to start, in one place")]
     fn at(
         log_id: &str,
         folder: PathBuf,

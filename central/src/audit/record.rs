@@ -320,7 +320,7 @@ pub struct Record {
 
 impl Record {
     /// A record with nothing but what every record has.
-    #[allow(clippy::too_many_arguments)] // one argument per field that is always there
+    #[expect(clippy::too_many_arguments, reason = "one argument per field that is always there")]
     pub fn new(
         id: Uuid,
         time: Timestamp,

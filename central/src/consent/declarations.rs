@@ -355,7 +355,7 @@ fn operator_record(central: &Central, operator: &str, kind: Kind, operation: Ope
 
 /// The patient in canonical form.
 fn known(central: &Central, patient: &PatientId) -> Result<PatientId, DeclarationError> {
-    idr_profile::identifier::check(patient, &central.identity, central.environment(), &[], central.today())
+    idr_profile::identifier::check(patient, &central.identity, central.config.environment, &[], central.today())
         .map(|checked| checked.id)
         .map_err(|_| DeclarationError::Form("the patient identifier"))
 }

@@ -15,7 +15,6 @@ use super::Operator;
 use crate::central::Central;
 use crate::config::Config;
 use crate::consent::declarations::{self, Act, Case, Ending, Performer, Recording};
-use crate::sys;
 
 /// Commands about declarations.
 #[derive(Debug, Subcommand)]
@@ -127,7 +126,8 @@ pub(super) enum Consent {
 impl ConsentCommand {
     /// The request, and whether its answer is for machines.
     pub(super) fn into_request(self, config: &Config) -> anyhow::Result<(Consent, bool)> {
-        let today = || -> anyhow::Result<Date> { Ok(jiff::tz::TimeZone::get(&config.central.timezone)?.to_datetime(sys::now()).date()) };
+        let today =
+            || -> anyhow::Result<Date> { Ok(jiff::tz::TimeZone::get(&config.central.timezone)?.to_datetime(idr_host::now()).date()) };
         Ok(match self {
             Self::Record {
                 patient,

@@ -4,6 +4,8 @@ use axum::body::Body;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{Request as HttpRequest, StatusCode};
 use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
 
 use super::*;
 use crate::testing::{Instance, PKI, STUDY, World, patient};
@@ -56,7 +58,7 @@ async fn the_socket_answers_the_service_user_one_line_for_one_line() {
     let world = world_with_an_instance().await;
     let path = world.folder.path().join("control.sock");
     let stop = CancellationToken::new();
-    let serving = tokio::spawn(Socket::bind(&path).expect("bound").serve(world.central.clone(), stop.clone()));
+    let serving = tokio::spawn(serve(&path, world.central.clone(), stop.clone()).expect("bound"));
     for (line, held) in [("{\"command\":\"status\"}\n", Some(1)), ("{\"command\":\"shut-down\"}\n", None)] {
         let mut stream = UnixStream::connect(&path).await.expect("connected");
         stream.write_all(line.as_bytes()).await.expect("sent");

@@ -5,7 +5,7 @@
 //! connection with the TLS alert and one journal line that names the cause (profile 10 §5.6); nothing is sent in plain.
 //!
 //! # Bounds
-//! Connections at once (BD-01), handshake time (BD-02), request head size, fields and time (BD-10), HTTP/2 streams and
+//! Connections at once, in all and by address (BD-01), handshakes at once and their time (BD-02), request head size, fields and time (BD-10), HTTP/2 streams and
 //! resets (BD-11): [`Bounds`].
 
 use std::net::SocketAddr;
@@ -18,10 +18,10 @@ use axum::body::Body;
 use http::Request;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use idr_host::places::Connections;
 use rustls::ServerConfig;
 use rustls_pki_types::CertificateDer;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -41,8 +41,6 @@ pub struct Client {
 /// Bounds of the listener.
 #[derive(Debug, Clone)]
 pub struct Bounds {
-    /// TCP connections at once.
-    pub connections_max: usize,
     /// Longest TLS handshake.
     pub handshake: Duration,
     /// Longest wait for a request head.
@@ -58,7 +56,6 @@ pub struct Bounds {
 impl Default for Bounds {
     fn default() -> Self {
         Self {
-            connections_max: 1024,
             handshake: Duration::from_secs(10),
             head: Duration::from_secs(30),
             head_bytes_max: 65_536,
@@ -69,8 +66,14 @@ impl Default for Bounds {
 }
 
 /// Serves until `stop` is cancelled, then lets requests in flight end.
-pub async fn serve(listener: TcpListener, tls: Arc<ArcSwap<ServerConfig>>, router: Router, bounds: Bounds, stop: CancellationToken) {
-    let connections = Arc::new(Semaphore::new(bounds.connections_max));
+pub async fn serve(
+    listener: TcpListener,
+    tls: Arc<ArcSwap<ServerConfig>>,
+    router: Router,
+    connections: Connections,
+    bounds: Bounds,
+    stop: CancellationToken,
+) {
     let tasks = TaskTracker::new();
     loop {
         let accepted = tokio::select! {
@@ -86,14 +89,12 @@ pub async fn serve(listener: TcpListener, tls: Arc<ArcSwap<ServerConfig>>, route
                 continue;
             }
         };
-        let Ok(permit) = connections.clone().try_acquire_owned() else {
-            tracing::warn!(code = "IDR-T-15", peer = %address.ip(), "connection closed: limit https.connections_max reached");
-            continue;
-        };
+        let Some(place) = connections.admit(address.ip()) else { continue };
         let (config, router, bounds, stop) = (tls.load_full(), router.clone(), bounds.clone(), stop.clone());
+        let connections = connections.clone();
         tasks.spawn(async move {
-            connection(stream, address, config, router, &bounds, stop).await;
-            drop(permit);
+            connection(stream, address, config, &connections, router, &bounds, stop).await;
+            drop(place);
         });
     }
     tasks.close();
@@ -104,6 +105,7 @@ async fn connection(
     stream: TcpStream,
     address: SocketAddr,
     config: Arc<ServerConfig>,
+    connections: &Connections,
     router: Router,
     bounds: &Bounds,
     stop: CancellationToken,
@@ -111,7 +113,10 @@ async fn connection(
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY refused");
     }
-    let stream = match tokio::time::timeout(bounds.handshake, TlsAcceptor::from(config).accept(stream)).await {
+    let Some(handshake) = connections.handshake(address.ip()) else { return };
+    let shaken = tokio::time::timeout(bounds.handshake, TlsAcceptor::from(config).accept(stream)).await;
+    drop(handshake);
+    let stream = match shaken {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
             tracing::info!(peer = %address.ip(), cause = %error, "TLS handshake refused");

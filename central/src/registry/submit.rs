@@ -189,7 +189,9 @@ fn patient_of(central: &Central, manifest: &Manifest) -> Option<PatientId> {
     let patient = named.or_else(|| Some(PatientId { id: id.clone(), authority: issuer? }));
     let assumed = || {
         let hetu = PatientId { id, authority: HETU_AUTHORITY.to_owned() };
-        idr_profile::identifier::check(&hetu, &central.identity, central.environment(), &[], central.today()).ok().map(|checked| checked.id)
+        idr_profile::identifier::check(&hetu, &central.identity, central.config.environment, &[], central.today())
+            .ok()
+            .map(|checked| checked.id)
     };
     patient.map(|patient| central.canonical(&patient)).or_else(assumed)
 }

@@ -68,7 +68,7 @@ pub async fn view(
 
 /// The patient that an id names now (06 §7.1); itself where it may be created (06 §6); `None` for M-140.
 async fn head(central: &Central, tx: &mut Tx, patient: &PatientId) -> Result<Option<PatientId>, StoreError> {
-    let checked = identifier::check(patient, &central.identity, central.environment(), &[], central.today());
+    let checked = identifier::check(patient, &central.identity, central.config.environment, &[], central.today());
     let Ok(checked) = checked else { return Ok(None) };
     match tx.patient(&checked.id).await? {
         Some(known) => Ok(known.ids.into_iter().next()),

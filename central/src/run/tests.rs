@@ -137,3 +137,10 @@ async fn a_configuration_is_checked_before_anything_is_opened() {
     assert!(error.contains("server.pem"), "{error}");
     assert!(!place.state().exists());
 }
+
+#[test]
+fn a_stop_ends_by_itself_before_systemd_ends_it() {
+    let phases = STOP_REQUESTS + STOP_BEHIND + STOP_STORES + process::STOP_BLOCKING;
+    let timeout = process::stop_timeout(include_str!("../../../systemd/idr-central.service"));
+    assert!(phases + Duration::from_secs(5) <= timeout, "{phases:?} of {timeout:?}");
+}

@@ -378,7 +378,7 @@ fn folder(row: &Row) -> Result<Thing, StoreError> {
 }
 
 /// Whose a set or folder without members is.
-fn unit(row: &Row) -> Result<AccessUnit, StoreError> {
+pub(super) fn unit(row: &Row) -> Result<AccessUnit, StoreError> {
     let specifier = row.text_or_none("specifier")?.map(Specifier::try_from).transpose();
     Ok(AccessUnit {
         id: UnitId(row.text("entry_uuid")?),

@@ -9,7 +9,7 @@ use super::units::{self, ENTRY, specifier_column};
 use super::{CHUNK, StoreError, Tx};
 use crate::objects::ObjectKey;
 use idr_ihe::metadata::{Association, Author, AvailabilityStatus, DocumentEntry, EntryType, Folder, Submission, SubmissionSet};
-use idr_profile::access::{AccessUnit, Sector, Status, StoredUnder, UnitId};
+use idr_profile::access::{AccessUnit, Status, StoredUnder};
 use idr_profile::receipt::{Carried, Source};
 use jiff::Timestamp;
 use std::collections::BTreeSet;
@@ -555,25 +555,7 @@ fn entry_state(row: &Row) -> Result<ObjectState, StoreError> {
 }
 
 fn package_state(row: &Row, class: Class) -> Result<ObjectState, StoreError> {
-    let specifier = row.text_or_none("specifier")?.map(idr_profile::identifier::Specifier::try_from).transpose();
-    let unit = AccessUnit {
-        id: UnitId(row.text("entry_uuid")?),
-        patient: super::patients::patient_id(row)?,
-        recorded_under: None,
-        controller: row.text("controller")?,
-        register: row.text("register")?,
-        unreadable: specifier.is_err(),
-        specifier: specifier.unwrap_or_default(),
-        unit: None,
-        episode: None,
-        service_event: None,
-        date: None,
-        sector: Sector::Unknown,
-        status: Status::Active,
-        release_date: None,
-        minor_code: None,
-        labels: Vec::new(),
-    };
+    let unit = super::graph::unit(row)?;
     Ok(ObjectState {
         class,
         entry_uuid: row.text("entry_uuid")?,

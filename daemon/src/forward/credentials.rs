@@ -3,6 +3,7 @@
 //! An assertion is made when its request is sent, never when it is queued.
 
 use anyhow::Context as _;
+use idr_host::files::read_private;
 use idr_ihe::assertion::{EnvelopedSigner, NS_WSSE, SigningKey, sha256};
 use idr_ihe::metadata::PatientId;
 use idr_profile::identifier::Specifier;
@@ -14,7 +15,6 @@ use rustls_pki_types::PrivatePkcs8KeyDer;
 use rustls_pki_types::pem::PemObject as _;
 
 use crate::config::Config;
-use crate::site::read_private;
 
 /// AuthnContextClassRef of a technical user: it authenticated by its certificate (profile 04 §5.5).
 const AUTHN_CONTEXT: &str = "urn:oasis:names:tc:SAML:2.0:ac:classes:X509";

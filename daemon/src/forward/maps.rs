@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use anyhow::Context as _;
+use idr_host::files::read_text;
 use idr_profile::mapping::{AffinityDomain, Attributes, ControllerMap, ControllerRow, Origin};
 use idr_profile::rules::{Carrier, RuleSets};
 use idr_profile::scan::{Limits, Scanner};
 use jiff::tz::TimeZone;
 
 use crate::config::Config;
-use crate::site;
 use crate::spool::{Cause, Entry, Spool, SpoolError};
 
 /// `affinity-domain.toml`, `controller-map.toml` and the site's zone.
@@ -27,12 +26,11 @@ pub struct Maps {
 /// # Errors
 /// The first problem, with file and key.
 pub fn load_maps(config: &Config) -> anyhow::Result<Arc<Maps>> {
-    let read = |path: &std::path::Path| std::fs::read_to_string(path).with_context(|| format!("{}: cannot be read", path.display()));
     let zone = TimeZone::get(&config.site.timezone)?;
-    let today = zone.to_datetime(site::now()).date();
+    let today = zone.to_datetime(idr_host::now()).date();
     Ok(Arc::new(Maps {
-        domain: AffinityDomain::load(&read(&config.files.affinity_domain)?)?,
-        controllers: ControllerMap::load(&read(&config.files.controller_map)?, today)?,
+        domain: AffinityDomain::load(&read_text(&config.files.affinity_domain)?)?,
+        controllers: ControllerMap::load(&read_text(&config.files.controller_map)?, today)?,
         zone,
     }))
 }

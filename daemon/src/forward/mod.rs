@@ -32,13 +32,13 @@ mod watch;
 
 use std::collections::{HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use futures::FutureExt as _;
+use idr_host::files;
 use idr_profile::outcome::{AgeAlarm, Decided, Decider, Outcome, Outcomes};
 use idr_profile::receipt::{Carried, Verifier};
 use idr_profile::rules::RuleSets;
@@ -46,7 +46,6 @@ use idr_profile::tls;
 use idr_profile::xua::Trust;
 use jiff::{SignedDuration, Timestamp};
 use rand::{Rng as _, RngCore, SeedableRng as _};
-use rustls_pki_types::CertificateDer;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -77,28 +76,11 @@ const HELD_MAX: usize = 10_000;
 /// Bearings that are remembered.
 const BEARINGS_MAX: usize = 4096;
 
-/// Reads `trust.toml` and the certificate files that it names, from its own folder.
-///
-/// # Errors
-/// The first problem.
-pub fn load_trust(config: &Config) -> anyhow::Result<Trust> {
-    let path = &config.files.trust;
-    let text = std::fs::read_to_string(path).with_context(|| format!("{}: cannot be read", path.display()))?;
-    let folder = path.parent().unwrap_or(Path::new(".")).to_owned();
-    let trust = Trust::parse(&text, &mut |name| std::fs::read(folder.join(name))).with_context(|| path.display().to_string())?;
-    Ok(trust)
-}
-
-/// Certificates of a trust list as rustls takes them.
-pub fn anchors(list: &[Vec<u8>]) -> Vec<CertificateDer<'static>> {
-    list.iter().map(|der| CertificateDer::from(der.clone())).collect()
-}
-
 fn client_tls(centre: &Centre, trust: &Trust) -> anyhow::Result<(rustls::ClientConfig, [u8; 32])> {
     let chain = std::fs::read(&centre.certificate).with_context(|| format!("{}: cannot be read", centre.certificate.display()))?;
-    let key = crate::site::read_private(&centre.key)?;
+    let key = files::read_private(&centre.key)?;
     let own = tls::certificates(&chain, "centre.certificate")?;
-    let config = tls::client(&chain, &key, &anchors(trust.tls_anchors()), &centre.pins, &[b"h2", b"http/1.1"])?;
+    let config = tls::client(&chain, &key, &files::anchors(trust.tls_anchors()), &centre.pins, &[b"h2", b"http/1.1"])?;
     Ok((config, idr_ihe::assertion::sha256(&own[0])))
 }
 
@@ -192,7 +174,7 @@ impl Forward {
     pub fn check(config: &Config) -> anyhow::Result<()> {
         load_maps(config)?;
         let Some(centre) = &config.centre else { return Ok(()) };
-        let (_, sha256) = client_tls(centre, &load_trust(config)?)?;
+        let (_, sha256) = client_tls(centre, &files::trust(&config.files.trust)?)?;
         Credentials::load(config, sha256)?;
         Ok(())
     }

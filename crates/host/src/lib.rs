@@ -1,0 +1,20 @@
+//! What both programs need of the machine they run on. The other crates hold no IO and no clock; what the two programs would
+//! otherwise write twice stands here.
+//!
+//! [`process`] (start, signals, exit status), [`config`] (reading the main file), [`files`] (keys, rule sets, trust),
+//! [`places`] (how many connections, and whose), [`control`] (the operators' socket), [`monitor`] (health and metrics),
+//! [`service_manager`] (systemd).
+
+pub mod config;
+pub mod control;
+pub mod files;
+pub mod monitor;
+pub mod places;
+pub mod process;
+pub mod service_manager;
+
+/// The clock of a program.
+#[expect(clippy::disallowed_methods, reason = "the one place where the programs read their clock")]
+pub fn now() -> jiff::Timestamp {
+    jiff::Timestamp::now()
+}
