@@ -1,5 +1,5 @@
 # Two commands for everyone: `make demo` (see it work) and `make test` (know that it works).
-# Both do all their set-up on a bare Debian 12 with Rust. The rest is for those who change the code.
+# Both do all their set-up on a Debian 12 with Rust 1.95 or later. The rest is for those who change the code.
 
 SHELL := /bin/bash
 export CARGO_TERM_COLOR ?= never

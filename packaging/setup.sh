@@ -22,7 +22,7 @@ if ((${#missing[@]})); then
     echo "setup: installing ${missing[*]}"
     sudo=$([[ $EUID -eq 0 ]] || echo sudo)
     $sudo apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+    $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 fi
 if [[ $want == build ]] && ! cargo nextest --version >/dev/null 2>&1; then
     echo "setup: installing cargo-nextest"

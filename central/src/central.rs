@@ -75,7 +75,7 @@ pub struct Central {
 }
 
 /// Instances staged at once, from all senders. Each holds at most 768 KiB of staged bytes and what the network gave last, so
-/// that all of them stay within 64 MiB; many syncs in flight merge (DECISIONS 16).
+/// that all of them stay within 64 MiB; many syncs in flight merge.
 pub const RECEIVING_MAX: usize = 48;
 
 impl Central {

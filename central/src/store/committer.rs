@@ -1,4 +1,4 @@
-//! One committer per node (DECISIONS 17): instances that arrive side by side share a commit, its sync and the order of
+//! One committer per node: instances that arrive side by side share a commit, its sync and the order of
 //! their receipts.
 //!
 //! # Failure
