@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::Forward;
+use super::clock::Level;
 use super::gate::Channel;
 use crate::spool::SpoolError;
 
@@ -38,8 +39,9 @@ impl Forward {
             breakers.is_open(Channel::Stow) || breakers.is_open(Channel::Soap)
         };
         let old = self.drift().is_old(self.clock.monotonic(), &self.outcomes.clock);
-        // Answers of requests measure too; a centre that is away is not asked.
-        if old && !suspended {
+        // Answers of requests measure too; a centre that is away is not asked. While the clock lets no request pass, nothing
+        // else measures: no breaker gets its probe then.
+        if old && (!suspended || self.clock_level() == Level::Stop) {
             let ahead = self.peer.clock().await;
             self.heard_clock(ahead);
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use idr_profile::outcome::{AgeAlarm, Event};
 use jiff::SignedDuration;
 
-use super::centre::Call;
+use super::centre::{Call, Fate};
 use super::rig::Rig;
 use crate::forward::peer::Failure;
 
@@ -47,6 +47,28 @@ async fn a_centre_whose_clock_is_put_right_is_measured_again_and_served() {
 }
 
 #[tokio::test]
+async fn a_clock_that_is_put_right_while_the_centre_is_suspended_is_measured_again() {
+    let rig = Rig::new();
+    let forward = rig.forward();
+    rig.centre.set_down(Some(Failure::Event(Event::Unreachable)));
+    for number in 1..=6 {
+        rig.receive(number, 0..2).await;
+    }
+    rig.run(&forward, HOUR, MINUTE).await;
+    assert_eq!(forward.status()["suspended"]["stow"], true);
+    // The probe hears a clock that is off, and that the centre is still busy.
+    rig.centre.skew.store(61, Ordering::SeqCst);
+    rig.centre.script(Call::Store, [Fate::Status(503, None)]);
+    rig.centre.set_down(None);
+    let stopped = async |forward: &crate::forward::Forward| forward.status()["suspended"]["clock"] == true;
+    assert!(rig.run_until(&forward, HOUR, MINUTE, stopped).await);
+    assert_eq!(forward.status()["suspended"]["stow"], true);
+    rig.centre.skew.store(0, Ordering::SeqCst);
+    let drained = rig.run_until(&forward, HOUR, MINUTE, async |_| rig.counts(&[("registered", 12)])).await;
+    assert!(drained, "{:?}", rig.spool_totals());
+}
+
+#[tokio::test]
 async fn an_offset_below_the_limit_is_shown_and_stops_nothing() {
     let rig = Rig::new();
     let forward = rig.forward();
@@ -79,7 +101,7 @@ async fn a_manifest_whose_attempts_fail_for_an_hour_is_a_warning() {
     let rig = Rig::new();
     let forward = rig.forward();
     rig.receive(1, 0..2).await;
-    rig.centre.script(Call::Register, std::iter::repeat_n(super::centre::Fate::Code("XDSRegistryError"), 100));
+    rig.centre.script(Call::Register, std::iter::repeat_n(Fate::Code("XDSRegistryError"), 100));
     rig.run(&forward, HOUR + 10 * MINUTE, MINUTE).await;
     assert!(rig.counts(&[("committed", 2)]));
     assert_eq!(forward.age_alarm(), Some(AgeAlarm::Warn));
