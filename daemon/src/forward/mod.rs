@@ -339,7 +339,8 @@ impl Forward {
         Ok(found)
     }
 
-    /// Ends the holds of a study and makes its items due now.
+    /// Ends the holds of a study and makes its items due now. What was sent and never got its R3 is sent again: the centre
+    /// answers what it has with success (profile 03 §3.4).
     ///
     /// # Errors
     /// The spool.
@@ -352,8 +353,11 @@ impl Forward {
                 let page = self.spool.members(tenant, study_uid, after, 500).await?;
                 let Some(last) = page.last() else { break };
                 after = Some(last.id());
-                let held = |entry: &&Entry| matches!(&entry.progress.state, State::Held(cause) if *cause != Cause::incomplete() && *cause != Maps::undetermined());
-                let moves: Vec<Move> = page.iter().filter(held).map(|entry| queued(entry, now)).collect();
+                let waits = |entry: &&Entry| match &entry.progress.state {
+                    State::Held(cause) => *cause != Cause::incomplete() && *cause != Maps::undetermined(),
+                    state => *state == State::Sent,
+                };
+                let moves: Vec<Move> = page.iter().filter(waits).map(|entry| queued(entry, now)).collect();
                 released += moves.len();
                 if !moves.is_empty() {
                     self.spool.advance(moves).await?;

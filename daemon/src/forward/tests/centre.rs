@@ -220,6 +220,11 @@ impl Centre {
         self.state().refused.insert(sop_instance_uid.to_owned(), reason);
     }
 
+    /// It has lost an instance that it answered for, and the R3 with it.
+    pub fn lose(&self, sop_instance_uid: &str) {
+        self.state().stored.remove(sop_instance_uid);
+    }
+
     /// Its R3 name another digest.
     pub fn lie(&self) {
         self.state().lies = true;

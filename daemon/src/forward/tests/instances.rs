@@ -178,3 +178,20 @@ async fn a_receipt_that_has_not_come_is_asked_for_again() {
     assert!(rig.counts(&[("registered", 1)]));
     assert_eq!(rig.centre.arrivals(&sop(1, 0)), 1);
 }
+
+#[tokio::test]
+async fn what_was_answered_stored_and_never_got_its_receipt_is_sent_again_when_released() {
+    let rig = Rig::new();
+    let forward = rig.forward();
+    rig.receive(1, 0..2).await;
+    rig.centre.script(Call::Receipts, [Fate::Status(404, None)]);
+    rig.settle(&forward).await;
+    rig.centre.lose(&sop(1, 0));
+    rig.run(&forward, 48 * HOUR, Duration::from_secs(600)).await;
+    assert_eq!((rig.state(1, 0).await, rig.centre.arrivals(&sop(1, 0))), ("sent".to_owned(), 1));
+    assert_eq!(forward.release(&study(1)).await.expect("released"), 1);
+    rig.settle(&forward).await;
+    assert_eq!((rig.centre.arrivals(&sop(1, 0)), rig.centre.arrivals(&sop(1, 1))), (2, 1));
+    rig.run(&forward, HOUR, Duration::from_secs(10)).await;
+    assert!(rig.counts(&[("registered", 2)]), "{:?}", rig.spool_totals());
+}
