@@ -367,7 +367,10 @@ impl Forward {
             let key = (tenant.clone(), study_uid.to_owned());
             if study.notes.contains_key(register::HOLD) {
                 self.note(tenant, study_uid, register::HOLD, None).await?;
-                self.memory().reconsider.insert(key.clone());
+                // Of a later revision it would drop an attempt that may still arrive.
+                if study.notes.contains_key(register::PENDING) {
+                    self.memory().reconsider.insert(key.clone());
+                }
                 released += 1;
             }
             self.memory().agenda.insert(key, Turn::at(now));

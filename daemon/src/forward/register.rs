@@ -289,6 +289,7 @@ impl Forward {
             return Ok(Step::Until(now + SignedDuration::from_secs(30)));
         }
         let Some(bearing) = self.bearing(tenant, first).await? else { return Ok(self.undetermined(study)) };
+        self.memory().reconsider.remove(&(tenant.clone(), study_uid.clone()));
         self.note(tenant, study_uid, PENDING, Some(kept.content_key.clone())).await?;
         self.submit(study, kept, &bearing).await
     }

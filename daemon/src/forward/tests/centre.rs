@@ -47,6 +47,8 @@ pub enum Fate {
     WithoutReceipt,
     /// RAD-68: the R4 names another set of R3.
     WrongReceipt,
+    /// Query: what was registered is not to be seen yet.
+    Unseen,
 }
 
 /// A registered manifest.
@@ -442,6 +444,7 @@ impl Peer for Centre {
             Some(Fate::Lost(failure) | Fate::Unheard(failure)) => return Heard::Nothing(failure),
             Some(Fate::Status(status, retry_after)) => return self.status(status, retry_after, SoapBody::None { other_type: false }),
             Some(Fate::Code(code)) => return self.response(&[code], None, Vec::new()),
+            Some(Fate::Unseen) => return self.response(&[], None, Vec::new()),
             _ => {}
         }
         let request = soap::Request { action: action::ITI_18, message_id, to: "https://centre.example/ihe/gateway", security, body };

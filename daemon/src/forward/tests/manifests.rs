@@ -157,3 +157,21 @@ async fn a_kept_manifest_that_cannot_be_read_makes_no_second_one() {
     assert_eq!(rig.centre.entries(&study(1)).len(), 1);
     assert!(rig.counts(&[("registered", 2)]));
 }
+
+#[tokio::test]
+async fn a_release_of_a_study_without_a_revision_under_way_drops_no_later_revision() {
+    let rig = Rig::new();
+    let forward = rig.forward();
+    rig.receive(1, 0..2).await;
+    rig.set_note(1, "hold", Some("EV-RECEIPT".to_owned())).await;
+    rig.settle(&forward).await;
+    assert_eq!(rig.centre.calls(Call::Register).len(), 0);
+    rig.centre.script(Call::Register, [Fate::Unheard(Failure::Event(Event::HttpTimeout))]);
+    rig.centre.script(Call::Query, [Fate::Unseen]);
+    forward.release(&study(1)).await.expect("released");
+    rig.settle(&forward).await;
+    rig.receive(1, [2]).await;
+    rig.run(&forward, HOUR, SECOND).await;
+    assert!(rig.counts(&[("registered", 3)]));
+    assert_eq!(rig.centre.current(&study(1)).iter().map(|entry| entry.members.len()).collect::<Vec<_>>(), [3]);
+}
