@@ -18,10 +18,11 @@ use base64::Engine as _;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use idr_ihe::ebxml;
+use idr_ihe::metadata::{AvailabilityStatus, DocumentEntry};
 use idr_ihe::soap::{self, Envelope, FaultCode, Framing, HeaderName, mtom, multipart};
 use idr_ihe::transaction::table::action;
 use idr_ihe::transaction::{iti_18, registry_response};
-use idr_ihe::xml::{Limits, Ns};
+use idr_ihe::xml::Limits;
 use idr_profile::outcome::{Event, InstanceResult, Severity};
 use idr_profile::receipt::Carried;
 use jiff::{SignedDuration, Timestamp};
@@ -100,7 +101,7 @@ impl HttpsPeer {
         &self.gateway
     }
 
-    async fn soap(&self, action: &str, message_id: &str, body: &str, security: &str, document: Option<&Bytes>) -> Heard<SoapBody> {
+    async fn soap(&self, action: &'static str, message_id: &str, body: &str, security: &str, document: Option<&Bytes>) -> Heard<SoapBody> {
         let envelope = soap::write_request(&soap::Request { action, message_id, to: &self.gateway, security, body });
         let request = match document {
             None => self.client.post(&self.gateway).header(CONTENT_TYPE, "application/soap+xml; charset=utf-8").body(envelope),
@@ -121,7 +122,10 @@ impl HttpsPeer {
         let Head { status, retry_after, content_type, ahead } = self.head_of(&response);
         let body = match read_body(response).await {
             Err(event) => return Heard::Nothing(event.into()),
-            Ok(body) => soap_body(content_type.as_deref(), &body, message_id),
+            Ok(body) => {
+                let expected = if action == action::ITI_18 { Expected::Query } else { Expected::Registry };
+                soap_body(content_type.as_deref(), &body, message_id, expected)
+            }
         };
         Heard::Answer { status, retry_after, ahead, body }
     }
@@ -384,7 +388,16 @@ fn results(body: &[u8], batch: &Batch) -> Option<Vec<InstanceResult>> {
     Some(batch.entries.iter().map(|e| result(&e.record.announced.sop_class_uid, &e.record.announced.sop_instance_uid)).collect())
 }
 
-fn soap_body(content_type: Option<&str>, body: &[u8], message_id: &str) -> SoapBody {
+/// What the Body of an answer holds that is no fault. Another one is no answer to the request.
+#[derive(Debug, Clone, Copy)]
+enum Expected {
+    /// RegistryResponse.
+    Registry,
+    /// AdhocQueryResponse.
+    Query,
+}
+
+fn soap_body(content_type: Option<&str>, body: &[u8], message_id: &str, expected: Expected) -> SoapBody {
     let root = match Framing::of(content_type) {
         Err(_) => return SoapBody::None { other_type: content_type.is_some() && !body.is_empty() },
         Ok(Framing::Plain) => body.to_vec(),
@@ -408,17 +421,13 @@ fn soap_body(content_type: Option<&str>, body: &[u8], message_id: &str) -> SoapB
     if envelope.value(HeaderName::RelatesTo).map(str::trim) != Some(message_id) {
         return SoapBody::Unusable(Event::AnswerOfAnother);
     }
-    let (registry, entries) = if envelope.body_name() == (Ns::Query, "AdhocQueryResponse") {
-        match iti_18::read_response(&envelope) {
-            Ok(response) => (response.registry, registered(&response.objects)),
-            Err(_) => return SoapBody::Unusable(Event::NotParsable),
-        }
-    } else {
-        match registry_response::read(&envelope) {
-            Ok(response) => (response, Vec::new()),
-            Err(_) => return SoapBody::Unusable(Event::NotParsable),
+    let read = match expected {
+        Expected::Registry => registry_response::read(&envelope).ok().map(|response| (response, Vec::new())),
+        Expected::Query => {
+            iti_18::read_response(&envelope).ok().and_then(|response| Some((response.registry, registered(&response.objects)?)))
         }
     };
+    let Some((registry, entries)) = read else { return SoapBody::Unusable(Event::NotParsable) };
     let errors = registry.errors.iter().map(|error| {
         let severity = match error.severity {
             registry_response::Severity::Warning => Severity::Warning,
@@ -454,16 +463,21 @@ fn receipt(envelope: &Envelope<'_>) -> Option<Carried> {
     Carried::parse(std::str::from_utf8(&json).ok()?).ok()
 }
 
-fn registered(objects: &ebxml::rim::RegistryObjectList) -> Vec<Registered> {
+/// The entries of an answer; `None` if one of them, or what it is, cannot be read: it may be the one that is looked for.
+fn registered(objects: &ebxml::rim::RegistryObjectList) -> Option<Vec<Registered>> {
     let decoded = ebxml::decode(objects);
-    let entries = decoded.submission.entries.iter().map(|entry| Registered {
-        entry_uuid: entry.entry_uuid.clone(),
-        unique_id: entry.unique_id.clone(),
-        approved: entry.status == Some(idr_ihe::metadata::AvailabilityStatus::Approved),
-        hash: entry.hash.clone(),
-        manifest: entry.format_code.as_ref().is_some_and(|code| code.code == idr_ihe::manifest::SOP_CLASS_UID),
-    });
-    entries.collect()
+    let entries = decoded.submission.entries;
+    let lost = decoded.problems.iter().any(|problem| problem.omitted) || entries.is_empty() && !objects.objects.is_empty();
+    let registered = |entry: &DocumentEntry| {
+        Some(Registered {
+            entry_uuid: entry.entry_uuid.clone(),
+            unique_id: entry.unique_id.clone(),
+            approved: entry.status? == AvailabilityStatus::Approved,
+            hash: entry.hash.clone(),
+            manifest: entry.format_code.as_ref()?.code == idr_ihe::manifest::SOP_CLASS_UID,
+        })
+    };
+    if lost { None } else { entries.iter().map(registered).collect() }
 }
 
 #[cfg(test)]
@@ -550,8 +564,69 @@ mod tests {
     fn a_fault_is_read_with_the_code_of_the_standard() {
         for (code, expected) in [(FaultCode::Sender, "Sender"), (FaultCode::MustUnderstand, "MustUnderstand")] {
             let fault = soap::write_fault(&soap::Fault::new(code, "no"), "urn:uuid:2", Some("urn:uuid:1"), true);
-            let body = soap_body(Some("application/soap+xml; charset=utf-8"), fault.as_bytes(), "urn:uuid:1");
+            let body = soap_body(Some("application/soap+xml; charset=utf-8"), fault.as_bytes(), "urn:uuid:1", Expected::Query);
             assert!(matches!(body, SoapBody::Fault { code: Some(code), .. } if code == expected));
+        }
+    }
+
+    fn body_of(body: &str, expected: Expected) -> SoapBody {
+        let answer = soap::Answer { action: action::ITI_18, message_id: "urn:uuid:2", relates_to: Some("urn:uuid:1"), headers: "", body };
+        let envelope = soap::write_answer(&answer);
+        soap_body(Some("application/soap+xml; charset=utf-8"), envelope.as_bytes(), "urn:uuid:1", expected)
+    }
+
+    #[test]
+    fn an_answer_of_another_kind_is_no_answer() {
+        let success = registry_response::RegistryResponse::SUCCESS;
+        let query = iti_18::encode_response(&success, iti_18::Results::None);
+        let registry = registry_response::encode(&success);
+        assert!(matches!(body_of(&query, Expected::Query), SoapBody::Response { entries, .. } if entries.is_empty()));
+        assert!(matches!(body_of(&registry, Expected::Registry), SoapBody::Response { .. }));
+        for (body, expected) in [(&query, Expected::Registry), (&registry, Expected::Query)] {
+            assert!(matches!(body_of(body, expected), SoapBody::Unusable(Event::NotParsable)), "{expected:?}");
+        }
+    }
+
+    #[test]
+    fn an_answer_with_an_entry_that_cannot_be_read_is_not_an_answer_that_there_is_none() {
+        let nothing = iti_18::encode_response(&registry_response::RegistryResponse::SUCCESS, iti_18::Results::None);
+        let status = "status=\"urn:oasis:names:tc:ebxml-regrep:StatusType:Approved\"";
+        let identified = |scheme: &str, value: &str| {
+            format!("<rim:ExternalIdentifier id=\"urn:uuid:3\" identificationScheme=\"{scheme}\" value=\"{value}\"/>")
+        };
+        let unique_id = identified("urn:uuid:2e82c1f6-a085-4c72-9da3-8640a32e42ab", "2.25.1");
+        let patient_id = identified("urn:uuid:58a6f841-87b3-4a3e-92fd-a8ffeff98427", "010190-900P^^^&amp;1.2.246.21&amp;ISO");
+        let format_code = "<rim:Classification id=\"urn:uuid:4\" classificationScheme=\"urn:uuid:a09d5840-386c-46f2-b5ad-9c3699a4309d\" \
+             nodeRepresentation=\"1.2.840.10008.5.1.4.1.1.88.59\"><rim:Slot name=\"codingScheme\"><rim:ValueList>\
+             <rim:Value>1.2.840.10008.2.6.1</rim:Value></rim:ValueList></rim:Slot></rim:Classification>";
+        let entry = |status: &str, inside: &[&str]| {
+            let inside = inside.concat();
+            format!(
+                "<rim:ExtrinsicObject id=\"urn:uuid:00000000-0000-5000-8000-000000000001\" mimeType=\"application/dicom\" \
+                 objectType=\"urn:uuid:7edca82f-054d-47f2-a032-9b2a5b5186c1\" {status}>{inside}</rim:ExtrinsicObject>"
+            )
+        };
+        let answer = |objects: &str| {
+            let list = format!("<rim:RegistryObjectList>{objects}</rim:RegistryObjectList>");
+            assert!(nothing.contains("<rim:RegistryObjectList/>"), "{nothing}");
+            body_of(&nothing.replace("<rim:RegistryObjectList/>", &list), Expected::Query)
+        };
+        let good = entry(status, &[format_code, &patient_id, &unique_id]);
+        let SoapBody::Response { entries, .. } = answer(&good) else { panic!("an answer") };
+        assert_eq!((entries.len(), entries[0].approved, entries[0].manifest), (1, true, true));
+        let bad = [
+            entry(status, &[format_code, &patient_id]),
+            entry(status, &[format_code, &unique_id]),
+            entry(status, &[&patient_id, &unique_id]),
+            entry("", &[format_code, &patient_id, &unique_id]),
+            entry("status=\"approved\"", &[format_code, &patient_id, &unique_id]),
+            "<rim:ObjectRef id=\"urn:uuid:00000000-0000-5000-8000-000000000001\"/>".to_owned(),
+        ];
+        for bad in bad {
+            assert!(matches!(answer(&bad), SoapBody::Unusable(Event::NotParsable)), "{bad}");
+            if bad.contains("Extrinsic") {
+                assert!(matches!(answer(&format!("{good}{bad}")), SoapBody::Unusable(Event::NotParsable)), "{bad}");
+            }
         }
     }
 }
