@@ -78,6 +78,9 @@ pub struct Central {
 /// that all of them stay within 64 MiB; many syncs in flight merge.
 pub const RECEIVING_MAX: usize = 48;
 
+/// SOAP messages received at once, from all senders: what is in memory of them is at most this times `soap_body_bytes_max`.
+pub const MESSAGES_MAX: usize = 128;
+
 impl Central {
     /// Now.
     pub fn now(&self) -> Timestamp {
@@ -126,6 +129,7 @@ pub fn uuid_v7(at: Timestamp, random: &[u8; 10]) -> Uuid {
 /// Requests of a kind that work at the same time on this node; the others wait (profile 08 §6 `concurrency`).
 #[derive(Debug)]
 pub struct Places {
+    receive: Arc<Semaphore>,
     submit: Arc<Semaphore>,
     query: Arc<Semaphore>,
     retrieve: Arc<Semaphore>,
@@ -135,6 +139,8 @@ pub struct Places {
 /// Which places.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Work {
+    /// SOAP messages, from the first byte of the body on, with what follows.
+    Receive,
     /// Submissions.
     Submit,
     /// Queries.
@@ -147,6 +153,7 @@ impl Places {
     /// As many places as configured.
     pub fn new(concurrency: &Concurrency) -> Self {
         Self {
+            receive: Arc::new(Semaphore::new(MESSAGES_MAX)),
             submit: Arc::new(Semaphore::new(concurrency.submit)),
             query: Arc::new(Semaphore::new(concurrency.query)),
             retrieve: Arc::new(Semaphore::new(concurrency.retrieve)),
@@ -157,6 +164,7 @@ impl Places {
     /// A place, freed when dropped; `None` after the queue time (IDR-B-01).
     pub async fn take(&self, work: Work) -> Option<OwnedSemaphorePermit> {
         let places = match work {
+            Work::Receive => &self.receive,
             Work::Submit => &self.submit,
             Work::Query => &self.query,
             Work::Retrieve => &self.retrieve,

@@ -3,6 +3,7 @@
 //! Every route enters through [`enter`] (or, for SOAP, its own steps in the same order): whose certificate, what its row
 //! allows, who asks. What PS3.18 knows and is not served here answers 501; what nobody knows, 404.
 
+pub mod pace;
 pub mod problem;
 pub mod receipts;
 pub mod server;

@@ -20,7 +20,7 @@ use super::server::Client;
 use super::stow::is_uid;
 use crate::assertion::Authenticated;
 use crate::audit::{Delivered, Extent, Outcome};
-use crate::central::Central;
+use crate::central::{Central, Work};
 use crate::consent::gate::{self, Decided, Unanswered};
 use crate::consent::log::{self, By, Mention};
 
@@ -45,6 +45,9 @@ pub async fn list(
     if !is_uid(&study) {
         return Problem::bad_request().response(&central, &request_id);
     }
+    let Some(_place) = central.places.take(Work::Query).await else {
+        return Problem::unavailable(STORE_RETRY_SECONDS).response(&central, &request_id);
+    };
     let decided = match decide(&central, &who, &study).await {
         Ok(decided) => decided,
         Err(Unanswered::Refused(refusal)) => return Problem::refused(&central, &refusal).response(&central, &request_id),

@@ -6,10 +6,11 @@
 //!
 //! # Bounds
 //! Connections at once, in all and by address (BD-01), handshakes at once and their time (BD-02), request head size, fields and time (BD-10), HTTP/2 streams and
-//! resets (BD-11): [`Bounds`].
+//! resets (BD-11), an answer that is not taken, a connection that is not used: [`Bounds`].
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -22,10 +23,13 @@ use idr_host::places::Connections;
 use rustls::ServerConfig;
 use rustls_pki_types::CertificateDer;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
+
+use super::pace::Taken;
 
 /// Who is at the other end of the connection. Stands in the extensions of every request.
 #[derive(Debug, Clone)]
@@ -51,6 +55,10 @@ pub struct Bounds {
     pub head_fields_max: usize,
     /// HTTP/2 streams of one connection at once.
     pub streams_max: u32,
+    /// Longest time in which a client takes nothing of an answer; it is then given up.
+    pub untaken: Duration,
+    /// Longest silence of a connection without a request in flight, after its first request. Before that: [`Bounds::head`].
+    pub idle: Duration,
 }
 
 impl Default for Bounds {
@@ -61,6 +69,8 @@ impl Default for Bounds {
             head_bytes_max: 65_536,
             head_fields_max: 100,
             streams_max: 100,
+            untaken: Duration::from_secs(60),
+            idle: Duration::from_secs(900),
         }
     }
 }
@@ -131,13 +141,16 @@ async fn connection(
         tracing::error!(code = "IDR-T-04", peer = %address.ip(), "TLS connection without a client certificate closed");
         return;
     };
+    let activity = Activity::new(bounds);
     let client = Client { sha256: idr_profile::tls::fingerprint(&certificate).into(), certificate, address };
+    let (watched, untaken) = (activity.clone(), bounds.untaken);
     let service = hyper::service::service_fn(move |request: Request<hyper::body::Incoming>| {
-        let (router, client) = (router.clone(), client.clone());
+        let (router, client, in_flight) = (router.clone(), client.clone(), watched.begin());
         async move {
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(client);
-            router.oneshot(request).await
+            let response = router.oneshot(request).await?;
+            Ok::<_, Infallible>(response.map(|body| Taken::new(body, in_flight, untaken)))
         }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
@@ -161,8 +174,95 @@ async fn connection(
             connection.as_mut().graceful_shutdown();
             connection.await
         }
+        () = activity.idle() => {
+            tracing::debug!(peer = %address.ip(), "idle connection closed");
+            connection.as_mut().graceful_shutdown();
+            // A client that does not even take the end of the connection is not waited for.
+            tokio::time::timeout(bounds.handshake, connection).await.unwrap_or(Ok(()))
+        }
     };
     if let Err(error) = ended {
         tracing::debug!(peer = %address.ip(), cause = %error, "connection ended early");
+    }
+}
+
+/// Whether anything happens on a connection.
+#[derive(Clone)]
+struct Activity {
+    head: Duration,
+    idle: Duration,
+    state: Arc<Mutex<ActivityState>>,
+}
+
+struct ActivityState {
+    in_flight: usize,
+    any: bool,
+    since: Instant,
+}
+
+/// A request from its head to the last byte of its answer.
+struct InFlight(Activity);
+
+impl Activity {
+    fn new(bounds: &Bounds) -> Self {
+        let state = ActivityState { in_flight: 0, any: false, since: Instant::now() };
+        Self { head: bounds.head, idle: bounds.idle, state: Arc::new(Mutex::new(state)) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, ActivityState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin(&self) -> InFlight {
+        let mut state = self.lock();
+        state.in_flight += 1;
+        state.any = true;
+        drop(state);
+        InFlight(self.clone())
+    }
+
+    /// Returns when the connection has been unused for its time.
+    async fn idle(&self) {
+        loop {
+            let until = {
+                let state = self.lock();
+                let limit = if state.any { self.idle } else { self.head };
+                match state.in_flight {
+                    0 if state.since.elapsed() >= limit => return,
+                    0 => state.since + limit,
+                    _ => Instant::now() + self.idle,
+                }
+            };
+            tokio::time::sleep_until(until).await;
+        }
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.in_flight = state.in_flight.saturating_sub(1);
+        state.since = Instant::now();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_without_a_request_ends_and_one_with_a_request_stays() {
+        let (head, idle) = (Duration::from_millis(50), Duration::from_millis(150));
+        let activity = Activity::new(&Bounds { head, idle, ..Bounds::default() });
+        let begin = Instant::now();
+        activity.idle().await;
+        assert!((head..idle).contains(&begin.elapsed()), "nothing was asked: {:?}", begin.elapsed());
+
+        let in_flight = activity.begin();
+        assert!(tokio::time::timeout(3 * idle, activity.idle()).await.is_err(), "a request is in flight");
+        drop(in_flight);
+        let begin = Instant::now();
+        activity.idle().await;
+        assert!(begin.elapsed() >= idle, "the time counts from the last answer: {:?}", begin.elapsed());
     }
 }

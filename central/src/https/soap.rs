@@ -20,10 +20,8 @@ pub mod receive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::{Extension, Request, State};
 use axum::response::Response;
-use axum::routing::any;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method};
 use idr_ihe::soap::{Envelope, Framing, HeaderName, Refusal as SoapRefusal, Rejected};
@@ -52,11 +50,6 @@ use crate::store::StoreError;
 /// Path of the endpoint.
 pub const GATEWAY: &str = "/ihe/gateway";
 
-/// The route.
-pub fn routes() -> Router<Arc<Central>> {
-    Router::new().route(GATEWAY, any(gateway))
-}
-
 /// Answers one message.
 pub async fn gateway(State(central): State<Arc<Central>>, Extension(client): Extension<Client>, request: Request) -> Response {
     let request_id = problem::request_id(request.headers()).unwrap_or_else(|| format!("urn:uuid:{}", central.random_id()));
@@ -70,6 +63,9 @@ pub async fn gateway(State(central): State<Arc<Central>>, Extension(client): Ext
     tracing::info!(%peer, request_id, status = response.status().as_u16(), "SOAP message answered");
     response
 }
+
+/// `Retry-After` when too many messages are received at once, seconds.
+const BUSY_RETRY_SECONDS: u32 = 120;
 
 /// One exchange.
 struct Gateway {
@@ -87,6 +83,10 @@ impl Gateway {
     async fn answer(mut self, request: Request) -> Ended<Response> {
         let admitted = peer::admitted(&self.central, &self.asked).await.map_err(|refusal| self.refused(&refusal))?;
         let (head, body) = request.into_parts();
+        // A message is held in memory or staged before anybody knows who sends it: only so many at once.
+        let Some(_receiving) = self.central.places.take(Work::Receive).await else {
+            return Err(Box::new(Problem::unavailable(BUSY_RETRY_SECONDS).response(&self.central, &self.request_id)));
+        };
         let framing = self.soap(Framing::of(content_type(&head.headers)).map_err(Rejected::from)).await?;
         let incoming = Incoming::new(&self.central, &head.headers, body, &framing);
         let mut incoming = self.received(incoming).await?;

@@ -17,13 +17,11 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Extension;
 use axum::body::{Body, BodyDataStream};
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
-use futures::StreamExt as _;
 use http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, LINK, WARNING};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use idr_ihe::soap::MediaType;
@@ -32,9 +30,9 @@ use idr_profile::receipt::ReceiptHash;
 use idr_profile::xua::{Code, Transaction};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 
 use super::enter;
+use super::pace::{Chunk, Pace};
 use super::problem::{self, Problem};
 use super::server::Client;
 use crate::archive::receive::{Announced, Cause, Incoming, Outcome, Received, StoreRefused, Storing};
@@ -48,9 +46,6 @@ const LINKS_MAX: usize = 10;
 /// `Retry-After` when there is no room (01 §4.5), and when the audit store refuses (07 §8).
 const SPACE_RETRY_SECONDS: u32 = 120;
 const AUDIT_RETRY_SECONDS: u32 = 60;
-/// BD-12: bytes per second, averaged over this time of waiting.
-const PACE_BYTES_PER_SECOND: u64 = 1_024;
-const PACE_OVER: Duration = Duration::from_secs(60);
 
 /// `POST /dicomweb/studies`.
 pub async fn store(State(central): State<Arc<Central>>, Extension(client): Extension<Client>, request: Request) -> Response {
@@ -252,49 +247,6 @@ fn announced(head: &PartHead) -> Option<Announced> {
         tracing::warn!(part = head.number, "IDR-Receipt is not sha256=<64 hex digits>; the R3 will name no R1");
     }
     Some(Announced { part: head.number, transfer_syntax, acceptance: acceptance.flatten() })
-}
-
-enum Chunk {
-    Bytes(bytes::Bytes),
-    End,
-    TooSlow,
-    Gone,
-}
-
-/// BD-12: what counts is the time in which we waited for the client, not the time in which it waited for us.
-#[derive(Default)]
-struct Pace {
-    waited: Duration,
-    bytes: u64,
-}
-
-impl Pace {
-    async fn next(&mut self, body: &mut BodyDataStream) -> Chunk {
-        loop {
-            let begin = Instant::now();
-            let next = tokio::time::timeout(PACE_OVER.saturating_sub(self.waited), body.next()).await;
-            self.waited += begin.elapsed();
-            if self.waited >= PACE_OVER {
-                if self.bytes < PACE_BYTES_PER_SECOND * PACE_OVER.as_secs() {
-                    return Chunk::TooSlow;
-                }
-                *self = Self::default();
-            }
-            match next {
-                // The window is over; the client was fast enough in it.
-                Err(_) => {}
-                Ok(None) => return Chunk::End,
-                Ok(Some(Err(error))) => {
-                    tracing::info!(cause = %error, "STOW-RS body ended early");
-                    return Chunk::Gone;
-                }
-                Ok(Some(Ok(bytes))) => {
-                    self.bytes += bytes.len() as u64;
-                    return Chunk::Bytes(bytes);
-                }
-            }
-        }
-    }
 }
 
 /// The answer to a body that was read (01 §4.5).

@@ -11,6 +11,7 @@
 //! PS3.18 §8.7.3, §10.4; profile 05 §9, 09 §6, §8.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Extension;
 use axum::body::Body;
@@ -66,7 +67,11 @@ pub async fn instance(
     }
     let Some(place) = central.places.take(Work::Retrieve).await else { return answer(Problem::unavailable(RETRY_SECONDS)) };
     let which = Which::Instance { series_uid: &series, sop_instance_uid: &instance };
-    let mut retrieval = match retrieve::instances(&central, &who, &study, which, 1).await {
+    let first_byte = Duration::from_secs(u64::from(central.xds.timeout.first_byte));
+    let Ok(found) = tokio::time::timeout(first_byte, retrieve::instances(&central, &who, &study, which, 1)).await else {
+        return answer(Problem::unavailable(RETRY_SECONDS));
+    };
+    let mut retrieval = match found {
         Ok(retrieval) => retrieval,
         Err(Unanswered::Refused(refusal)) => return answer(Problem::refused(&central, &refusal)),
         Err(Unanswered::Store(error)) => {

@@ -15,6 +15,8 @@ use crate::assertion;
 use crate::central::Central;
 use crate::https::problem::Problem;
 
+/// `Retry-After` when there is no room, seconds.
+const NO_ROOM_RETRY_SECONDS: u32 = 120;
 /// Said of an answer that was given before (08 §4.4).
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
@@ -137,6 +139,7 @@ pub fn unreceived(central: &Central, error: ReceiveError, relates_to: Option<&st
         ReceiveError::Body(BodyError::TooSlow) => Problem::new("W-07", StatusCode::REQUEST_TIMEOUT),
         ReceiveError::Body(BodyError::Coding) => Problem::new("W-13", StatusCode::UNSUPPORTED_MEDIA_TYPE),
         ReceiveError::Body(BodyError::Damaged | BodyError::Broken) => Problem::bad_request(),
+        ReceiveError::NoRoom => Problem::unavailable(NO_ROOM_RETRY_SECONDS),
         ReceiveError::Objects(error) => {
             let incident = crate::https::problem::incident(central, &error);
             let refusal = soap::Refusal::Internal { incident };

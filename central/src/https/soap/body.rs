@@ -6,10 +6,11 @@ use std::time::Duration;
 use axum::body::{Body, BodyDataStream};
 use bytes::Bytes;
 use flate2::write::MultiGzDecoder;
-use futures::StreamExt as _;
 use http::HeaderMap;
 use http::header::CONTENT_ENCODING;
 use tokio::time::Instant;
+
+use crate::https::pace::{Chunk, Pace, RATE, WINDOW};
 
 /// Why a body is not read to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -41,7 +42,7 @@ pub struct BodyReader {
     limit: u64,
     taken: u64,
     began: Instant,
-    window: (Instant, u64),
+    pace: Pace,
     ended: bool,
 }
 
@@ -65,8 +66,7 @@ impl BodyReader {
             }
             _ => return Err(BodyError::Coding),
         };
-        let began = Instant::now();
-        Ok(Self { stream: body.into_data_stream(), gzip, limit, taken: 0, began, window: (began, 0), ended: false })
+        Ok(Self { stream: body.into_data_stream(), gzip, limit, taken: 0, began: Instant::now(), pace: Pace::default(), ended: false })
     }
 
     /// The next bytes, never empty; `None` at the end.
@@ -100,17 +100,14 @@ impl BodyReader {
     }
 
     async fn received(&mut self) -> Result<Option<Bytes>, BodyError> {
-        let next = tokio::time::timeout(WINDOW, self.stream.next()).await.map_err(|_| BodyError::TooSlow)?;
-        let Some(bytes) = next.transpose().map_err(|_| BodyError::Broken)? else { return Ok(None) };
+        let bytes = match self.pace.next(&mut self.stream).await {
+            Chunk::Bytes(bytes) => bytes,
+            Chunk::End => return Ok(None),
+            Chunk::TooSlow => return Err(BodyError::TooSlow),
+            Chunk::Gone => return Err(BodyError::Broken),
+        };
         if self.began.elapsed() >= LONGEST {
             return Err(BodyError::TooSlow);
-        }
-        self.window.1 += bytes.len() as u64;
-        if self.window.0.elapsed() >= WINDOW {
-            if self.window.1 < RATE * WINDOW.as_secs() {
-                return Err(BodyError::TooSlow);
-            }
-            self.window = (Instant::now(), 0);
         }
         Ok(Some(bytes))
     }
@@ -143,10 +140,6 @@ impl Gzip {
     }
 }
 
-/// Least rate of a body, bytes/s (BD-12).
-const RATE: u64 = 1024;
-/// Over this time.
-const WINDOW: Duration = Duration::from_secs(60);
 /// Longest body. Documents that are staged while it comes must be registered before the sweep takes them for strays (30 min);
 /// an assertion of the default lifetime is over long before.
 const LONGEST: Duration = Duration::from_secs(20 * 60);

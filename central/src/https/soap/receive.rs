@@ -29,6 +29,9 @@ pub enum ReceiveError {
     /// The body.
     #[error(transparent)]
     Body(#[from] BodyError),
+    /// There is no room for documents of somebody who is not known yet.
+    #[error("less than storage.reserve_bytes is left")]
+    NoRoom,
     /// A document cannot be staged.
     #[error("a document cannot be staged")]
     Objects(#[from] ObjectError),
@@ -195,6 +198,8 @@ impl Incoming {
         loop {
             match self.event().await? {
                 Some(Event::Root(root)) => return Ok(root),
+                // Nobody knows yet who sends it.
+                Some(Event::Part(_)) if self.central.space.is_short() => return Err(ReceiveError::NoRoom),
                 Some(event) => self.stage(event).await?,
                 // `finish` has refused a message without root.
                 None => return Err(Refusal::Multipart(multipart::MultipartError::Root).into()),
