@@ -98,20 +98,6 @@ pub struct StoredDocument {
 }
 
 impl Tx {
-    /// Entries of a patient, old ids of merges resolved, by first registration time, then entryUUID. An unknown patient
-    /// has none.
-    ///
-    /// # Errors
-    /// [`StoreError::TooMany`]: more than `limit` match, before any access decision.
-    pub async fn find_documents(
-        &mut self,
-        patient: &PatientId,
-        filter: &DocumentFilter,
-        limit: usize,
-    ) -> Result<Vec<Candidate<DocumentEntry>>, StoreError> {
-        self.documents_found(patient, filter, limit).await.map(candidates)
-    }
-
     pub(super) async fn documents_found(
         &mut self,
         patient: &PatientId,
@@ -203,20 +189,6 @@ impl Tx {
             found.extend(self.entries_found(select, limit - found.len()).await?);
         }
         Ok(found)
-    }
-
-    /// Associations that have one of `ids` as source or target, by registration time, then id; with `types`, only those.
-    /// Each is shown if both its ends are (05 §9).
-    ///
-    /// # Errors
-    /// [`StoreError::TooMany`].
-    pub async fn associations(
-        &mut self,
-        ids: &[String],
-        types: &[String],
-        limit: usize,
-    ) -> Result<Vec<Dependent<Association>>, StoreError> {
-        Ok(self.association_rows(ids, types, limit).await?.into_iter().map(dependent).collect())
     }
 
     /// The given entry, the entries reached from it by `types` in either direction, and those associations. Without any:

@@ -45,11 +45,6 @@ impl MemorySpool {
         Self { shared: Arc::new(Shared { receipts, catalog, held: Mutex::default() }) }
     }
 
-    /// Makes the spool refuse, or take again.
-    pub fn set_refusing(&self, refusal: Option<Refusal>) {
-        self.held().refusal = refusal;
-    }
-
     /// Ends all leases, as a restart does.
     pub fn restart(&self) {
         self.held().leases.clear();

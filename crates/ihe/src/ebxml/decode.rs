@@ -58,25 +58,6 @@ pub fn lower_uuid(id: &str) -> String {
     if is_uuid { id.to_ascii_lowercase() } else { id.to_owned() }
 }
 
-/// Is the package with this id classified as a SubmissionSet, nested or beside it?
-pub fn is_submission_set(list: &RegistryObjectList, package: &RegistryPackage) -> bool {
-    has_node(list, package, scheme::SUBMISSION_SET_NODE)
-}
-
-/// Is the package with this id classified as a Folder, nested or beside it?
-pub fn is_folder(list: &RegistryObjectList, package: &RegistryPackage) -> bool {
-    has_node(list, package, scheme::FOLDER_NODE)
-}
-
-fn has_node(list: &RegistryObjectList, package: &RegistryPackage, node: &str) -> bool {
-    let id = package.object.id.as_deref();
-    package.object.classifications.iter().any(|c| c.classification_node.as_deref() == Some(node))
-        || list.objects.iter().any(|object| {
-            matches!(object, Object::Classification(c) if c.classification_node.as_deref() == Some(node)
-                && id.is_some() && c.classified_object.as_deref() == id)
-        })
-}
-
 /// Reads the objects of a list. Ids of the form `urn:uuid:` and hashes are lowered. ObjectRefs, classifications of other
 /// objects and unknown objects are passed over.
 pub fn decode(list: &RegistryObjectList) -> Decoded {

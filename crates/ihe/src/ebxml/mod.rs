@@ -11,7 +11,7 @@ pub mod rim;
 pub mod scheme;
 mod write;
 
-pub use decode::{Decoded, Problem, decode, is_folder, is_submission_set, lower_uuid};
+pub use decode::{Decoded, Problem, decode, lower_uuid};
 pub use encode::{Placement, encode};
 pub use read::{read_adhoc_query, read_registry_object_list, read_slot_list};
 pub use write::{write_object_ref, write_registry_object_list, write_slot};

@@ -115,8 +115,8 @@ impl Breaker {
         self.state != State::Closed
     }
 
-    /// Asked before each attempt. [`Admission::Probe`] is given once; its result comes by [`Breaker::record`] or
-    /// [`Breaker::probed`].
+    /// Asked before each attempt. [`Admission::Probe`] is given once; its result comes by
+    /// [`Breaker::record`].
     pub fn admit(&mut self, now: Duration) -> Admission {
         if let State::Open { until } = self.state
             && now >= until
@@ -171,23 +171,6 @@ impl Breaker {
             }
             // Attempts that were under way when it opened change nothing.
             (State::Closed, Mark::Uncounted) | (State::Open { .. }, _) => None,
-        }
-    }
-
-    /// The result of a probe without an item (C-ECHO); `row` and `class` as the bad answer is named.
-    pub fn probed(
-        &mut self,
-        good: bool,
-        class: Class,
-        row: &Arc<str>,
-        now: Duration,
-        uniform: f64,
-        outcomes: &Outcomes,
-    ) -> Option<BreakerChange> {
-        match (self.state, good) {
-            (State::HalfOpen { .. }, true) => Some(self.close()),
-            (State::HalfOpen { .. }, false) => Some(self.open(class, row, now, uniform, outcomes)),
-            _ => None,
         }
     }
 

@@ -45,11 +45,6 @@ impl Rules {
         (level != Level::Off).then(|| self.finding(rule, level, &[]))
     }
 
-    /// Stage S alone: for an object whose walk has failed, before its last byte.
-    pub fn judge_stream(&self, scan: &Scan, context: &Context<'_>) -> Verdict {
-        self.judge(scan, context, &[Stage::S])
-    }
-
     /// Stage S, and stage I unless S rejects. Reads nothing but this instance.
     pub fn judge_instance(&self, scan: &Scan, context: &Context<'_>) -> Verdict {
         self.judge(scan, context, &[Stage::S, Stage::I])

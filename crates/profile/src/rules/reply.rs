@@ -95,13 +95,6 @@ pub struct Answer {
     pub comment: String,
 }
 
-impl Answer {
-    /// Value of the HTTP header `Warning` of a STOW-RS response.
-    pub fn warning_header(&self) -> String {
-        format!("299 idr \"{}\"", self.comment)
-    }
-}
-
 /// Stages of evaluation (profile 01 §2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Stage {
