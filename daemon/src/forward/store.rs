@@ -14,6 +14,7 @@ use super::gate::{Channel, Pass};
 use super::peer::{Batch, Failure, Heard, ReceiptsBody, Source, StoreBody};
 use super::register::HOLD;
 use super::{Forward, LEASE, Maps};
+use crate::receipts::ReceiptError;
 use crate::spool::{Claim, Entry, Move, Progress, Spool, SpoolError, SpoolId, State, Stored, Tenant};
 
 /// How long instances are sent one by one after one of a request could not be read here: until that one is found.
@@ -32,6 +33,7 @@ impl Forward {
     /// Sends what is due. Says whether there was anything.
     pub(super) async fn send_round(&self, tenant: &Tenant) -> Result<bool, SpoolError> {
         let Some(pass) = self.admitted(Channel::Stow) else { return Ok(false) };
+        self.receipts_work().await?;
         let now = self.clock.now();
         let limit = self.batch_instances_max.saturating_mul(pass.parallel as usize);
         let claim = Claim { tenant: tenant.clone(), state: "queued", now, lease_until: now + LEASE, limit };
@@ -45,6 +47,16 @@ impl Forward {
             self.give_back(&claimed);
         }
         sent.map(|()| true)
+    }
+
+    /// What is sent needs its R2 at once: without a log that takes it the same instances would be sent again and again.
+    async fn receipts_work(&self) -> Result<(), SpoolError> {
+        let receipts = self.receipts.clone();
+        tokio::task::spawn_blocking(move || receipts.flush()).await.map_err(|_| SpoolError::Stopped)??;
+        match self.receipts.is_broken() {
+            true => Err(ReceiptError::Unsettled.into()),
+            false => Ok(()),
+        }
     }
 
     async fn send_claimed(&self, pass: &Pass<'_>, tenant: &Tenant, entries: Vec<Entry>) -> Result<(), SpoolError> {

@@ -6,70 +6,27 @@
 //! ([`super::Receipts::open`]). A key that is lost is not replaced by itself: [`KeyFile::load_or_create`] makes one only
 //! for a log that is empty.
 
+use std::path::PathBuf;
+
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::Ed25519KeyPair;
-use idr_profile::receipt::{KeyError as Unreadable, Signer};
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+pub use idr_host::key_files::KeyFileError;
+use idr_host::key_files::KeyFolder;
+use idr_profile::receipt::Signer;
 
 const NAME: &str = "receipt.ed25519.pk8";
 const NEXT: &str = "receipt.ed25519.pk8.next";
-/// A PKCS#8 file of an Ed25519 key has 48 to 83 bytes.
-const FILE_BYTES_MAX: u64 = 4096;
-
-/// Why the key cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum KeyFileError {
-    /// Reading or writing failed.
-    #[error("receipt key {} cannot be used", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What the file system says.
-        #[source]
-        source: io::Error,
-    },
-    /// Others may read it (profile 10 §7).
-    #[error("receipt key {} has mode {mode:o}; set it to 600", path.display())]
-    Mode {
-        /// The file.
-        path: PathBuf,
-        /// Its mode.
-        mode: u32,
-    },
-    /// It holds no key.
-    #[error("receipt key {}: {source}", path.display())]
-    Content {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        #[source]
-        source: Unreadable,
-    },
-    /// The log has receipts and the key is gone.
-    #[error("receipt key {} is gone but the log has receipts; restore it or join again", path.display())]
-    Gone {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The operating system gave no random bytes.
-    #[error("no random bytes for a receipt key")]
-    Random,
-}
 
 /// Folder of the key.
 #[derive(Debug, Clone)]
 pub struct KeyFile {
-    folder: PathBuf,
+    folder: KeyFolder,
 }
 
 impl KeyFile {
     /// `<state>/keys`.
     pub fn new(folder: PathBuf) -> Self {
-        Self { folder }
+        Self { folder: KeyFolder::new(folder) }
     }
 
     /// The current key and, if a rotation was begun, the next; makes the first key when the log is empty.
@@ -77,15 +34,9 @@ impl KeyFile {
     /// # Errors
     /// [`KeyFileError`].
     pub fn load_or_create(&self, log_is_empty: bool) -> Result<Vec<Signer>, KeyFileError> {
-        let current = self.folder.join(NAME);
-        let mut signers: Vec<Signer> = self.load(&current)?.into_iter().collect();
-        if signers.is_empty() && !log_is_empty {
-            return Err(KeyFileError::Gone { path: current });
-        }
-        if signers.is_empty() {
-            signers.push(self.create(NAME)?);
-        }
-        signers.extend(self.load(&self.folder.join(NEXT))?);
+        let current = self.folder.load_or_make(NAME, log_is_empty, make)?;
+        let mut signers = vec![self.signer(NAME, &current)?];
+        signers.extend(self.load(NEXT)?);
         Ok(signers)
     }
 
@@ -94,10 +45,8 @@ impl KeyFile {
     /// # Errors
     /// [`KeyFileError`].
     pub fn prepare(&self) -> Result<Signer, KeyFileError> {
-        match self.load(&self.folder.join(NEXT))? {
-            Some(signer) => Ok(signer),
-            None => self.create(NEXT),
-        }
+        let der = self.folder.load_or_make(NEXT, true, make)?;
+        self.signer(NEXT, &der)
     }
 
     /// Makes the key of that kid the current one, when it stands beside it as the next.
@@ -105,48 +54,23 @@ impl KeyFile {
     /// # Errors
     /// [`KeyFileError`].
     pub fn settle(&self, kid: &str) -> Result<(), KeyFileError> {
-        let next = self.folder.join(NEXT);
-        if self.load(&next)?.is_some_and(|signer| signer.kid() == kid) {
-            fs::rename(&next, self.folder.join(NAME)).and_then(|()| File::open(&self.folder)?.sync_all()).map_err(io_error(&next))?;
+        if self.load(NEXT)?.is_some_and(|signer| signer.kid() == kid) {
+            self.folder.replace(NAME, NEXT)?;
         }
         Ok(())
     }
 
-    fn load(&self, path: &Path) -> Result<Option<Signer>, KeyFileError> {
-        let file = match File::open(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            other => other.map_err(io_error(path))?,
-        };
-        let mode = file.metadata().map_err(io_error(path))?.permissions().mode() & 0o777;
-        if mode & 0o177 != 0 {
-            return Err(KeyFileError::Mode { path: path.to_owned(), mode });
-        }
-        let mut der = Vec::new();
-        file.take(FILE_BYTES_MAX).read_to_end(&mut der).map_err(io_error(path))?;
-        Signer::from_pkcs8(&der).map(Some).map_err(|source| KeyFileError::Content { path: path.to_owned(), source })
+    fn load(&self, name: &str) -> Result<Option<Signer>, KeyFileError> {
+        self.folder.load(name)?.map(|der| self.signer(name, &der)).transpose()
     }
 
-    /// Written under another name first, so that a crash leaves no half key.
-    fn create(&self, name: &str) -> Result<Signer, KeyFileError> {
-        let path = self.folder.join(name);
-        let new = self.folder.join(format!("{name}.new"));
-        let pkcs8 = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).map_err(|_| KeyFileError::Random)?;
-        let write = || -> io::Result<()> {
-            DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
-            let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-            file.write_all(pkcs8.as_ref())?;
-            file.sync_all()?;
-            fs::rename(&new, &path)?;
-            File::open(&self.folder)?.sync_all()
-        };
-        write().map_err(io_error(&path))?;
-        Signer::from_pkcs8(pkcs8.as_ref()).map_err(|source| KeyFileError::Content { path, source })
+    fn signer(&self, name: &str, der: &[u8]) -> Result<Signer, KeyFileError> {
+        Signer::from_pkcs8(der).map_err(|_| KeyFileError::Content { path: self.folder.path(name) })
     }
 }
 
-fn io_error(path: &Path) -> impl Fn(io::Error) -> KeyFileError {
-    let path = path.to_owned();
-    move |source| KeyFileError::Io { path: path.clone(), source }
+fn make() -> Option<Vec<u8>> {
+    Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).ok().map(|der| der.as_ref().to_vec())
 }
 
 #[cfg(test)]
@@ -165,15 +89,5 @@ mod tests {
         assert_eq!(keys.load_or_create(false).expect("both").iter().map(Signer::kid).collect::<Vec<_>>(), [&first, &next]);
         keys.settle(&next).expect("renamed");
         assert_eq!(keys.load_or_create(false).expect("one").iter().map(Signer::kid).collect::<Vec<_>>(), [&next]);
-    }
-
-    #[test]
-    fn a_key_that_others_may_read_is_refused() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let keys = KeyFile::new(folder.path().to_owned());
-        keys.load_or_create(true).expect("made");
-        let path = folder.path().join(NAME);
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).expect("ours");
-        assert!(matches!(keys.load_or_create(false), Err(KeyFileError::Mode { mode: 0o640, .. })));
     }
 }

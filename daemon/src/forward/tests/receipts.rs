@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use super::centre::{Call, Fate};
-use super::rig::{Rig, study};
+use super::rig::{Rig, sop, study};
+use crate::forward::Queue;
+use crate::spool::disk::Fault;
+use crate::spool::sample::tenant;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -60,4 +63,25 @@ async fn a_missing_r4_is_noted_survives_a_restart_and_is_warned_of_after_a_day()
     assert_eq!((rig.note(1, "r4").await, rig.note(2, "r4").await), (None, None));
     assert_eq!((rig.receipts_of(1), rig.receipts_of(2)), ([2, 2, 2, 1], [2, 2, 2, 1]));
     assert_eq!(forward.status()["receipts_missing"], 0);
+}
+
+#[tokio::test]
+async fn nothing_is_sent_while_the_receipt_log_cannot_be_written() {
+    let rig = Rig::new();
+    let forward = rig.forward();
+    rig.receive(1, 0..2).await;
+    rig.receipts.flush().expect("a working disk");
+    let steps = rig.disk.steps();
+    (1..=60).for_each(|step| rig.disk.fail(steps + step, Fault::Eio));
+    let mut failed = 0;
+    while forward.round(Queue::Instances, &tenant()).await.is_err() {
+        failed += 1;
+        rig.clock.advance(5 * SECOND);
+        assert!(rig.centre.arrivals(&sop(1, 0)) <= 1, "after {failed} rounds");
+    }
+    assert!(failed > 5, "{failed}");
+    rig.run(&forward, HOUR, MINUTE).await;
+    assert!(rig.counts(&[("registered", 2)]));
+    // The one of the attempt whose receipt did not reach the log at once, and the one of the next.
+    assert_eq!((rig.centre.arrivals(&sop(1, 0)), rig.receipts_of(1)), (2, [2, 4, 2, 1]));
 }

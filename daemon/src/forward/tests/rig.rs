@@ -24,9 +24,11 @@ use crate::config::Config;
 use crate::forward::clock::Clock;
 use crate::forward::credentials::Credentials;
 use crate::forward::{Forward, Maps, Parts, Queue};
-use crate::receipts::Receipts;
+use crate::receipts::{self, Receipts};
 use crate::spool::catalog::Totals;
-use crate::spool::sample::{announced, at, facts, hand_over, memory_receipts, tenant};
+use crate::spool::disk::MemoryDisk;
+use crate::spool::index::MemoryStore;
+use crate::spool::sample::{announced, at, facts, hand_over, holder, signer, tenant};
 use crate::spool::{
     Announced, Claim, Entry, MemorySpool, Move, Note, Refusal, Spool, SpoolError, SpoolId, State, Stored, Study, Tenant, Writer,
 };
@@ -123,6 +125,8 @@ pub struct Rig {
     config: Arc<Config>,
     maps: Arc<Maps>,
     pub spool: MemorySpool,
+    /// Of the receipt log.
+    pub disk: MemoryDisk,
     pub receipts: Arc<Receipts>,
     pub centre: Arc<Centre>,
     pub clock: Arc<HandClock>,
@@ -173,10 +177,24 @@ fn data_set(study_uid: &str, sop_instance_uid: &str) -> Vec<u8> {
     bytes
 }
 
+fn receipts_on(disk: &MemoryDisk) -> Arc<Receipts> {
+    let parts = receipts::Parts {
+        disk: Arc::new(disk.clone()),
+        index: Arc::new(MemoryStore::default()),
+        holder: holder(),
+        signers: vec![signer()],
+        random: Box::new(StdRng::seed_from_u64(11)),
+        noted: None,
+    };
+    let (receipts, _) = Receipts::open(parts, |_| {}).and_then(|opened| opened.take_over(Vec::new(), at(0))).expect("an empty disk");
+    Arc::new(receipts)
+}
+
 impl Rig {
     pub fn new() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let receipts = memory_receipts();
+        let disk = MemoryDisk::default();
+        let receipts = receipts_on(&disk);
         let clock = Arc::new(HandClock { gone: Mutex::default(), wrong: Mutex::new(SignedDuration::ZERO) });
         let map = "revision = 1\n[[row]]\ncontroller = \"1.2.246.10.12345671.19.0\"\ncontroller_type = \"1\"\nregister = \"2\"\n\
                    service_unit = \"1.2.246.10.12345671.10.1\"\n";
@@ -189,6 +207,7 @@ impl Rig {
             }),
             spool: MemorySpool::new(receipts.clone()),
             centre: Centre::new(clock.clone()),
+            disk,
             receipts,
             clock,
             folder,
