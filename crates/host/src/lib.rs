@@ -1,13 +1,14 @@
 //! What both programs need of the machine they run on. The other crates hold no IO and no clock; what the two programs would
 //! otherwise write twice stands here.
 //!
-//! [`process`] (start, signals, exit status), [`config`] (reading the main file), [`files`] (keys, rule sets, trust),
+//! [`process`] (start, signals, exit status), [`config`] (reading the main file), [`files`] (keys, rule sets, trust), [`key_files`] (keys that a program makes),
 //! [`places`] (how many connections, and whose), [`control`] (the operators' socket), [`monitor`] (health and metrics),
 //! [`service_manager`] (systemd).
 
 pub mod config;
 pub mod control;
 pub mod files;
+pub mod key_files;
 pub mod monitor;
 pub mod places;
 pub mod process;
