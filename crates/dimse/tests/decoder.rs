@@ -187,6 +187,66 @@ fn padding_of_uids_and_ae_titles_is_not_significant() {
     assert_eq!(decode(&bytes), decode(&rq(&[application_context(), proposed(1)])));
 }
 
+//= PS3.8 §9.3.2 to §9.3.8
+//= type=test
+#[test]
+fn reserved_fields_are_not_tested() {
+    let changed = |bytes: &[u8], reserved: &[usize]| {
+        let mut bytes = bytes.to_vec();
+        reserved.iter().for_each(|at| bytes[*at] = 0xFF);
+        bytes
+    };
+    // Of the PDU; behind the protocol version; behind the AE titles; of the application context, a context and a sub-item.
+    let items = 74 + application_context().len();
+    let fixed: Vec<usize> = [1, 8, 9].into_iter().chain(42..74).chain([75, items + 1, items + 5, items + 9]).collect();
+    let request = rq(&[application_context(), proposed(1)]);
+    assert_eq!(decode(&changed(&request, &[&fixed[..], &[items + 6, items + 7]].concat())), decode(&request));
+
+    let answer = association(2, &[application_context(), context(0x21, 1, 0, &[item(0x40, IMPLICIT.as_bytes())])]);
+    assert_eq!(decode(&changed(&answer, &[&fixed[..], &[items + 7]].concat())), decode(&answer));
+    // In an answer the AE titles are reserved too.
+    let Ok(Some(Pdu::AssociateAc(ac))) = decode(&changed(&answer, &(10..42).collect::<Vec<_>>())) else { panic!("not tested") };
+    assert_eq!(ac.presentation_contexts.len(), 1);
+
+    for (short, reserved) in [
+        (Pdu::AssociateRj(Rejection::LOCAL_LIMIT), &[1, 6][..]),
+        (Pdu::ReleaseRq, &[1, 6, 7, 8, 9]),
+        (Pdu::ReleaseRp, &[1, 6, 7, 8, 9]),
+        (Pdu::Abort(Abort::UNEXPECTED_PDU), &[1, 6, 7]),
+    ] {
+        assert_eq!(decode(&changed(&bytes(&short), reserved)), Ok(Some(short)));
+    }
+}
+
+//= PS3.8 §9.3.3, Table 9-17
+//= type=test
+#[test]
+fn of_the_protocol_version_of_an_answer_only_bit_0_is_tested() {
+    let mut answer = association(2, &[application_context(), context(0x21, 1, 0, &[item(0x40, IMPLICIT.as_bytes())])]);
+    for (version, acceptable) in [([0, 1], true), ([0xFF, 0xFF], true), ([0, 0], false), ([0xFF, 0xFE], false)] {
+        answer[6..8].copy_from_slice(&version);
+        assert_eq!(decode(&answer).is_ok(), acceptable, "{version:?}");
+    }
+}
+
+//= PS3.8 §E.2
+//= type=test
+#[test]
+fn bits_0_and_1_of_the_message_control_header_count_and_no_others() {
+    for (control, kind, last) in [
+        (0, Fragment::Data, false),
+        (1, Fragment::Command, false),
+        (2, Fragment::Data, true),
+        (3, Fragment::Command, true),
+        (0xFC, Fragment::Data, false),
+        (0xFF, Fragment::Command, true),
+    ] {
+        let expected = Pdv { context_id: 1, kind, last, data: "ab".into() };
+        assert_eq!(decode(&pdu(4, &pdv(1, control, b"ab"))), Ok(Some(Pdu::Data(vec![expected.clone()]))));
+        assert_eq!(bytes(&Pdu::Data(vec![expected]))[11], control & 3);
+    }
+}
+
 #[test]
 fn a_rejected_context_needs_no_transfer_syntax() {
     let rejected = |items: &[Vec<u8>]| association(2, &[application_context(), context(0x21, 1, 3, items)]);

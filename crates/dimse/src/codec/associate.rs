@@ -50,6 +50,10 @@ impl Walk<'_> {
         let Some((fixed, items)) = body.split_at_checked(FIXED_LENGTH) else {
             return self.malformed("the fixed fields are cut off");
         };
+        // "Shall only test that bit 0 is set" (Table 9-17). A request without it is not invalid but rejected (AE-6).
+        if self.pdu_type == PduType::AssociateAc && fixed[1] & 1 == 0 {
+            return self.malformed("its protocol version is not 1");
+        }
         let mut out = Vec::with_capacity(HEADER_LENGTH + body.len());
         out.extend_from_slice(&[self.pdu_type as u8, 0, 0, 0, 0, 0]);
         out.extend_from_slice(fixed);
