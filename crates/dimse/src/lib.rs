@@ -21,8 +21,8 @@
 //! A length or count that the peer chose is compared with [`limits::Limits`] before anything is allocated for it.
 //!
 //! # Standard
-//! PS3.7 and PS3.8. Two places where the wire differs from the letter of PS3.8 are marked `type=exception` in
-//! [`association`].
+//! PS3.7 and PS3.8. Three places where the wire differs from the letter of PS3.8 are marked `type=exception` in
+//! [`association`] and [`association::negotiation`].
 
 pub mod association;
 pub mod codec;

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use common::{BIG_ENDIAN, COMMITMENT, CT, EXPLICIT, IMPLICIT, MR, VERIFICATION, bytes, implementation, policy, request};
 use idr_dimse::association::acceptor::{Acceptor, Action, Answer, Event};
 use idr_dimse::association::negotiation::{
-    Acceptance, ContextResult, Policy, Request, Roles, STORAGE_EXTENDED_NEGOTIATION, Support, UserIdentity, UserIdentityType, negotiate,
+    Acceptance, ContextResult, Implementation, Policy, Request, Roles, STORAGE_EXTENDED_NEGOTIATION, Support, UserIdentity,
+    UserIdentityType, negotiate,
 };
 use idr_dimse::association::requestor::{self, Confirmation, Requestor};
 use idr_dimse::association::{Cause, State};
@@ -40,8 +41,12 @@ fn agree(request: &Request, policy: &Policy) -> (Confirmation, Vec<u8>) {
 }
 
 fn through_the_wire(pdu: &Pdu) -> Pdu {
+    decoded(&bytes(pdu))
+}
+
+fn decoded(bytes: &[u8]) -> Pdu {
     let mut decoder = PduDecoder::new(Limits::default());
-    decoder.feed(&bytes(pdu));
+    decoder.feed(bytes);
     decoder.decode().unwrap().unwrap()
 }
 
@@ -130,8 +135,41 @@ fn the_provider_rejects_what_it_cannot_serve_before_anybody_is_asked() {
         let mut out = Vec::new();
         Requestor::new(request, Limits::default(), Timeouts::default()).handle(requestor::Event::TransportOpened, &mut out);
         let [requestor::Action::Send(rq)] = &out[..] else { panic!("the request is sent") };
-        assert_rejected(rq.clone(), rejection);
+        assert_rejected(through_the_wire(rq), rejection);
     }
+}
+
+//= PS3.8 §9.3.2, Table 9-11
+//= type=test
+#[test]
+fn of_the_protocol_version_of_a_request_only_bit_0_is_tested() {
+    for (protocol_version, told) in [(1, true), (3, true), (0xFFFF, true), (0, false), (0xFFFE, false)] {
+        let (acceptor, _) = accepting(rq_with(|bytes| bytes[6..8].copy_from_slice(&u16::to_be_bytes(protocol_version))));
+        assert_eq!(acceptor.state() == State::Sta3, told, "{protocol_version:04X}");
+    }
+}
+
+//= PS3.8 §9.3.2, Table 9-11
+//= type=test
+#[test]
+fn spaces_around_an_ae_title_are_not_significant_and_nothing_but_spaces_is_none() {
+    let (_, actions) = accepting(rq_with(|bytes| bytes[10..42].copy_from_slice(b"  IDRSITE         CT 01         ")));
+    let Some(Action::Associate(told)) = actions.last() else { panic!("the request is told, not {actions:?}") };
+    assert_eq!((&told.called_ae_title[..], &told.calling_ae_title[..]), ("IDRSITE", "CT 01"));
+
+    assert_rejected(rq_with(|bytes| bytes[26..42].fill(b' ')), Rejection::CALLING_AE_TITLE);
+    assert_rejected(rq_with(|bytes| bytes[10..26].fill(b' ')), Rejection::CALLED_AE_TITLE);
+    assert_rejected(rq_with(|bytes| bytes[10..26].fill(0)), Rejection::CALLED_AE_TITLE);
+}
+
+/// The request with its bytes changed.
+fn rq_with(change: impl FnOnce(&mut [u8])) -> Pdu {
+    let mut out = Vec::new();
+    Requestor::new(request(), Limits::default(), Timeouts::default()).handle(requestor::Event::TransportOpened, &mut out);
+    let [requestor::Action::Send(rq)] = &out[..] else { panic!("the request is sent") };
+    let mut bytes = bytes(rq);
+    change(&mut bytes);
+    decoded(&bytes)
 }
 
 #[test]
@@ -140,11 +178,11 @@ fn a_peer_that_takes_only_tiny_pdus_is_rejected() {
     let mut out = Vec::new();
     Requestor::new(request(), limits, Timeouts::default()).handle(requestor::Event::TransportOpened, &mut out);
     let [requestor::Action::Send(rq)] = &out[..] else { panic!("the request is sent") };
-    assert_rejected(rq.clone(), Rejection::PROVIDER_NO_REASON);
+    assert_rejected(through_the_wire(rq), Rejection::PROVIDER_NO_REASON);
 }
 
 fn assert_rejected(rq: Pdu, rejection: Rejection) {
-    let (acceptor, actions) = accepting(through_the_wire(&rq));
+    let (acceptor, actions) = accepting(rq);
     assert_eq!(acceptor.state(), State::Sta13);
     assert_eq!(
         actions,
@@ -239,6 +277,70 @@ fn the_answer_announces_our_maximum_and_repeats_the_ae_titles() {
     let answer = answer_bytes(&negotiate(&request(), &policy()).unwrap());
     assert_eq!(&answer[10..42], b"IDRSITE         CT01            ");
     assert!(contains(&answer, &[0x51, 0, 0, 4, 0, 2, 0, 0]));
+}
+
+//= PS3.8 §9.3
+//= type=test
+#[test]
+fn the_items_of_a_request_and_of_its_answer_are_in_ascending_order_of_their_types() {
+    let support = Support {
+        transfer_syntaxes: vec![IMPLICIT.to_owned()],
+        roles: Roles { scu: true, scp: true },
+        extended_negotiation: Some(STORAGE_EXTENDED_NEGOTIATION.to_vec()),
+    };
+    let policy = Policy { abstract_syntaxes: Arc::new(BTreeMap::from([(CT.to_owned(), support)])), only: None, identity_verified: true };
+    let named = Implementation { version_name: Some("TEST".to_owned()), ..implementation() };
+    let mut request = Request::new("CT01", "IDRSITE", named.clone());
+    request.propose(CT, &[IMPLICIT]);
+    request.roles.push((CT.to_owned(), Roles { scu: true, scp: true }));
+    request.extended_negotiation.push((CT.to_owned(), vec![2]));
+    request.user_identity = Some(UserIdentity {
+        identity_type: UserIdentityType::SamlAssertion,
+        positive_response_requested: true,
+        primary: b"<Assertion/>".to_vec(),
+        secondary: vec![],
+    });
+    let mut out = Vec::new();
+    Requestor::new(request.clone(), Limits::default(), Timeouts::default()).handle(requestor::Event::TransportOpened, &mut out);
+    let [requestor::Action::Send(rq)] = &out[..] else { panic!("the request is sent") };
+    let rq = bytes(rq);
+    assert_eq!(item_types(&rq[74..]), [0x10, 0x20, 0x50]);
+    assert_eq!(item_types(user_information(&rq)), [0x51, 0x52, 0x54, 0x55, 0x56, 0x58]);
+
+    let mut acceptor = Acceptor::new(named, Limits::default(), Timeouts::default());
+    let mut actions = Vec::new();
+    acceptor.handle(Event::TransportOpened, &mut actions);
+    acceptor.handle(Event::Pdu(decoded(&rq)), &mut actions);
+    actions.clear();
+    // Our requestor proposes no window; others do.
+    let acceptance = negotiate(&Request { asynchronous: true, ..request }, &policy).unwrap();
+    acceptor.handle(Event::Answer(Answer::Accept(acceptance)), &mut actions);
+    let [Action::Send(answer)] = &actions[..] else { panic!("the answer is sent") };
+    let answer = bytes(answer);
+    assert_eq!(item_types(&answer[74..]), [0x10, 0x21, 0x50]);
+    assert_eq!(item_types(user_information(&answer)), [0x51, 0x52, 0x53, 0x54, 0x55, 0x56, 0x59]);
+}
+
+/// The types of items that follow one another.
+fn item_types(mut items: &[u8]) -> Vec<u8> {
+    let mut types = Vec::new();
+    while let [item_type, _, high, low, rest @ ..] = items {
+        types.push(*item_type);
+        items = &rest[usize::from(u16::from_be_bytes([*high, *low]))..];
+    }
+    types
+}
+
+/// The sub-items of the last item of an association PDU.
+fn user_information(pdu: &[u8]) -> &[u8] {
+    let mut items = &pdu[74..];
+    while let [item_type, _, high, low, rest @ ..] = items {
+        if *item_type == 0x50 {
+            return rest;
+        }
+        items = &rest[usize::from(u16::from_be_bytes([*high, *low]))..];
+    }
+    panic!("there is no user information")
 }
 
 #[test]

@@ -168,7 +168,7 @@ impl Request {
     }
 
     pub(super) fn to_pdu(&self) -> Pdu {
-        let mut items = user_items(self.pdu_length_max, &self.implementation, &self.roles, &self.extended_negotiation);
+        let mut items = user_items(self.pdu_length_max, &self.implementation, false, &self.roles, &self.extended_negotiation);
         if let Some(identity) = &self.user_identity {
             items.push(UserVariableItem::UserIdentityItem(dicom_ul::pdu::UserIdentity::new(
                 identity.positive_response_requested,
@@ -401,11 +401,13 @@ fn reason(result: ContextResult) -> PresentationContextResultReason {
 }
 
 /// The A-ASSOCIATE-AC that answers `request`.
+//= PS3.8 §9.3.3, Table 9-17
+//= type=exception
+//= reason=The reserved fields repeat the AE titles without leading spaces and are otherwise zero, not the bytes of the request:
+//=        a requestor shall not test them, and sends no others.
 pub(super) fn accept_pdu(request: &Request, acceptance: &Acceptance, implementation: &Implementation, pdu_length_max: u32) -> Pdu {
-    let mut items = user_items(pdu_length_max, implementation, &acceptance.roles, &acceptance.extended_negotiation);
-    if acceptance.asynchronous {
-        items.push(UserVariableItem::Unknown(ASYNCHRONOUS_OPERATIONS, vec![0, 1, 0, 1]));
-    }
+    let Acceptance { asynchronous, roles, extended_negotiation, .. } = acceptance;
+    let mut items = user_items(pdu_length_max, implementation, *asynchronous, roles, extended_negotiation);
     if let Some(response) = &acceptance.user_identity_response {
         let mut value = (response.len() as u16).to_be_bytes().to_vec();
         value.extend_from_slice(response);
@@ -437,15 +439,19 @@ pub fn is_ae_title(text: &str) -> bool {
     (1..=16).contains(&text.len()) && text.bytes().all(printable) && text.bytes().any(|byte| byte != b' ')
 }
 
-/// Sub-items in ascending order of their type, which some older peers expect (PS3.8 §9.3.2.3, note).
+/// Sub-items in ascending order of their type (PS3.8 §9.3), as some older peers expect.
 fn user_items(
     pdu_length_max: u32,
     implementation: &Implementation,
+    asynchronous: bool,
     roles: &[(String, Roles)],
     extended: &[(String, Vec<u8>)],
 ) -> Vec<UserVariableItem> {
     let mut items =
         vec![UserVariableItem::MaxLength(pdu_length_max), UserVariableItem::ImplementationClassUID(implementation.class_uid.clone())];
+    if asynchronous {
+        items.push(UserVariableItem::Unknown(ASYNCHRONOUS_OPERATIONS, vec![0, 1, 0, 1]));
+    }
     let role = |(uid, roles): &(String, Roles)| {
         UserVariableItem::ScuScpRoleSelectionSubItem(uid.clone(), RequestorRoles { scu: roles.scu, scp: roles.scp })
     };
