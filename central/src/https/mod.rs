@@ -18,9 +18,9 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::Response;
-use axum::routing::{any, get, post};
+use axum::routing::{MethodFilter, MethodRouter, any, on};
 use futures::FutureExt as _;
-use http::{HeaderMap, StatusCode, Uri};
+use http::{HeaderMap, Method, StatusCode, Uri};
 use idr_profile::xua::{Code, RequestFacts, Transaction};
 
 use crate::assertion::{self, Asked, Authenticated};
@@ -32,28 +32,85 @@ use server::Client;
 /// Longest request target, bytes (BD-10).
 const TARGET_BYTES_MAX: usize = 8_192;
 
-/// All routes of the centre.
+/// What stands at a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Serves {
+    /// SOAP messages: the transactions of [`soap::TRANSACTIONS`].
+    Soap,
+    /// One transaction: what the handler [`enter`]s with, and so the guard of the route (profile 05 §9).
+    One(Transaction),
+    /// Known to PS3.18 or to the profile, and not served yet: 501.
+    Nothing,
+}
+
+/// A method at a path.
+#[derive(Debug)]
+pub struct Route {
+    /// Pattern.
+    pub path: &'static str,
+    /// The method; `GET` stands for `HEAD` too.
+    pub method: Method,
+    /// What it serves.
+    pub serves: Serves,
+    at: fn(MethodFilter) -> MethodRouter<Arc<Central>>,
+}
+
+/// Every route that a handler of ours answers. The router is made of this table, and the tests ask of it which routes read.
+pub static ROUTES: [Route; 8] = [
+    Route { path: soap::GATEWAY, method: Method::POST, serves: Serves::Soap, at: |method| on(method, soap::gateway) },
+    Route {
+        path: "/dicomweb/studies",
+        method: Method::POST,
+        serves: Serves::One(Transaction::StowRs),
+        at: |method| on(method, stow::store),
+    },
+    Route { path: "/dicomweb/studies", method: Method::GET, serves: Serves::Nothing, at: |method| on(method, not_implemented) },
+    Route {
+        path: "/dicomweb/studies/{study}",
+        method: Method::POST,
+        serves: Serves::One(Transaction::StowRs),
+        at: |method| on(method, stow::store_in_study),
+    },
+    Route { path: "/dicomweb/studies/{study}", method: Method::GET, serves: Serves::Nothing, at: |method| on(method, not_implemented) },
+    Route {
+        path: "/dicomweb/studies/{study}/receipts",
+        method: Method::GET,
+        serves: Serves::One(Transaction::Receipts),
+        at: |method| on(method, receipts::list),
+    },
+    Route {
+        path: "/dicomweb/studies/{study}/series/{series}/instances/{instance}",
+        method: Method::GET,
+        serves: Serves::One(Transaction::WadoRs),
+        at: |method| on(method, wado::instance),
+    },
+    Route { path: "/custody/v1/reconcile", method: Method::POST, serves: Serves::Nothing, at: |method| on(method, not_implemented) },
+];
+
+/// Known to PS3.18, and not served yet by any method: metadata, frames, rendered, bulk data, whole studies and series, QIDO, UPS.
+const NOT_SERVED: [&str; 11] = [
+    "/dicomweb/studies/{study}/series/{series}/instances/{instance}/{*rest}",
+    "/dicomweb/studies/{study}/series/{series}/instances",
+    "/dicomweb/studies/{study}/series/{series}/{resource}",
+    "/dicomweb/studies/{study}/series/{series}",
+    "/dicomweb/studies/{study}/series",
+    "/dicomweb/studies/{study}/instances",
+    "/dicomweb/studies/{study}/{resource}",
+    "/dicomweb/series",
+    "/dicomweb/instances",
+    "/dicomweb/workitems",
+    "/dicomweb/workitems/{*rest}",
+];
+
+/// The router of [`ROUTES`].
 pub fn router(central: Arc<Central>) -> Router {
-    let not_served = || any(not_implemented);
-    Router::new()
-        .route(soap::GATEWAY, post(soap::gateway))
-        .route("/dicomweb/studies", post(stow::store).get(not_implemented))
-        .route("/dicomweb/studies/{study}", post(stow::store_in_study).get(not_implemented))
-        .route("/dicomweb/studies/{study}/receipts", get(receipts::list))
-        .route("/dicomweb/studies/{study}/series/{series}/instances/{instance}", get(wado::instance))
-        // Known to PS3.18, and not served yet: metadata, frames, rendered, bulk data, whole studies and series, QIDO, UPS.
-        .route("/dicomweb/studies/{study}/series/{series}/instances/{instance}/{*rest}", not_served())
-        .route("/dicomweb/studies/{study}/series/{series}/instances", not_served())
-        .route("/dicomweb/studies/{study}/series/{series}/{resource}", not_served())
-        .route("/dicomweb/studies/{study}/series/{series}", not_served())
-        .route("/dicomweb/studies/{study}/series", not_served())
-        .route("/dicomweb/studies/{study}/instances", not_served())
-        .route("/dicomweb/studies/{study}/{resource}", not_served())
-        .route("/dicomweb/series", not_served())
-        .route("/dicomweb/instances", not_served())
-        .route("/dicomweb/workitems", not_served())
-        .route("/dicomweb/workitems/{*rest}", not_served())
-        .route("/custody/v1/reconcile", post(not_implemented))
+    let served = ROUTES.iter().fold(Router::new(), |router, route| {
+        let method = MethodFilter::try_from(route.method.clone()).expect("the methods of the table are known to the router");
+        router.route(route.path, (route.at)(method))
+    });
+    NOT_SERVED
+        .into_iter()
+        .fold(served, |router, path| router.route(path, any(not_implemented)))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(central.clone(), guarded))

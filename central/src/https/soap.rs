@@ -276,15 +276,13 @@ impl Gateway {
     }
 }
 
-/// The transactions of this path. ITI-42 needs a `repository[]` row, which the configuration does not have yet.
+/// The transactions of the endpoint, by their own actions; RAD-68 has that of ITI-41 (profile 08 §7). ITI-42 needs a
+/// `repository[]` row, which the configuration does not have yet.
+pub const TRANSACTIONS: [Transaction; 4] = [Transaction::Iti18, Transaction::Iti41, Transaction::Iti43, Transaction::Rad69];
+
 fn served(action: &str) -> Option<Transaction> {
-    match table::of_action(action)?.number {
-        "ITI-18" => Some(Transaction::Iti18),
-        "ITI-41" => Some(Transaction::Iti41),
-        "ITI-43" => Some(Transaction::Iti43),
-        "RAD-69" => Some(Transaction::Rad69),
-        _ => None,
-    }
+    let number = table::of_action(action)?.number;
+    TRANSACTIONS.into_iter().find(|transaction| peer::number(*transaction) == number)
 }
 
 fn facts<'a>(transaction: Transaction, patient: Option<&'a idr_ihe::metadata::PatientId>) -> RequestFacts<'a> {

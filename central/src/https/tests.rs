@@ -12,8 +12,10 @@ use idr_profile::receipt::{Carried, Kind as ReceiptKind, ReceiptHash};
 use idr_profile::scan::{Limits, Part10Reader};
 use serde_json::{Value, json};
 
+use super::{ROUTES, Serves};
 use crate::audit::Stream;
 use crate::central::RECEIVING_MAX;
+use crate::peer::number;
 use crate::testing::{CT, EXPLICIT, Instance, PKI, Party, STUDY, World, other_patient, patient};
 
 const BOUNDARY: &str = "0123456789abcdef";
@@ -439,6 +441,25 @@ async fn what_is_not_served_says_so() {
         assert_eq!((head.status().as_u16(), &answer["status"]), (status, &json!(status)), "{method} {path}");
         assert_eq!(answer["instance"].as_str(), head.headers()["x-request-id"].to_str().ok());
         assert_eq!(!header(&head, &ALLOW).is_empty(), status == 405, "{:?}", head.headers());
+    }
+}
+
+#[tokio::test]
+async fn each_route_is_guarded_by_the_transaction_that_the_table_names() {
+    const ALL: [&str; 8] = ["ITI-18", "ITI-41", "ITI-43", "RAD-68", "RAD-69", "STOW-RS", "WADO-RS", "CUSTODY"];
+    let row = |names: &[&str]| format!("transactions = [{}]", names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", "));
+    for route in &ROUTES {
+        let Serves::One(transaction) = route.serves else { continue };
+        let own = number(transaction);
+        let others: Vec<&str> = ALL.into_iter().filter(|name| *name != own).collect();
+        // Its transaction alone leads as far as the missing token; all others together do not.
+        for (listed, status) in [(vec![own], StatusCode::UNAUTHORIZED), (others, StatusCode::FORBIDDEN)] {
+            let world = World::with("", &[(&row(&ALL), &row(&listed))]).await;
+            let path = route.path.replace("{study}", STUDY).replace("{series}", "1.2").replace("{instance}", "1.3");
+            let request = Request::builder().method(route.method.clone()).uri(&path).body(Body::empty()).expect("a request");
+            let answer = world.send(&PKI.hospital, request).await;
+            assert_eq!(answer.status(), status, "{} {path} with {listed:?}", route.method);
+        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! Every route that reads × permit, omit, refuse (profile 05 §9, 09 §8).
+//! Routes that read × permit, omit, refuse, inside the process (profile 05 §9, 09 §8). All of them, over the wire:
+//! `tests/scenarios/read_routes.rs`.
 
 use axum::body::Body;
 use http::Request;
