@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use idr_ihe::ebxml::{self, Placement};
-use idr_ihe::metadata::{Association, Author, Code, DocumentEntry, EntryType, PatientId, Submission, SubmissionSet};
 use idr_ihe::transaction::iti_42;
 use idr_tests::fixtures::person::Person;
+use idr_tests::fixtures::report::submission;
 use idr_tests::fixtures::study::{Kind, Recipe};
 use idr_tests::harness::{Plan, World, binary};
 use idr_tests::shared::{folder, run};
@@ -55,7 +55,7 @@ fn node_soap_registers_a_document_by_mtom() {
         let mut document = b"%PDF-1.4\n\r\n--".to_vec();
         document.resize(300_000, b'x');
         document.extend_from_slice(b"\n%%EOF\n");
-        let submission = submission(&world, &patient);
+        let submission = submission(&world.hospital, &patient);
         let unique_id = submission.entries[0].unique_id.clone();
         let (objects, file) = (world.folder().join("objects.xml"), world.folder().join("document.pdf"));
         std::fs::write(&objects, iti_42::encode(&ebxml::encode(&submission, Placement::Nested)))?;
@@ -73,81 +73,4 @@ fn node_soap_registers_a_document_by_mtom() {
         anyhow::ensure!(retrieved.documents.first().is_some_and(|got| got.content == document), "the document came back changed");
         world.stop().await
     });
-}
-
-/// A PDF report of the hospital's register.
-fn submission(world: &World, patient: &PatientId) -> Submission {
-    let code =
-        |code: &str, system: &str, display: &str| Code { code: code.to_owned(), system: system.to_owned(), display: display.to_owned() };
-    let uuid = || format!("urn:uuid:{}", uuid::Uuid::new_v4());
-    let uid = || format!("2.25.{}", uuid::Uuid::new_v4().as_u128());
-    let author = Author { institutions: vec![format!("Testisairaala^^^^^^^^^{}", world.hospital.unit())], ..Author::default() };
-    let (entry, set) = (uuid(), uuid());
-    let slot = |name: &str, value: &str| (format!("urn:x-idr:fi:{name}"), vec![value.to_owned()]);
-    Submission {
-        entries: vec![DocumentEntry {
-            entry_uuid: entry.clone(),
-            logical_id: None,
-            version: None,
-            status: None,
-            entry_type: EntryType::Stable,
-            mime_type: "application/pdf".to_owned(),
-            unique_id: uid(),
-            patient_id: patient.clone(),
-            source_patient_id: Some(patient.clone()),
-            source_patient_info: vec![format!("PID-3|{}", patient.to_cx())],
-            creation_time: Some("20260115082741".to_owned()),
-            service_start_time: Some("20260115081530".to_owned()),
-            service_stop_time: None,
-            language_code: Some("fi-FI".to_owned()),
-            hash: None,
-            size: None,
-            repository_unique_id: None,
-            home_community_id: None,
-            title: Some("Lausunto".to_owned()),
-            comments: None,
-            authors: vec![author.clone()],
-            class_code: Some(code("IMAGES", "1.3.6.1.4.1.19376.1.2.6.1", "Images")),
-            type_code: Some(code("18748-4", "2.16.840.1.113883.6.1", "Diagnostic imaging study")),
-            format_code: Some(code("urn:ihe:rad:PDF", "1.3.6.1.4.1.19376.1.2.3", "PDF")),
-            confidentiality_codes: vec![code("N", "2.16.840.1.113883.5.25", "Normal")],
-            event_codes: Vec::new(),
-            facility_type_code: Some(code("22232009", "2.16.840.1.113883.6.96", "Hospital")),
-            practice_setting_code: Some(code("394914008", "2.16.840.1.113883.6.96", "Radiology")),
-            reference_ids: Vec::new(),
-            legal_authenticator: None,
-            uri: None,
-            document_availability: None,
-            extra: vec![
-                slot("controllerId", world.hospital.controller),
-                slot("controllerType", "1"),
-                slot("registerCode", world.hospital.register),
-            ],
-        }],
-        submission_sets: vec![SubmissionSet {
-            entry_uuid: set.clone(),
-            unique_id: uid(),
-            source_id: world.hospital.software(),
-            patient_id: patient.clone(),
-            submission_time: Some("20260115082741".to_owned()),
-            content_type_code: Some(code("18748-4", "2.16.840.1.113883.6.1", "Diagnostic imaging study")),
-            authors: vec![author],
-            title: None,
-            comments: None,
-            intended_recipients: Vec::new(),
-            home_community_id: None,
-            status: None,
-            extra: Vec::new(),
-        }],
-        folders: Vec::new(),
-        associations: vec![Association {
-            entry_uuid: uuid(),
-            association_type: "urn:oasis:names:tc:ebxml-regrep:AssociationType:HasMember".to_owned(),
-            source: set,
-            target: entry,
-            status: None,
-            slots: vec![("SubmissionSetStatus".to_owned(), vec!["Original".to_owned()])],
-            documentation: None,
-        }],
-    }
 }

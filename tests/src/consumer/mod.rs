@@ -1,5 +1,6 @@
 //! A viewer: asks the centre as a professional's system would, with a fresh assertion for each request.
 
+mod raw;
 mod received;
 mod requester;
 
@@ -18,6 +19,7 @@ use idr_ihe::xml::Limits;
 use rustls::ClientConfig;
 use uuid::Uuid;
 
+pub use raw::Raw;
 pub use received::{Received, Receiving};
 pub use requester::{Claim, Requester, security};
 

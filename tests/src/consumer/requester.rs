@@ -75,6 +75,16 @@ impl Requester {
         Self::new(party, name_id, "urn:oasis:names:tc:SAML:2.0:ac:classes:SmartcardPKI", attributes, "idr.query idr.retrieve idr.store")
     }
 
+    /// The same when storing: it gives no reason of care (profile 04 §4).
+    ///
+    /// # Errors
+    /// The key cannot be read.
+    pub fn storing(party: &Party) -> anyhow::Result<Self> {
+        let mut professional = Self::professional(party)?;
+        professional.attributes.retain(|(key, _)| *key != "care_reason");
+        Ok(professional)
+    }
+
     /// A technical user, who may store and reconcile, and nothing else.
     ///
     /// # Errors
