@@ -13,6 +13,7 @@ mod memory_bounded;
 mod read_routes;
 mod requester_without_consent;
 mod shared_dicom_files;
+mod shared_ihe_cases;
 mod soak_kill;
 mod unknown_caller;
 mod wrong_assertions;
