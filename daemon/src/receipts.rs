@@ -19,8 +19,11 @@
 //! what comes after the head that the spool last noted as logged can be missing because of a crash: an earlier gap, or a
 //! log without that head, is reported and never signed away.
 //!
+//! What stands in the log is never written again, also when the index did not take the rows that find it: they wait in memory
+//! and go first with the next flush, before anything more is logged. A start reads them from the log.
+//!
 //! # Bounds
-//! At most [`OWED_MAX`] receipts wait for the log; then none is issued.
+//! At most [`OWED_MAX`] receipts wait for the log; then none is issued. The rows that wait are those of one flush.
 
 pub mod key;
 pub mod log;
@@ -30,7 +33,7 @@ mod tests;
 pub use key::{KeyFile, KeyFileError};
 
 use crate::spool::disk::Disk;
-use crate::spool::index::{Index, IndexError};
+use crate::spool::index::{Change, Index, IndexError};
 use idr_profile::receipt::{Carried, Holder, Ids, Receipt, ReceiptHash, ReceiptKey, Signer, Statement};
 use jiff::Timestamp;
 use log::{Log, Place};
@@ -78,7 +81,13 @@ pub struct Receipts {
     chain: Mutex<Chain>,
     /// Told when the front of the chain moves.
     moved: Condvar,
-    log: Mutex<Log>,
+    log: Mutex<Logged>,
+}
+
+/// The log, and the rows of what stands in it that the index has not taken yet.
+struct Logged {
+    log: Log,
+    unapplied: Vec<Change>,
 }
 
 struct Chain {
@@ -289,12 +298,17 @@ impl Receipts {
             broken: false,
             rotating: false,
         };
-        let receipts = Self { disk, index, holder, chain: Mutex::new(chain), moved: Condvar::new(), log: Mutex::new(log) };
+        let log = Mutex::new(Logged { log, unapplied: Vec::new() });
+        let receipts = Self { disk, index, holder, chain: Mutex::new(chain), moved: Condvar::new(), log };
         Ok(Opened { receipts, walk, strays, findings })
     }
 
     fn chain(&self) -> MutexGuard<'_, Chain> {
         self.chain.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn log(&self) -> MutexGuard<'_, Logged> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Who signs here.
@@ -371,12 +385,13 @@ impl Receipts {
     /// # Errors
     /// [`ReceiptError::Disk`] or [`ReceiptError::Index`]; nothing is lost, the next call tries again.
     pub fn flush(&self) -> Result<(), ReceiptError> {
-        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut logged = self.log();
+        self.apply(&mut logged)?;
         let batch: Vec<Carried> = self.chain().ready.iter().cloned().collect();
         if batch.is_empty() {
             return Ok(());
         }
-        let rows = log.append(&batch)?;
+        logged.unapplied = logged.log.append(&batch)?;
         {
             let mut chain = self.chain();
             for carried in &batch {
@@ -388,7 +403,15 @@ impl Receipts {
                 chain.logged = Some(own.hash());
             }
         }
-        self.index.apply(rows)?;
+        self.apply(&mut logged)
+    }
+
+    /// Gives the index the rows that it has not taken.
+    fn apply(&self, logged: &mut Logged) -> Result<(), ReceiptError> {
+        if !logged.unapplied.is_empty() {
+            self.index.apply(logged.unapplied.clone())?;
+            logged.unapplied.clear();
+        }
         Ok(())
     }
 
@@ -424,7 +447,9 @@ impl Receipts {
     pub fn keep(&self, foreign: Vec<Carried>) -> Result<(), ReceiptError> {
         {
             // While this is held nothing goes from `ready` into the log: what failed to be written before still waits there.
-            let _log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut logged = self.log();
+            // What is in the log and in no row would be taken for new.
+            self.apply(&mut logged)?;
             let mut waiting: HashSet<ReceiptHash> = self.chain().ready.iter().map(Carried::hash).collect();
             let mut new = Vec::with_capacity(foreign.len());
             for carried in foreign {
@@ -492,7 +517,8 @@ impl Receipts {
         Ok(())
     }
 
-    /// Logs a receipt while nothing is in flight and nothing can be issued.
+    /// Logs a receipt while nothing is in flight and nothing can be issued. Once it stands in the log it is the head, also if
+    /// the index did not take its rows.
     fn log_alone(&self, statement: Statement, at: Timestamp) -> Result<Carried, ReceiptError> {
         let carried = {
             let mut chain = self.chain();
@@ -502,11 +528,13 @@ impl Receipts {
         };
         let flushed = self.flush();
         // Not while a flush counts what it has taken from `ready`.
-        let _log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        let _log = self.log();
         let mut chain = self.chain();
-        // One that did not reach the log is taken back; the next try makes another.
-        chain.ready.retain(|waiting| waiting.hash() != carried.hash());
-        flushed?;
+        if let Some(at) = chain.ready.iter().position(|waiting| waiting.hash() == carried.hash()) {
+            // It did not reach the log and is taken back; the next try makes another.
+            chain.ready.remove(at);
+            return Err(flushed.err().unwrap_or(ReceiptError::Unsettled));
+        }
         chain.head = Some(carried.hash());
         chain.durable = chain.head;
         Ok(carried)

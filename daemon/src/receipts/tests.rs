@@ -1,12 +1,13 @@
 use super::log::{FOLDER, read_log};
 use super::*;
 use crate::spool::disk::{Disk as _, Fault, MemoryDisk, read_from};
-use crate::spool::index::MemoryStore;
+use crate::spool::index::{Change, MemoryStore, Row};
 use crate::spool::sample::{at, digest, holder, signer};
 use idr_profile::receipt::{LogFault, LogWalk, Object, Source, Verifier};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 fn parts(disk: &MemoryDisk, signers: Vec<Signer>, noted: Option<ReceiptHash>) -> Parts {
     Parts {
@@ -259,4 +260,71 @@ fn an_end_that_was_torn_in_its_middle_is_cut_and_what_is_readable_is_logged_agai
     assert_eq!(kinds_and_faults(&disk), (vec!["R1".to_owned(); 4], Vec::new()));
     let (_, _, taken) = open(&disk, noted, r1s);
     assert_eq!(taken, TakenOver::default(), "nothing is logged twice");
+}
+
+/// An index whose next change fails.
+#[derive(Clone, Default)]
+struct Failing {
+    store: MemoryStore,
+    fails: Arc<AtomicBool>,
+}
+
+impl Index for Failing {
+    fn read(&self, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
+        self.store.read(key)
+    }
+    fn scan(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Row>, IndexError> {
+        self.store.scan(from, to, limit)
+    }
+    fn apply(&self, changes: Vec<Change>) -> Result<(), IndexError> {
+        match self.fails.swap(false, Ordering::SeqCst) {
+            true => Err(IndexError("fails on purpose".to_owned())),
+            false => self.store.apply(changes),
+        }
+    }
+    fn persist(&self) -> Result<(), IndexError> {
+        self.store.persist()
+    }
+}
+
+/// Receipts over such an index, and what lets it fail once.
+fn open_failing(disk: &MemoryDisk) -> (Receipts, Arc<AtomicBool>) {
+    let index = Failing::default();
+    let opened = Receipts::open(Parts { index: Arc::new(index.clone()), ..parts(disk, vec![signer()], None) }, |_| {});
+    let (receipts, _) = opened.and_then(|opened| opened.take_over(Vec::new(), at(0))).expect("a working disk");
+    (receipts, index.fails)
+}
+
+#[test]
+fn a_record_that_stands_in_the_log_is_followed_on_also_when_the_index_failed_behind_it() {
+    let disk = MemoryDisk::default();
+    let (receipts, fails) = open_failing(&disk);
+    let all: Vec<_> = (1..=3).map(|n| receipts.issue(acceptance(n), at(n.into())).expect("in order")).collect();
+    all.iter().zip([true, false, true]).for_each(|(carried, durable)| receipts.settle(&carried.hash(), durable));
+    receipts.flush().expect("a working disk");
+    fails.store(true, Ordering::SeqCst);
+    let _ = receipts.repair(at(4));
+    receipts.repair(at(5)).expect("the index works again");
+    accept(&receipts, 4);
+    receipts.flush().expect("a working disk");
+    assert_eq!(kinds_and_faults(&disk), (["R1", "R1", "recovery", "R1"].map(str::to_owned).to_vec(), Vec::new()));
+}
+
+#[test]
+fn rows_that_the_index_did_not_take_are_given_to_it_with_the_next_flush() {
+    let disk = MemoryDisk::default();
+    let (receipts, fails) = open_failing(&disk);
+    let r1 = accept(&receipts, 1);
+    fails.store(true, Ordering::SeqCst);
+    assert!(matches!(receipts.flush(), Err(ReceiptError::Index(_))));
+    assert!(!receipts.owes(&r1.hash()), "it stands in the log");
+    receipts.flush().expect("nothing else is to be written");
+    assert_eq!(receipts.by_hash(&r1.hash()).expect("readable"), Some(r1.clone()));
+    // A receipt of the centre that came with the failure is not logged again.
+    let r3 = commit(1, r1.hash());
+    fails.store(true, Ordering::SeqCst);
+    assert!(receipts.keep(vec![r3.clone()]).is_err());
+    receipts.keep(vec![r3.clone()]).expect("works again");
+    assert_eq!(receipts.of_study(&object(1).study_uid).expect("readable"), [r1, r3]);
+    assert_eq!(kinds_and_faults(&disk).0, ["R1", "R3"]);
 }
