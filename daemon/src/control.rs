@@ -257,16 +257,7 @@ pub fn execute(config: &Config, command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Status { json } => {
             let answer = ask(config, &Request::Status)?;
-            show(&answer, json, |answer| {
-                println!("{:<12} {:<12} {:>10} {:>16}", "tenant", "state", "objects", "bytes");
-                for row in answer["states"].as_array().into_iter().flatten() {
-                    println!("{:<12} {:<12} {:>10} {:>16}", text(&row["tenant"]), text(&row["state"]), row["objects"], row["bytes"]);
-                }
-                println!("centre: {}", answer["centre"]);
-                if let Some(refusal) = answer["refusing"].as_str() {
-                    println!("new objects are refused: {refusal}");
-                }
-            })
+            show(&answer, json, |answer| status_lines(answer).iter().for_each(|line| println!("{line}")))
         }
         Command::Study(StudyCommand::Show { uid, json }) => {
             let answer = ask(config, &Request::StudyShow { uid })?;
@@ -366,6 +357,19 @@ pub fn execute(config: &Config, command: Command) -> anyhow::Result<ExitCode> {
     }
 }
 
+/// What `status` says to people.
+fn status_lines(answer: &Value) -> Vec<String> {
+    let mut lines = vec![format!("{:<12} {:<12} {:>10} {:>16}", "tenant", "state", "objects", "bytes")];
+    for row in answer["states"].as_array().into_iter().flatten() {
+        let (objects, bytes) = (row["objects"].to_string(), row["bytes"].to_string());
+        lines.push(format!("{:<12} {:<12} {objects:>10} {bytes:>16}", text(&row["tenant"]), text(&row["state"])));
+    }
+    lines.push(format!("free {} bytes", answer["free_bytes"]));
+    lines.push(format!("centre: {}", answer["centre"]));
+    lines.extend(answer["refusing"].as_str().map(|refusal| format!("new objects are refused: {refusal}")));
+    lines
+}
+
 fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
@@ -406,4 +410,20 @@ fn verify(config: &Config, files: &[PathBuf], log: bool) -> anyhow::Result<ExitC
     faults.iter().for_each(|fault| println!("{fault}"));
     println!("{} receipts, {} faults", receipts.len(), faults.len());
     Ok(if faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn status_shows_people_what_it_shows_machines() {
+        let answer = json!({
+            "states": [{"tenant": "default", "state": "queued", "objects": 12, "bytes": 3_400}],
+            "free_bytes": 53_687_091_200_u64, "centre": {"configured": false}, "refusing": "the disk is full",
+        });
+        let lines = status_lines(&answer);
+        assert_eq!(lines[1], "default      queued               12             3400");
+        assert_eq!(lines[2..], ["free 53687091200 bytes", "centre: {\"configured\":false}", "new objects are refused: the disk is full"]);
+    }
 }
