@@ -1,7 +1,8 @@
 //! Whether a request may be made now: one breaker for each channel (profile 03 §2.4), and the clock (03 L-CLOCK).
 //!
 //! A clock that is too far off lets no request pass, as an open breaker does: nothing is claimed, no attempt counts. It has
-//! no back-off of its own: what ends it is known here, and it ends at once.
+//! no back-off of its own: what ends it is known here, and it ends at once. A stop is seen here too, so that a round ends
+//! with the requests that are under way.
 
 use std::time::Duration;
 
@@ -71,9 +72,10 @@ pub(super) struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    /// Whether the next request may be made: the breaker may have opened since, or the clock been found wrong.
+    /// Whether the next request may be made: the breaker may have opened since, the clock been found wrong, or the program be
+    /// about to end.
     pub(super) fn holds(&self) -> bool {
-        if self.forward.clock_level() == Level::Stop {
+        if self.forward.stopping() || self.forward.clock_level() == Level::Stop {
             return false;
         }
         let now = self.forward.clock.monotonic();
@@ -99,9 +101,10 @@ impl Drop for Pass<'_> {
 }
 
 impl Forward {
-    /// The right to make requests on a channel now; `None` while it is suspended, or while the clock is not to be trusted.
+    /// The right to make requests on a channel now; `None` while it is suspended, while the clock is not to be trusted, or when
+    /// the program is about to end.
     pub(super) fn admitted(&self, channel: Channel) -> Option<Pass<'_>> {
-        if self.clock_level() == Level::Stop {
+        if self.stopping() || self.clock_level() == Level::Stop {
             return None;
         }
         let now = self.clock.monotonic();

@@ -32,7 +32,7 @@ mod watch;
 
 use std::collections::{HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -161,6 +161,8 @@ pub struct Forward {
     breakers: Mutex<Breakers>,
     memory: Mutex<Memory>,
     wake: Notify,
+    /// Of [`Forward::run`].
+    stop: OnceLock<CancellationToken>,
     parallel_max: u32,
     batch_instances_max: usize,
     batch_bytes_max: u64,
@@ -224,6 +226,7 @@ impl Forward {
             breakers: Mutex::new(Breakers::new(&outcomes)),
             memory: Mutex::default(),
             wake: Notify::new(),
+            stop: OnceLock::new(),
             parallel_max: u32::try_from(centre.parallel_max).unwrap_or(u32::MAX),
             batch_instances_max: centre.batch_instances_max,
             batch_bytes_max: centre.batch_bytes_max,
@@ -241,8 +244,9 @@ impl Forward {
         }
     }
 
-    /// Works until stopped. A round in flight is ended, not cut.
+    /// Works until stopped. A request in flight is ended, not cut; of its round no other begins.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+        let stop = self.stop.get_or_init(|| stop).clone();
         tokio::join!(
             self.rounds(Queue::Instances, &stop),
             self.rounds(Queue::Commitments, &stop),
@@ -279,6 +283,10 @@ impl Forward {
                 () = tokio::time::sleep(pause) => {}
             }
         }
+    }
+
+    fn stopping(&self) -> bool {
+        self.stop.get().is_some_and(CancellationToken::is_cancelled)
     }
 
     /// One look at a queue. Says whether there was anything to do.

@@ -78,6 +78,8 @@ struct State {
     down: Option<Failure>,
     fates: BTreeMap<Call, VecDeque<Fate>>,
     calls: Vec<(Timestamp, Call)>,
+    /// Requests of a kind wait, after they have come, until it is cancelled.
+    paused: Option<(Call, CancellationToken)>,
     arrivals: BTreeMap<String, u32>,
     ids: Ids,
     last: Option<ReceiptHash>,
@@ -212,6 +214,13 @@ impl Centre {
         self.state().fates.remove(&call);
     }
 
+    /// Requests of a kind that come from now on wait, before they are dealt with, until the token is cancelled.
+    pub fn pause(&self, call: Call) -> CancellationToken {
+        let until = CancellationToken::new();
+        self.state().paused = Some((call, until.clone()));
+        until
+    }
+
     /// No request arrives, or all do again.
     pub fn set_down(&self, down: Option<Failure>) {
         self.state().down = down;
@@ -282,9 +291,16 @@ impl Centre {
         self.state().calls.iter().filter(|(_, call)| *call == kind).map(|(at, _)| *at).collect()
     }
 
-    fn fate(&self, call: Call) -> Option<Fate> {
+    async fn fate(&self, call: Call) -> Option<Fate> {
+        let paused = {
+            let mut state = self.state();
+            state.calls.push((self.clock.now(), call));
+            state.paused.as_ref().filter(|(kind, _)| *kind == call).map(|(_, until)| until.clone())
+        };
+        if let Some(until) = paused {
+            until.cancelled().await;
+        }
         let mut state = self.state();
-        state.calls.push((self.clock.now(), call));
         match state.down {
             Some(failure) => Some(Fate::Lost(failure)),
             None => state.fates.get_mut(&call).and_then(VecDeque::pop_front),
@@ -355,7 +371,7 @@ impl Centre {
 impl Peer for Centre {
     async fn store(&self, batch: &Batch) -> Heard<StoreBody> {
         self.fuse.step().await;
-        let heard = match self.fate(Call::Store) {
+        let heard = match self.fate(Call::Store).await {
             Some(Fate::Lost(failure)) => Heard::Nothing(failure),
             Some(Fate::Status(status, retry_after)) => self.status(status, retry_after, StoreBody::None),
             Some(Fate::Unheard(failure)) => {
@@ -370,7 +386,7 @@ impl Peer for Centre {
 
     async fn receipts(&self, study_uid: &str, _: &str) -> Heard<ReceiptsBody> {
         self.fuse.step().await;
-        match self.fate(Call::Receipts) {
+        match self.fate(Call::Receipts).await {
             Some(Fate::Lost(failure) | Fate::Unheard(failure)) => return Heard::Nothing(failure),
             Some(Fate::Status(status, retry_after)) => return self.status(status, retry_after, ReceiptsBody::None),
             _ => {}
@@ -398,7 +414,7 @@ impl Peer for Centre {
         let envelope = Envelope::read(message.as_bytes(), Limits::default()).expect("an envelope");
         let objects = iti_41::read(&envelope).expect("RAD-68").objects.expect("objects");
         let submission = ebxml::decode(&objects).submission;
-        let fate = self.fate(Call::Register);
+        let fate = self.fate(Call::Register).await;
         let heard = match fate {
             Some(Fate::Lost(failure)) => Heard::Nothing(failure),
             Some(Fate::Status(status, retry_after)) => self.status(status, retry_after, SoapBody::None { other_type: false }),
@@ -440,7 +456,7 @@ impl Peer for Centre {
 
     async fn query(&self, message_id: &str, body: &str, security: &str) -> Heard<SoapBody> {
         self.fuse.step().await;
-        match self.fate(Call::Query) {
+        match self.fate(Call::Query).await {
             Some(Fate::Lost(failure) | Fate::Unheard(failure)) => return Heard::Nothing(failure),
             Some(Fate::Status(status, retry_after)) => return self.status(status, retry_after, SoapBody::None { other_type: false }),
             Some(Fate::Code(code)) => return self.response(&[code], None, Vec::new()),
@@ -470,7 +486,7 @@ impl Peer for Centre {
     }
 
     async fn clock(&self) -> Option<SignedDuration> {
-        match self.fate(Call::Clock) {
+        match self.fate(Call::Clock).await {
             Some(_) => None,
             None => self.ahead(),
         }

@@ -1,8 +1,10 @@
 //! Instances: from `queued` to `committed`, whatever the centre answers.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use idr_profile::outcome::Event;
+use tokio_util::sync::CancellationToken;
 
 use super::centre::{Call, Fate};
 use super::rig::{Rig, sop, study};
@@ -177,6 +179,26 @@ async fn a_receipt_that_has_not_come_is_asked_for_again() {
     rig.run(&forward, HOUR, Duration::from_secs(10)).await;
     assert!(rig.counts(&[("registered", 1)]));
     assert_eq!(rig.centre.arrivals(&sop(1, 0)), 1);
+}
+
+#[tokio::test]
+async fn a_stop_lets_the_requests_under_way_end_and_no_other_begin() {
+    let rig = Rig::new();
+    let forward = Arc::new(rig.forward());
+    for number in 0..12 {
+        rig.receive(number, [0]).await;
+    }
+    let under_way = rig.centre.pause(Call::Store);
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(forward.run(stop.clone()));
+    while rig.centre.calls(Call::Store).len() < 4 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    stop.cancel();
+    under_way.cancel();
+    running.await.expect("it ends by itself");
+    assert_eq!(rig.centre.calls(Call::Store).len(), 4);
+    assert!(rig.counts(&[("sent", 4), ("queued", 8)]), "{:?}", rig.spool_totals());
 }
 
 #[tokio::test]
