@@ -160,6 +160,8 @@ pub struct Forward {
     drift: Mutex<Drift>,
     breakers: Mutex<Breakers>,
     memory: Mutex<Memory>,
+    /// Held while the note of a missing R4 is read and written.
+    r4: tokio::sync::Mutex<()>,
     wake: Notify,
     /// Of [`Forward::run`].
     stop: OnceLock<CancellationToken>,
@@ -225,6 +227,7 @@ impl Forward {
             drift: Mutex::default(),
             breakers: Mutex::new(Breakers::new(&outcomes)),
             memory: Mutex::default(),
+            r4: tokio::sync::Mutex::default(),
             wake: Notify::new(),
             stop: OnceLock::new(),
             parallel_max: u32::try_from(centre.parallel_max).unwrap_or(u32::MAX),

@@ -277,21 +277,43 @@ impl Forward {
             }
         };
         if published.as_ref().is_some_and(|published| published.content_key == revision.content_key) {
-            // What is committed again (an R3 that came twice) was registered before: only its state is behind.
-            return self.registered(study, &members.iter().map(Entry::id).collect::<Vec<_>>()).await;
+            return self.registered_before(study, revision, members.iter().map(Entry::id).collect()).await;
         }
         let kept = Kept::new(revision, members.iter().map(Entry::id).collect(), published.map(|published| published.entry_uuid));
-        let (revisions, kept_tenant, uid, writing) = (self.revisions.clone(), tenant.clone(), study_uid.clone(), kept.clone());
-        let written =
-            tokio::task::spawn_blocking(move || revisions.keep(&kept_tenant, &uid, &writing)).await.map_err(|_| SpoolError::Stopped)?;
-        if let Err(error) = written {
-            tracing::error!(cause = %error, "a manifest cannot be kept; nothing is sent");
-            return Ok(Step::Until(now + SignedDuration::from_secs(30)));
+        if let Some(step) = self.keep_revision(study, &kept).await? {
+            return Ok(step);
         }
         let Some(bearing) = self.bearing(tenant, first).await? else { return Ok(self.undetermined(study)) };
         self.memory().reconsider.remove(&(tenant.clone(), study_uid.clone()));
         self.note(tenant, study_uid, PENDING, Some(kept.content_key.clone())).await?;
         self.submit(study, kept, &bearing).await
+    }
+
+    /// Keeps a revision. What it gives is the step to take if that does not work.
+    async fn keep_revision(&self, study: &Study, kept: &Kept) -> Result<Option<Step>, SpoolError> {
+        let (revisions, tenant, uid, kept) = (self.revisions.clone(), study.tenant.clone(), study.study_uid.clone(), kept.clone());
+        let written = tokio::task::spawn_blocking(move || revisions.keep(&tenant, &uid, &kept)).await.map_err(|_| SpoolError::Stopped)?;
+        Ok(written.err().map(|error| {
+            tracing::error!(cause = %error, "a manifest cannot be kept; nothing is sent");
+            Step::Until(self.clock.now() + SignedDuration::from_secs(30))
+        }))
+    }
+
+    /// What is committed again (an R3 that came twice), or was found in the registry, was registered before: its states are
+    /// behind, and its R4 may never have come.
+    async fn registered_before(&self, study: &Study, revision: Revision, members: Vec<SpoolId>) -> Result<Step, SpoolError> {
+        let content_key = revision.content_key.clone();
+        if !self.has_registration(study, &revision.document_uid).await? {
+            // Without the revision its R4 cannot be verified; what is made from the same content names the same document.
+            if self.kept(study, &content_key).await?.is_err() {
+                let kept = Kept::new(revision, members.clone(), None);
+                if let Some(step) = self.keep_revision(study, &kept).await? {
+                    return Ok(step);
+                }
+            }
+            self.registration_is_due(study, &content_key).await?;
+        }
+        self.registered(study, &members).await
     }
 
     fn not_built(&self) -> Decided {

@@ -1,8 +1,9 @@
 //! Receipt R4 of a published manifest: verified, kept, and asked for until it is here (profile 11 §3).
 //!
 //! It comes in the answer to RAD-68 or by the GET of the receipts. Its absence undoes nothing: note [`R4`] of the study says
-//! for which revision it is due and since when. The notes are found again after a restart by one walk over the registered
-//! objects, a page at a time.
+//! for which revision it is due and since when. Two loops write it, each reads it first while it holds [`Forward`]'s `r4`, so
+//! that a receipt of one revision ends no wait for that of another. The notes are found again after a restart by one walk over
+//! the registered objects, a page at a time.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -51,25 +52,51 @@ impl Forward {
         let known = self.known_receipts(study).await?;
         let members = self.entries(&kept.members).await?;
         match receipt.filter(|receipt| self.is_registration(study, kept, &members, &known, receipt)) {
-            Some(receipt) => self.registration_is_here(study, vec![receipt]).await,
-            None => {
-                let now = self.clock.now();
-                tracing::warn!(tenant = %study.tenant, study = %study.study_uid, "registered, but no valid receipt R4 has come; it is asked for");
-                self.note(&study.tenant, &study.study_uid, R4, Some(format!("{} {now}", kept.content_key))).await?;
-                let key = (study.tenant.clone(), study.study_uid.clone());
-                self.memory().missing.due.insert(key, Due { at: now, failures: 0, warned: false });
-                Ok(())
-            }
+            Some(receipt) => self.registration_is_here(study, &kept.content_key, receipt).await,
+            None => self.registration_is_due(study, &kept.content_key).await,
         }
     }
 
-    async fn registration_is_here(&self, study: &Study, receipts: Vec<Carried>) -> Result<(), SpoolError> {
-        self.keep(receipts).await?;
-        if study.notes.contains_key(R4) {
-            self.note(&study.tenant, &study.study_uid, R4, None).await?;
+    /// Whether the log has an R4 of a document.
+    pub(super) async fn has_registration(&self, study: &Study, document: &str) -> Result<bool, SpoolError> {
+        let of_document = |carried: &Carried| matches!(&carried.receipt().statement, Statement::Registration { document_uid, .. } if document_uid == document);
+        Ok(self.known_receipts(study).await?.iter().any(of_document))
+    }
+
+    /// Notes that the R4 of a revision is to be asked for.
+    pub(super) async fn registration_is_due(&self, study: &Study, content_key: &str) -> Result<(), SpoolError> {
+        tracing::warn!(tenant = %study.tenant, study = %study.study_uid, "registered, but no valid receipt R4 has come; it is asked for");
+        let now = self.clock.now();
+        let _order = self.r4.lock().await;
+        let noted = self.noted(&study.tenant, &study.study_uid).await?;
+        if noted.is_none_or(|(_, noted, _)| noted != content_key) {
+            self.note(&study.tenant, &study.study_uid, R4, Some(format!("{content_key} {now}"))).await?;
+        }
+        let key = (study.tenant.clone(), study.study_uid.clone());
+        self.memory().missing.due.insert(key, Due { at: now, failures: 0, warned: false });
+        Ok(())
+    }
+
+    /// Keeps an R4, and ends the wait for it if it is the one that is waited for.
+    async fn registration_is_here(&self, study: &Study, content_key: &str, receipt: Carried) -> Result<(), SpoolError> {
+        self.keep(vec![receipt]).await?;
+        let _order = self.r4.lock().await;
+        match self.noted(&study.tenant, &study.study_uid).await? {
+            // A later revision was registered meanwhile; its own has not come.
+            Some((_, noted, _)) if noted != content_key => return Ok(()),
+            Some(_) => self.note(&study.tenant, &study.study_uid, R4, None).await?,
+            None => {}
         }
         self.memory().missing.due.remove(&(study.tenant.clone(), study.study_uid.clone()));
         Ok(())
+    }
+
+    /// A study with the revision whose R4 is due, and since when. Asked while `r4` is held.
+    async fn noted(&self, tenant: &Tenant, study_uid: &str) -> Result<Option<(Study, String, Timestamp)>, SpoolError> {
+        let Some(study) = self.spool.study(tenant, study_uid).await? else { return Ok(None) };
+        let Some((content_key, since)) = study.notes.get(R4).and_then(|note| note.split_once(' ')) else { return Ok(None) };
+        let (content_key, since) = (content_key.to_owned(), since.parse().unwrap_or(self.clock.now()));
+        Ok(Some((study, content_key, since)))
     }
 
     /// Asks for R4 that are due. Says whether one came.
@@ -99,19 +126,17 @@ impl Forward {
     }
 
     async fn ask_registration(&self, tenant: &Tenant, study_uid: &str, due: Due) -> Result<bool, SpoolError> {
-        let forget = || self.memory().missing.due.remove(&(tenant.clone(), study_uid.to_owned()));
-        let Some(study) = self.spool.study(tenant, study_uid).await? else {
-            forget();
-            return Ok(false);
+        let (study, content_key) = {
+            let _order = self.r4.lock().await;
+            let Some((study, content_key, since)) = self.noted(tenant, study_uid).await? else {
+                self.memory().missing.due.remove(&(tenant.clone(), study_uid.to_owned()));
+                return Ok(false);
+            };
+            let due = Due { warned: self.warn_missing(&study, since, due.warned), ..due };
+            self.ask_again(tenant, study_uid, due);
+            (study, content_key)
         };
-        let Some((content_key, since)) = study.notes.get(R4).and_then(|note| note.split_once(' ')) else {
-            forget();
-            return Ok(false);
-        };
-        let since: Timestamp = since.parse().unwrap_or(self.clock.now());
-        let due = Due { warned: self.warn_missing(&study, since, due.warned), ..due };
-        self.ask_again(tenant, study_uid, due);
-        let kept = match self.kept(&study, content_key).await? {
+        let kept = match self.kept(&study, &content_key).await? {
             Ok(kept) => kept,
             Err(error) => {
                 tracing::error!(cause = %error, study = %study_uid, "a kept manifest cannot be read; its receipt R4 cannot be verified");
@@ -134,7 +159,7 @@ impl Forward {
         let Some(receipt) = found.into_iter().find(|receipt| self.is_registration(&study, &kept, &members, &known, receipt)) else {
             return Ok(false);
         };
-        self.registration_is_here(&study, vec![receipt]).await?;
+        self.registration_is_here(&study, &content_key, receipt).await?;
         tracing::info!(%tenant, study = %study_uid, "receipt R4 has come");
         Ok(true)
     }

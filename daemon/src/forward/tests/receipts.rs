@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
+use idr_profile::outcome::Event;
+
 use super::centre::{Call, Fate};
 use super::rig::{Rig, sop, study};
 use crate::forward::Queue;
+use crate::forward::peer::Failure;
 use crate::spool::disk::Fault;
 use crate::spool::sample::tenant;
 
@@ -63,6 +66,57 @@ async fn a_missing_r4_is_noted_survives_a_restart_and_is_warned_of_after_a_day()
     assert_eq!((rig.note(1, "r4").await, rig.note(2, "r4").await), (None, None));
     assert_eq!((rig.receipts_of(1), rig.receipts_of(2)), ([2, 2, 2, 1], [2, 2, 2, 1]));
     assert_eq!(forward.status()["receipts_missing"], 0);
+}
+
+#[tokio::test]
+async fn an_r4_that_comes_late_ends_no_wait_for_that_of_a_later_revision() {
+    let rig = Rig::new();
+    let forward = rig.forward();
+    rig.receive(1, 0..2).await;
+    rig.centre.script(Call::Register, [Fate::WithoutReceipt, Fate::WithoutReceipt]);
+    // R3 come; for R4 there is nothing yet.
+    rig.centre.script(Call::Receipts, [Fate::WithoutReceipt, Fate::Status(404, None)]);
+    rig.settle(&forward).await;
+    rig.clock.advance(20 * SECOND);
+    rig.receive(1, [2]).await;
+    rig.settle(&forward).await;
+    assert!(rig.counts(&[("registered", 2), ("committed", 1)]) && rig.note(1, "r4").await.is_some());
+    // The answer about the first is under way when the second is registered.
+    rig.clock.advance(20 * MINUTE);
+    let under_way = rig.centre.pause(Call::Receipts);
+    let tenant = tenant();
+    let (asked, made) = tokio::join!(forward.round(Queue::Commitments, &tenant), async {
+        while rig.centre.calls(Call::Receipts).len() < 4 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let made = forward.round(Queue::Manifests, &tenant).await;
+        under_way.cancel();
+        made
+    });
+    assert!(asked.expect("ends well") && made.expect("ends well"));
+    assert_eq!(rig.centre.entries(&study(1)).len(), 2);
+    rig.run(&forward, 8 * HOUR, MINUTE).await;
+    let mut registered: Vec<String> = rig.centre.entries(&study(1)).into_iter().map(|entry| entry.unique_id).collect();
+    let mut documents = rig.registered_documents(1);
+    registered.sort();
+    documents.sort();
+    assert_eq!((documents, rig.note(1, "r4").await), (registered, None));
+}
+
+#[tokio::test]
+async fn the_r4_of_a_manifest_that_was_found_in_the_registry_is_asked_for() {
+    let rig = Rig::new();
+    let forward = rig.forward();
+    rig.receive(1, 0..2).await;
+    rig.centre.script(Call::Register, [Fate::Unheard(Failure::Event(Event::HttpCut))]);
+    rig.settle(&forward).await;
+    // Whether it has arrived is not known, and what was sent cannot be read: the registry says what is there.
+    let folder = std::fs::read_dir(rig.folder().join("manifests")).expect("kept").next().expect("one").expect("readable").path();
+    let file = std::fs::read_dir(folder).expect("kept").next().expect("one").expect("readable").path();
+    std::fs::write(file, "{").expect("ours");
+    rig.run(&forward, 8 * HOUR, MINUTE).await;
+    assert!(rig.counts(&[("registered", 2)]));
+    assert_eq!((rig.receipts_of(1), rig.note(1, "r4").await), ([2, 2, 2, 1], None));
 }
 
 #[tokio::test]
