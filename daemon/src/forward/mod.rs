@@ -61,7 +61,7 @@ use clock::{Drift, Level};
 use credentials::{Bearing, Credentials};
 use gate::{Breakers, Channel};
 use peer::Peer;
-use register::Turn;
+use register::{Hold, Turn};
 use registration::Missing;
 use revisions::Revisions;
 
@@ -340,8 +340,8 @@ impl Forward {
                             continue;
                         }
                         let Some(study) = self.spool.study(tenant, &study_uid).await? else { continue };
-                        if let Some(row) = study.notes.get(register::HOLD).cloned() {
-                            found.push((study, row));
+                        if let Some(hold) = Hold::read(study.notes.get(register::HOLD)) {
+                            found.push((study, hold.row));
                         }
                     }
                 }
@@ -359,6 +359,17 @@ impl Forward {
         let now = self.clock.now();
         let mut released = 0;
         for tenant in &self.tenants {
+            let Some(study) = self.spool.study(tenant, study_uid).await? else { continue };
+            let key = (tenant.clone(), study_uid.to_owned());
+            // First of all: what is let go while it stands is held again.
+            if study.notes.contains_key(register::HOLD) {
+                self.note(tenant, study_uid, register::HOLD, None).await?;
+                // Of a later revision it would drop an attempt that may still arrive.
+                if study.notes.contains_key(register::PENDING) {
+                    self.memory().reconsider.insert(key.clone());
+                }
+                released += 1;
+            }
             let mut after = None;
             loop {
                 let page = self.spool.members(tenant, study_uid, after, 500).await?;
@@ -373,16 +384,6 @@ impl Forward {
                 if !moves.is_empty() {
                     self.spool.advance(moves).await?;
                 }
-            }
-            let Some(study) = self.spool.study(tenant, study_uid).await? else { continue };
-            let key = (tenant.clone(), study_uid.to_owned());
-            if study.notes.contains_key(register::HOLD) {
-                self.note(tenant, study_uid, register::HOLD, None).await?;
-                // Of a later revision it would drop an attempt that may still arrive.
-                if study.notes.contains_key(register::PENDING) {
-                    self.memory().reconsider.insert(key.clone());
-                }
-                released += 1;
             }
             self.memory().agenda.insert(key, Turn::at(now));
         }
@@ -419,7 +420,7 @@ impl Forward {
 
     /// Where an item goes after a decision on it; `None` if it stays where it is.
     fn next(&self, entry: &Entry, decided: &Decided, done: State, again: State, now: Timestamp) -> Option<Move> {
-        let cause = || decided.row.parse().unwrap_or_else(|_| "unknown".parse().expect("a word is a cause"));
+        let cause = || cause_of(&decided.row);
         let class = entry.progress.memo.as_deref();
         let (state, attempts, delay, memo) = match decided.outcome {
             Outcome::Done | Outcome::DoneDuplicate => (done, 0, Duration::ZERO, None),
@@ -480,6 +481,11 @@ impl Forward {
         let note = Note { tenant: tenant.clone(), study_uid: study_uid.to_owned(), name: name.to_owned(), value };
         self.spool.note(note).await
     }
+}
+
+/// A row of the outcome table as the cause of a hold.
+fn cause_of(row: &str) -> Cause {
+    row.parse().unwrap_or_else(|_| "unknown".parse().expect("a word is a cause"))
 }
 
 /// An item as it is when an operator or the map has released it.

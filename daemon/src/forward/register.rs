@@ -1,7 +1,7 @@
 //! Manifests: from `committed` to `registered` (profile 02 §2, §5, §7).
 //!
 //! Notes of the study in the spool's journal hold its life cycle: `pending` (content key of the revision that was kept
-//! and perhaps sent), `published` (`<entryUUID> <content key> <instant>`), `hold` (row that an operator decides), `r4`
+//! and perhaps sent), `published` (`<entryUUID> <content key> <instant>`), `hold` ([`Hold`]), `r4`
 //! ([`super::registration`]). A pending revision is always answered before another is made: one that may have arrived is
 //! looked for in the registry ([`super::lookup`]) before it is sent again.
 
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use idr_profile::mapping::{self, ControllerRow, FolderUse, Member, Revision, Settings, Study as Described, value_type};
-use idr_profile::outcome::{Class, Context, Decided, Effect, Event, Fault, Outcome, Response, Severity, Signal, Soap};
+use idr_profile::outcome::{Class, Context, Decided, Decider, Effect, Event, Fault, Outcome, Response, Severity, Signal, Soap};
 use idr_profile::receipt::Carried;
 use idr_profile::rules::Rules;
 use jiff::{SignedDuration, Timestamp};
@@ -21,10 +21,34 @@ use super::revisions::Kept;
 use super::{Forward, describe};
 use crate::spool::{Cause, Claim, Entry, Move, Progress, SpoolError, SpoolId, State, Study, Tenant};
 
-/// Note: a row of the outcome table that an operator has to decide about.
+/// Note: [`Hold`].
 pub(super) const HOLD: &str = "hold";
 pub(super) const PENDING: &str = "pending";
 pub(super) const PUBLISHED: &str = "published";
+
+/// What an operator has to decide about before the manifest of a study goes on: a row of the outcome table, and whether it is
+/// about the study (hold(study)), so that nothing of it is sent, or about the manifest alone (hold(operator)).
+pub(super) struct Hold {
+    pub(super) row: String,
+    pub(super) of_study: bool,
+}
+
+impl Hold {
+    /// The second word says that it is about the manifest alone.
+    const MANIFEST: &str = "manifest";
+
+    pub(super) fn read(note: Option<&String>) -> Option<Self> {
+        let (row, rest) = note.map(|note| note.split_once(' ').unwrap_or((note, "")))?;
+        Some(Self { row: row.to_owned(), of_study: rest != Self::MANIFEST })
+    }
+
+    pub(super) fn note(decided: &Decided) -> String {
+        match decided.outcome {
+            Outcome::Hold(Decider::Study) => decided.row.to_string(),
+            _ => format!("{} {}", decided.row, Self::MANIFEST),
+        }
+    }
+}
 
 /// What is published of a study.
 pub(super) struct Published {
@@ -497,7 +521,7 @@ impl Forward {
             row = %decided.row, why, effect, tenant = %study.tenant, study = %study.study_uid,
             "the manifest of a study waits for an operator: `idr-site queue release <study>`"
         );
-        self.note(&study.tenant, &study.study_uid, HOLD, Some(decided.row.to_string())).await?;
+        self.note(&study.tenant, &study.study_uid, HOLD, Some(Hold::note(decided))).await?;
         Ok(Step::Waits)
     }
 

@@ -12,10 +12,10 @@ use idr_profile::receipt::{Carried, Object, Source as HandedBy, Statement};
 use super::credentials::Bearing;
 use super::gate::{Channel, Pass};
 use super::peer::{Batch, Failure, Heard, ReceiptsBody, Source, StoreBody};
-use super::register::HOLD;
-use super::{Forward, LEASE, Maps};
+use super::register::{HOLD, Hold};
+use super::{Forward, LEASE, Maps, cause_of};
 use crate::receipts::ReceiptError;
-use crate::spool::{Claim, Entry, Move, Progress, Spool, SpoolError, SpoolId, State, Stored, Tenant};
+use crate::spool::{Cause, Claim, Entry, Move, Progress, Spool, SpoolError, SpoolId, State, Stored, Tenant};
 
 /// How long instances are sent one by one after one of a request could not be read here: until that one is found.
 const SINGLE_AFTER_FAULT: Duration = Duration::from_secs(60);
@@ -61,7 +61,7 @@ impl Forward {
 
     async fn send_claimed(&self, pass: &Pass<'_>, tenant: &Tenant, entries: Vec<Entry>) -> Result<(), SpoolError> {
         let batches = self.batches(tenant, entries).await?;
-        let sent = futures::stream::iter(batches).map(|(bearing, entries)| self.send(pass, bearing, entries));
+        let sent = futures::stream::iter(batches).map(|(bearing, entries)| self.send(pass, tenant, bearing, entries));
         let results: Vec<Result<(), SpoolError>> = sent.buffer_unordered(pass.parallel as usize).collect().await;
         results.into_iter().collect()
     }
@@ -73,10 +73,20 @@ impl Forward {
 
     /// The controller map has no row for them (any more): they wait for it (D437).
     async fn hold_undetermined(&self, entries: &[Entry]) -> Result<(), SpoolError> {
+        self.hold_for(entries, &Maps::undetermined()).await
+    }
+
+    async fn hold_for(&self, entries: &[Entry], cause: &Cause) -> Result<(), SpoolError> {
         let now = self.clock.now();
-        let held =
-            |entry: &Entry| Progress { state: State::Held(Maps::undetermined()), since: now, not_before: now, ..entry.progress.clone() };
+        let held = |entry: &Entry| Progress { state: State::Held(cause.clone()), since: now, not_before: now, ..entry.progress.clone() };
         self.spool.advance(entries.iter().map(|entry| Move { id: entry.id(), to: held(entry) }).collect()).await
+    }
+
+    /// Why nothing of a study may be sent before an operator has decided about it (03 §1 hold(study)).
+    async fn hold_of(&self, tenant: &Tenant, study_uid: &str) -> Result<Option<Cause>, SpoolError> {
+        let study = self.spool.study(tenant, study_uid).await?;
+        let hold = study.and_then(|study| Hold::read(study.notes.get(HOLD))).filter(|hold| hold.of_study);
+        Ok(hold.map(|hold| cause_of(&hold.row)))
     }
 
     /// Requests of one study and one bearing, within the bounds of a request.
@@ -119,11 +129,16 @@ impl Forward {
         Ok(batches)
     }
 
-    async fn send(&self, pass: &Pass<'_>, bearing: Bearing, entries: Vec<Entry>) -> Result<(), SpoolError> {
+    async fn send(&self, pass: &Pass<'_>, tenant: &Tenant, bearing: Bearing, entries: Vec<Entry>) -> Result<(), SpoolError> {
         if !pass.holds() {
             // The breaker opened meanwhile: nothing is attempted, and no attempt counts (03 §2.4.5).
             self.give_back(&ids(&entries));
             return Ok(());
+        }
+        let study_uid = entries.first().map(|entry| entry.record.facts.study_uid.clone()).unwrap_or_default();
+        if let Some(cause) = self.hold_of(tenant, &study_uid).await? {
+            tracing::warn!(%tenant, study = %study_uid, row = %cause, objects = entries.len(), "the study is held: its objects wait with it");
+            return self.hold_for(&entries, &cause).await;
         }
         let now = self.clock.now();
         let context = Context::default();
@@ -137,7 +152,6 @@ impl Forward {
                 return self.apply(all(entries, &decided), State::Sent, State::Queued).await;
             }
         };
-        let study_uid = entries.first().map(|entry| entry.record.facts.study_uid.clone()).unwrap_or_default();
         let batch = Batch { study_uid, entries, source: Arc::new(FromSpool(self.spool.clone())), authorization };
         let heard = self.peer.store(&batch).await;
         let entries = batch.entries;
@@ -195,7 +209,7 @@ impl Forward {
         let mut studies = BTreeMap::new();
         for (entry, decided) in &decided {
             if decided.outcome == Outcome::Hold(Decider::Study) {
-                studies.entry((&entry.record.announced.tenant, &entry.record.facts.study_uid)).or_insert(&decided.row);
+                studies.entry((&entry.record.announced.tenant, &entry.record.facts.study_uid)).or_insert(decided);
             }
             match self.next(entry, decided, done.clone(), again.clone(), now) {
                 None => self.spool.give_back(entry.id()),
@@ -207,9 +221,9 @@ impl Forward {
                 }
             }
         }
-        // No manifest of these studies before an operator has decided (03 §1).
-        for ((tenant, study_uid), row) in studies {
-            self.note(tenant, study_uid, HOLD, Some(row.to_string())).await?;
+        // No step of these studies before an operator has decided (03 §1).
+        for ((tenant, study_uid), decided) in studies {
+            self.note(tenant, study_uid, HOLD, Some(Hold::note(decided))).await?;
         }
         if !handed.is_empty() {
             let receipts = self.receipts.clone();

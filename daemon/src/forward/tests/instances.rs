@@ -131,11 +131,20 @@ async fn a_request_that_is_refused_as_a_whole_is_repeated_one_by_one() {
         // The whole, and then one of the four.
         rig.centre.script(Call::Store, [Fate::Status(status, None), Fate::Status(status, None)]);
         rig.settle(&forward).await;
-        assert_eq!(rig.centre.calls(Call::Store).len(), 5, "{status}");
-        assert_eq!(rig.state(1, 0).await, format!("held(H-{status})"));
+        let held = format!("held(H-{status})");
+        assert_eq!(rig.state(1, 0).await, held);
+        // A conflict is about the study, which waits as a whole (hold(study)); a size is about the one.
+        assert_eq!(rig.centre.calls(Call::Store).len(), if status == 409 { 2 } else { 5 }, "{status}");
         for instance in 1..4 {
-            assert!(["committed", "registered"].contains(&rig.state(1, instance).await.as_str()), "{status}");
+            let state = rig.state(1, instance).await;
+            assert!(if status == 409 { state == held } else { ["committed", "registered"].contains(&state.as_str()) }, "{status}: {state}");
         }
+        forward.release(&study(1)).await.expect("released");
+        rig.run(&forward, HOUR, Duration::from_secs(60)).await;
+        assert!(rig.counts(&[("registered", 4)]), "{status}");
+        let more = if status == 409 { 4 } else { 1 };
+        let sent: u32 = (0..4).map(|instance| rig.centre.arrivals(&sop(1, instance))).sum();
+        assert_eq!((sent, rig.centre.calls(Call::Store).len()), (4, if status == 409 { 2 } else { 5 } + more), "{status}");
     }
 }
 
@@ -179,6 +188,42 @@ async fn a_receipt_that_has_not_come_is_asked_for_again() {
     rig.run(&forward, HOUR, Duration::from_secs(10)).await;
     assert!(rig.counts(&[("registered", 1)]));
     assert_eq!(rig.centre.arrivals(&sop(1, 0)), 1);
+}
+
+#[tokio::test]
+async fn nothing_of_a_held_study_is_sent_before_an_operator_has_decided() {
+    let rig = Rig::new();
+    let forward = rig.forward();
+    rig.receive(1, 0..2).await;
+    rig.centre.script(Call::Register, [Fate::Code("XDSRegistryMetadataError")]);
+    rig.settle(&forward).await;
+    rig.receive(1, [2]).await;
+    rig.receive(2, [0]).await;
+    rig.run(&forward, HOUR, Duration::from_secs(60)).await;
+    assert_eq!((rig.state(1, 2).await, rig.centre.arrivals(&sop(1, 2))), ("held(E-META)".to_owned(), 0));
+    assert_eq!(rig.state(2, 0).await, "registered", "the other study goes on");
+    // Also after a restart.
+    let forward = rig.forward();
+    rig.receive(1, [3]).await;
+    rig.settle(&forward).await;
+    assert_eq!(rig.centre.arrivals(&sop(1, 3)), 0);
+    forward.release(&study(1)).await.expect("released");
+    rig.run(&forward, HOUR, Duration::from_secs(60)).await;
+    assert!(rig.counts(&[("registered", 5)]), "{:?}", rig.spool_totals());
+}
+
+#[tokio::test]
+async fn a_manifest_that_waits_for_an_operator_keeps_no_object_back() {
+    let rig = Rig::new();
+    let forward = rig.forward();
+    rig.receive(1, 0..2).await;
+    rig.centre.script(Call::Register, [Fate::Code("XDSUnknownRepositoryId")]);
+    rig.settle(&forward).await;
+    let held: Vec<String> = forward.held_manifests().await.expect("readable").into_iter().map(|(_, row)| row).collect();
+    assert_eq!(held, ["E-COMM"]);
+    rig.receive(1, [2]).await;
+    rig.run(&forward, HOUR, Duration::from_secs(60)).await;
+    assert!(rig.counts(&[("committed", 3)]), "{:?}", rig.spool_totals());
 }
 
 #[tokio::test]
