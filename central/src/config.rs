@@ -118,6 +118,9 @@ pub struct Https {
     /// Parts of one STOW-RS body (BD-17).
     #[serde(default = "default_stow_parts")]
     pub stow_parts_max: usize,
+    /// Receipts of a study in one answer, 100–1 000 (profile 11 §3): with an R4 of 6 KiB each at most 6 MiB.
+    #[serde(default = "default_receipts_page")]
+    pub receipts_page_max: usize,
 }
 
 fn default_https_listen() -> Vec<SocketAddr> {
@@ -146,6 +149,9 @@ fn default_stow() -> u64 {
 }
 fn default_stow_parts() -> usize {
     100_000
+}
+fn default_receipts_page() -> usize {
+    1_000
 }
 
 /// How a peer is connected (profile 10 §2).
@@ -310,6 +316,9 @@ impl ConfigFile {
                 return fault(key, format!("{value} is outside 1–65536"));
             }
         }
+        if !(100..=1_000).contains(&file.https.receipts_page_max) {
+            return fault("https.receipts_page_max", format!("{} is outside 100–1000", file.https.receipts_page_max));
+        }
         if file.revocation == Revocation::Off && file.environment == Environment::Production {
             return fault("revocation", "\"off\" is for environment = \"test\" only".to_owned());
         }
@@ -431,6 +440,15 @@ mod tests {
         let expected = Some(jiff::civil::date(2026, 1, 31));
         assert_eq!((row("2026-01-31").expect("loads"), row("\"2026-01-31\"").expect("loads")), (expected, expected));
         assert!(row("\"January\"").expect_err("refused").to_string().contains("2026-01-31"));
+    }
+
+    #[test]
+    fn a_page_of_receipts_is_bounded_on_both_sides() {
+        for (receipts, allowed) in [("99", false), ("100", true), ("1000", true), ("1001", false)] {
+            let text = SHIPPED.replace("receipts_page_max = 1000", &format!("receipts_page_max = {receipts}"));
+            let loaded = Config::parse(&format!("environment = \"test\"\n{text}"), Path::new("c.toml"));
+            assert_eq!(loaded.is_ok(), allowed, "{receipts}");
+        }
     }
 
     #[test]

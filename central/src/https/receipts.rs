@@ -2,6 +2,9 @@
 //!
 //! Class AU; own units only, by the same gate as every other read; nothing to show, or nothing known, is 404. Key records that
 //! the receipts need stand first; they hold no patient data.
+//!
+//! At most `https.receipts_page_max` receipts are in an answer, in the order of their ids. If there are more to show, its header
+//! `Link: <…?after=ID>; rel="next"` (RFC 8288) says where they are; what is not shown makes no page and no link.
 
 use std::sync::Arc;
 
@@ -9,10 +12,11 @@ use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::response::Response;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_TYPE, LINK};
 use http::{HeaderMap, HeaderValue, Uri};
 use idr_profile::receipt::Carried;
 use idr_profile::xua::Transaction;
+use uuid::Uuid;
 
 use super::enter;
 use super::problem::{self, Problem};
@@ -23,8 +27,10 @@ use crate::audit::{Delivered, Extent, Outcome};
 use crate::central::{Central, Work};
 use crate::consent::gate::{self, Decided, Unanswered};
 use crate::consent::log::{self, By, Mention};
+use crate::store::StoreError;
 
-/// Receipts of one answer: an R3 and an R4 for each of 100 000 instances is beyond any study; more is a fault of ours.
+/// Receipts that are looked at for one answer: an R3 and an R4 for each of 100 000 instances is beyond any study; more is a
+/// fault of ours.
 const RECEIPTS_MAX: usize = 250_000;
 /// `Retry-After` when the store does not answer, seconds.
 const STORE_RETRY_SECONDS: u32 = 120;
@@ -48,8 +54,11 @@ pub async fn list(
     let Some(_place) = central.places.take(Work::Query).await else {
         return Problem::unavailable(STORE_RETRY_SECONDS).response(&central, &request_id);
     };
-    let decided = match decide(&central, &who, &study).await {
-        Ok(decided) => decided,
+    let Ok(after) = after(&uri) else {
+        return Problem::bad_request().response(&central, &request_id);
+    };
+    let (decided, next) = match decide(&central, &who, &study, after).await {
+        Ok(page) => page,
         Err(Unanswered::Refused(refusal)) => return Problem::refused(&central, &refusal).response(&central, &request_id),
         Err(Unanswered::Store(error)) => {
             tracing::error!(cause = %error, "receipts cannot be read");
@@ -79,10 +88,26 @@ pub async fn list(
     log::close(&central, opening, Outcome::Permit, Some(delivered(receipts.len(), body.len())), "200").await;
     let mut response = Response::new(Body::from(body));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Some(next) = next {
+        let link = format!("<{}?after={next}>; rel=\"next\"", uri.path());
+        response.headers_mut().insert(LINK, HeaderValue::from_str(&link).expect("a path and a UUID are ASCII"));
+    }
     response
 }
 
-async fn decide(central: &Central, who: &Authenticated, study: &str) -> Result<Decided<Carried>, Unanswered> {
+/// The receipt behind which the page begins.
+fn after(uri: &Uri) -> Result<Option<Uuid>, uuid::Error> {
+    let value = uri.query().unwrap_or_default().split('&').find_map(|pair| pair.strip_prefix("after="));
+    value.map(Uuid::try_parse).transpose()
+}
+
+/// A page of what may be told, and the receipt after which there is more of it.
+async fn decide(
+    central: &Central,
+    who: &Authenticated,
+    study: &str,
+    after: Option<Uuid>,
+) -> Result<(Decided<Carried>, Option<Uuid>), Unanswered> {
     let now = central.now();
     let mut tx = central.store.read().await?;
     let state = gate::state(&mut tx, who, now).await?;
@@ -91,16 +116,47 @@ async fn decide(central: &Central, who: &Authenticated, study: &str) -> Result<D
         drop(tx);
         return Err(gate::refused(central, who, refused).await.into());
     }
-    let candidates = tx.receipts_of_study(study, RECEIPTS_MAX).await?;
-    drop(tx);
-    match gate::decide(central, who, request, state, candidates, now) {
-        Ok(decided) => Ok(decided),
-        Err(refused) => Err(gate::refused(central, who, refused).await.into()),
+    let page = central.config.https.receipts_page_max;
+    let (mut from, mut looked_at) = (after, 0);
+    let mut shown: Option<Decided<Carried>> = None;
+    // One more than the page, so that a link never tells of what is not shown.
+    loop {
+        let (candidates, more) = tx.receipts_of_study(study, from, page + 1).await?;
+        looked_at += candidates.len();
+        let decided = match gate::decide(central, who, request.clone(), state.clone(), candidates, now) {
+            Ok(decided) => decided,
+            Err(refused) => {
+                drop(tx);
+                return Err(gate::refused(central, who, refused).await.into());
+            }
+        };
+        let shown = match &mut shown {
+            None => shown.insert(decided),
+            Some(shown) => {
+                shown.gated.disclosed.extend(decided.gated.disclosed);
+                shown.gated.omitted.extend(decided.gated.omitted);
+                shown
+            }
+        };
+        if shown.gated.disclosed.len() > page || more.is_none() {
+            break;
+        }
+        if looked_at > RECEIPTS_MAX {
+            return Err(StoreError::TooMany { limit: RECEIPTS_MAX }.into());
+        }
+        from = more;
     }
+    drop(tx);
+    let mut shown = shown.expect("one page was decided");
+    let disclosed = &mut shown.gated.disclosed;
+    let more = disclosed.len() > page;
+    disclosed.truncate(page);
+    let next = disclosed.last().filter(|_| more).map(|last| last.payload().receipt().id);
+    Ok((shown, next))
 }
 
 /// The key records of our holder before the youngest receipt (11 §2): a reader that has the first key can follow them.
-async fn keys_for(central: &Central, receipts: &[Carried]) -> Result<Vec<Carried>, crate::store::StoreError> {
+async fn keys_for(central: &Central, receipts: &[Carried]) -> Result<Vec<Carried>, StoreError> {
     let youngest = receipts.iter().map(|carried| carried.receipt().id).max();
     let records = central.store.read().await?.key_records(central.custody.holder()).await?;
     Ok(records.into_iter().filter(|carried| Some(carried.receipt().id) < youngest).collect())
@@ -110,3 +166,6 @@ fn delivered(receipts: usize, bytes: usize) -> Delivered {
     let extent = if receipts == 0 { Extent::None } else { Extent::Complete };
     Delivered { extent, instances: 0, bytes: bytes as u64 }
 }
+
+#[cfg(test)]
+mod tests;

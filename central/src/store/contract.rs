@@ -41,6 +41,7 @@ over_every_store! {
         an_instance_of_another_register_is_in_no_r4_of_the_manifest
         the_receipts_are_one_verifiable_chain_with_rising_ids
         receipts_of_a_study_stand_under_their_units
+        the_pages_of_a_study_s_receipts_are_all_of_them_once_and_in_order
         references_without_instance_are_found
         bytes_that_no_row_names_are_found;
     declared:

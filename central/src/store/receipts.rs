@@ -104,30 +104,46 @@ impl Tx {
         self.issue_about(custody, at, statement, Some(&manifest.entry_uuid)).await
     }
 
-    /// R3 and R4 of a study with the access units they are about, in the order of their ids. Empty if there are none.
+    /// R3 and R4 of a study with the access units they are about, in the order of their ids: at most `limit` of those after a
+    /// receipt, and the one after which there are more.
     ///
     /// # Errors
-    /// [`StoreError::TooMany`].
-    pub async fn receipts_of_study(&mut self, study_uid: &str, limit: usize) -> Result<Vec<Candidate<Carried>>, StoreError> {
-        self.receipts_found(study_uid, limit).await.map(candidates)
+    /// [`StoreError`].
+    pub async fn receipts_of_study(
+        &mut self,
+        study_uid: &str,
+        after: Option<Uuid>,
+        limit: usize,
+    ) -> Result<(Vec<Candidate<Carried>>, Option<Uuid>), StoreError> {
+        let (found, more) = self.receipts_found(study_uid, after, limit).await?;
+        Ok((candidates(found), more))
     }
 
-    pub(super) async fn receipts_found(&mut self, study_uid: &str, limit: usize) -> Result<Found<Carried>, StoreError> {
+    pub(super) async fn receipts_found(
+        &mut self,
+        study_uid: &str,
+        after: Option<Uuid>,
+        limit: usize,
+    ) -> Result<(Found<Carried>, Option<Uuid>), StoreError> {
+        let after = after.map(|id| id.to_string()).unwrap_or_default();
+        let select = sql("SELECT id FROM receipts WHERE study_uid = $1 AND id > $2 AND kind IN ('R3', 'R4') ORDER BY id LIMIT $3");
+        let page = self.rows(select.bind(study_uid).bind(&after).bind(limit as u64 + 1)).await?;
+        let Some(last) = page.iter().take(limit).next_back() else { return Ok((Vec::new(), None)) };
+        let more = if page.len() > limit { Some(last.parsed("id", |text| Uuid::try_parse(text).ok())?) } else { None };
+        let last = last.text("id")?;
         let select = format!(
             "SELECT rc.id AS receipt_id, rc.carried, {IMAGING_UNIT} FROM receipts rc \
              JOIN instances i ON i.sop_instance_uid = rc.sop_instance_uid JOIN imaging_units u ON u.unit_id = i.unit_id \
-             JOIN patients p ON p.patient_key = u.patient_key WHERE rc.study_uid = $1 AND rc.kind = 'R3' LIMIT $2"
+             JOIN patients p ON p.patient_key = u.patient_key \
+             WHERE rc.study_uid = $1 AND rc.id > $2 AND rc.id <= $3 AND rc.kind = 'R3'"
         );
-        let commits = self.rows(sql(&select).bind(study_uid).bind(limit as u64 + 1)).await?;
+        let commits = self.rows(sql(&select).bind(study_uid).bind(&after).bind(&last)).await?;
         let select = format!(
             "SELECT rc.id AS receipt_id, rc.carried, {ENTRY} FROM receipts rc \
              JOIN entries e ON e.entry_uuid = rc.entry_uuid JOIN patients p ON p.patient_key = e.patient_key \
-             WHERE rc.study_uid = $1 AND rc.kind = 'R4' LIMIT $2"
+             WHERE rc.study_uid = $1 AND rc.id > $2 AND rc.id <= $3 AND rc.kind = 'R4'"
         );
-        let registrations = self.rows(sql(&select).bind(study_uid).bind(limit as u64 + 1)).await?;
-        if commits.len() + registrations.len() > limit {
-            return Err(StoreError::TooMany { limit });
-        }
+        let registrations = self.rows(sql(&select).bind(study_uid).bind(&after).bind(&last)).await?;
         let mut found = Vec::with_capacity(commits.len() + registrations.len());
         let mut known = Units::new();
         for row in &commits {
@@ -138,7 +154,7 @@ impl Tx {
             found.push((row.text("receipt_id")?, (units::entry_unit(row)?, carried(row)?)));
         }
         found.sort_by(|(a, _), (b, _)| a.cmp(b));
-        Ok(found.into_iter().map(|(_, found)| found).collect())
+        Ok((found.into_iter().map(|(_, found)| found).collect(), more))
     }
 
     /// Receipts of a holder after `after`, in order, at most `limit`: the log itself, for `receipt verify --log`.

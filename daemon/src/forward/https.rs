@@ -27,12 +27,13 @@ use idr_profile::outcome::{Event, InstanceResult, Severity};
 use idr_profile::receipt::Carried;
 use jiff::{SignedDuration, Timestamp};
 use rand::RngCore as _;
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, RETRY_AFTER};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, LINK, RETRY_AFTER};
 use reqwest::{Body, Client, Response};
 use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::task::JoinError;
 use tokio_stream::wrappers::ReceiverStream;
+use uuid::Uuid;
 
 use super::peer::{Batch, Failure, Heard, Peer, ReceiptsBody, Registered, Registration, SoapBody, StoreBody};
 use crate::config::Centre;
@@ -187,14 +188,16 @@ impl Peer for HttpsPeer {
         Heard::Answer { status, retry_after, ahead, body }
     }
 
-    async fn receipts(&self, study_uid: &str, authorization: &str) -> Heard<ReceiptsBody> {
-        let request = self.client.get(format!("{}/studies/{study_uid}/receipts", self.dicomweb)).header(AUTHORIZATION, authorization);
+    async fn receipts(&self, study_uid: &str, after: Option<Uuid>, authorization: &str) -> Heard<ReceiptsBody> {
+        let page = after.map(|after| format!("?after={after}")).unwrap_or_default();
+        let request = self.client.get(format!("{}/studies/{study_uid}/receipts{page}", self.dicomweb)).header(AUTHORIZATION, authorization);
         let response = match tokio::time::timeout(self.response, request.header(ACCEPT, "application/json").send()).await {
             Err(_) => return Heard::Nothing(Event::HttpTimeout.into()),
             Ok(Err(error)) => return Heard::Nothing(failure_of(&error)),
             Ok(Ok(response)) => response,
         };
         let Head { status, retry_after, ahead, .. } = self.head_of(&response);
+        let next = next_page(response.headers());
         let body = match read_body(response).await {
             Err(event) => return Heard::Nothing(event.into()),
             Ok(body) => body,
@@ -202,7 +205,8 @@ impl Peer for HttpsPeer {
         let receipts = serde_json::from_slice::<Vec<Value>>(&body)
             .ok()
             .and_then(|values| values.iter().map(|value| Carried::from_value(value).ok()).collect::<Option<Vec<_>>>());
-        Heard::Answer { status, retry_after, ahead, body: receipts.map_or(ReceiptsBody::None, ReceiptsBody::Some) }
+        let body = receipts.zip(next).map_or(ReceiptsBody::None, |(receipts, next)| ReceiptsBody::Some { receipts, next });
+        Heard::Answer { status, retry_after, ahead, body }
     }
 
     async fn register(&self, registration: &Registration) -> Heard<SoapBody> {
@@ -220,6 +224,18 @@ impl Peer for HttpsPeer {
         let response = tokio::time::timeout(CONNECT + PROGRESS, asking).await.ok()?.ok()?;
         self.head_of(&response).ahead
     }
+}
+
+/// Where the next page begins: `Link: <…?after=ID>; rel="next"` (RFC 8288). Outer `None`: there is one and it cannot be read, so
+/// that this page would be taken for the last. Only the id is used; we do not go where an answer sends us.
+fn next_page(headers: &HeaderMap) -> Option<Option<Uuid>> {
+    let mut next = None;
+    for link in headers.get_all(LINK) {
+        let Some((target, _)) = link.to_str().ok()?.split_once("; rel=\"next\"") else { continue };
+        let (_, after) = target.strip_prefix('<')?.strip_suffix('>')?.split_once("?after=")?;
+        next = Some(Uuid::try_parse(after).ok()?);
+    }
+    Some(next)
 }
 
 /// Why a body did not go out to its end, if the reason is not that the peer took no more of it.
@@ -538,18 +554,38 @@ mod tests {
     #[tokio::test]
     async fn an_answer_that_ends_in_its_body_or_never_comes_is_no_answer() {
         let cut = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n[{";
-        assert_eq!(nothing(peer(Some(cut)).await.receipts("1.2", "Bearer x").await), Some(Event::HttpCut.into()));
+        assert_eq!(nothing(peer(Some(cut)).await.receipts("1.2", None, "Bearer x").await), Some(Event::HttpCut.into()));
         let cut = "HTTP/1.1 200 OK\r\nContent-Type: application/soap+xml\r\nContent-Length: 100\r\n\r\n<env";
         assert_eq!(nothing(peer(Some(cut)).await.query("urn:uuid:1", "<a/>", "").await), Some(Event::HttpCut.into()));
-        assert_eq!(nothing(peer(None).await.receipts("1.2", "Bearer x").await), Some(Event::HttpTimeout.into()));
+        assert_eq!(nothing(peer(None).await.receipts("1.2", None, "Bearer x").await), Some(Event::HttpTimeout.into()));
         assert_eq!(nothing(peer(None).await.query("urn:uuid:1", "<a/>", "").await), Some(Event::HttpTimeout.into()));
     }
 
     #[tokio::test]
     async fn a_status_comes_with_its_retry_after() {
         let busy = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 120\r\nContent-Length: 0\r\n\r\n";
-        let heard = peer(Some(busy)).await.receipts("1.2", "Bearer x").await;
+        let heard = peer(Some(busy)).await.receipts("1.2", None, "Bearer x").await;
         assert!(matches!(heard, Heard::Answer { status: 503, retry_after: Some(wait), .. } if wait == "120"));
+    }
+
+    #[tokio::test]
+    async fn a_page_of_receipts_says_where_the_next_begins() {
+        let id = "01990000-0000-7000-8000-000000000001";
+        let next = async |link: String| {
+            let answer = format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n{link}Content-Length: 2\r\n\r\n[]");
+            match peer(Some(answer.leak())).await.receipts("1.2", None, "Bearer x").await {
+                Heard::Answer { body: ReceiptsBody::Some { next, .. }, .. } => Some(next),
+                _ => None,
+            }
+        };
+        assert_eq!(next(String::new()).await, Some(None));
+        let other = "Link: </dicomweb/studies/1.2>; rel=\"up\"\r\n";
+        assert_eq!(next(other.to_owned()).await, Some(None));
+        let link = format!("{other}Link: </dicomweb/studies/1.2/receipts?after={id}>; rel=\"next\"\r\n");
+        assert_eq!(next(link).await, Some(Some(Uuid::try_parse(id).expect("valid"))));
+        for unreadable in ["</receipts>", "</receipts?after=1>", "receipts?after="] {
+            assert_eq!(next(format!("Link: {unreadable}; rel=\"next\"\r\n")).await, None, "{unreadable}: not taken for the last page");
+        }
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod gate;
 mod https;
 mod lookup;
 mod maps;
+mod pages;
 pub mod peer;
 mod register;
 mod registration;

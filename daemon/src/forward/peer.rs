@@ -12,6 +12,7 @@ use bytes::Bytes;
 use idr_profile::outcome::{Event, InstanceResult, Severity, Signal};
 use idr_profile::receipt::Carried;
 use jiff::SignedDuration;
+use uuid::Uuid;
 
 use crate::spool::{Entry, SpoolError, Stored};
 
@@ -95,8 +96,13 @@ pub enum StoreBody {
 /// Body of the answer about receipts.
 #[derive(Debug, Clone)]
 pub enum ReceiptsBody {
-    /// R3 and R4 of the study, not yet verified.
-    Some(Vec<Carried>),
+    /// A page of the study's R3 and R4.
+    Some {
+        /// Not yet verified.
+        receipts: Vec<Carried>,
+        /// The next page has the receipts after this id; none: this is the last one.
+        next: Option<Uuid>,
+    },
     /// Nothing usable.
     None,
 }
@@ -173,8 +179,8 @@ pub trait Peer: Send + Sync {
     /// STOW-RS of one batch (PS3.18 §10.5).
     async fn store(&self, batch: &Batch) -> Heard<StoreBody>;
 
-    /// Receipts of a study (profile 11 §3).
-    async fn receipts(&self, study_uid: &str, authorization: &str) -> Heard<ReceiptsBody>;
+    /// Receipts of a study (profile 11 §3), the first page or that after a receipt.
+    async fn receipts(&self, study_uid: &str, after: Option<Uuid>, authorization: &str) -> Heard<ReceiptsBody>;
 
     /// RAD-68.
     async fn register(&self, registration: &Registration) -> Heard<SoapBody>;

@@ -5,7 +5,7 @@
 //! that a receipt of one revision ends no wait for that of another. The notes are found again after a restart by one walk over
 //! the registered objects, a page at a time.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use idr_profile::digest::Digest;
 use idr_profile::outcome::Class;
@@ -14,6 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::Forward;
 use super::gate::Pass;
+use super::pages::Page;
 use super::revisions::Kept;
 use crate::spool::{Entry, Record, SpoolError, SpoolId, Study, Tenant};
 
@@ -113,7 +114,7 @@ impl Forward {
             if !pass.holds() {
                 break;
             }
-            match self.ask_registration(tenant, &study_uid, due).await {
+            match self.ask_registration(pass, tenant, &study_uid, due).await {
                 Ok(true) => came = true,
                 Ok(false) => {}
                 Err(error) => {
@@ -125,7 +126,7 @@ impl Forward {
         Ok(came)
     }
 
-    async fn ask_registration(&self, tenant: &Tenant, study_uid: &str, due: Due) -> Result<bool, SpoolError> {
+    async fn ask_registration(&self, pass: &Pass<'_>, tenant: &Tenant, study_uid: &str, due: Due) -> Result<bool, SpoolError> {
         let (study, content_key) = {
             let _order = self.r4.lock().await;
             let Some((study, content_key, since)) = self.noted(tenant, study_uid).await? else {
@@ -146,17 +147,30 @@ impl Forward {
         let members = self.entries(&kept.members).await?;
         let Some(first) = members.first() else { return Ok(false) };
         let Some(bearing) = self.bearing(tenant, first).await? else { return Ok(false) };
-        let authorization = match self.credentials.authorization(&bearing, self.clock.now(), self.random()) {
-            Ok(authorization) => authorization,
-            Err(error) => {
-                tracing::error!(cause = %error, "no assertion can be signed");
-                return Ok(false);
-            }
-        };
-        let Ok(found) = self.ask_receipts(first.id().0, study_uid, &authorization).await else { return Ok(false) };
         let mut known = self.known_receipts(&study).await?;
-        known.extend(found.iter().cloned());
-        let Some(receipt) = found.into_iter().find(|receipt| self.is_registration(&study, &kept, &members, &known, receipt)) else {
+        let of_members: HashSet<&str> = members.iter().map(|member| member.record.announced.sop_instance_uid.as_str()).collect();
+        let mut registrations = Vec::new();
+        let mut pages = self.pages(pass, study_uid, &bearing, first.id().0);
+        loop {
+            match pages.next().await {
+                Page::Some(found) => {
+                    for carried in found {
+                        match &carried.receipt().statement {
+                            Statement::Commit { object, .. } if of_members.contains(object.sop_instance_uid.as_str()) => {
+                                known.push(carried)
+                            }
+                            Statement::Registration { document_uid, .. } if *document_uid == kept.document_uid => {
+                                registrations.push(carried)
+                            }
+                            _ => {}
+                        }
+                    }
+                }
+                Page::End => break,
+                Page::Stopped | Page::Not(_) => return Ok(false),
+            }
+        }
+        let Some(receipt) = registrations.into_iter().find(|receipt| self.is_registration(&study, &kept, &members, &known, receipt)) else {
             return Ok(false);
         };
         self.registration_is_here(&study, &content_key, receipt).await?;

@@ -1,17 +1,18 @@
 //! Instances: from `queued` over STOW-RS to `sent`, and over the centre's receipts to `committed`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::StreamExt as _;
 use idr_profile::outcome::{Context, Decided, Decider, Event, InstanceResult, Outcome, ReceiptAnswer, Signal, Stow, StowBody};
-use idr_profile::receipt::{Carried, Object, Source as HandedBy, Statement};
+use idr_profile::receipt::{Carried, Object, Source as HandedBy, Statement, Verifier};
 
 use super::credentials::Bearing;
 use super::gate::{Channel, Pass};
-use super::peer::{Batch, Failure, Heard, ReceiptsBody, Source, StoreBody};
+use super::pages::Page;
+use super::peer::{Batch, Failure, Heard, Source, StoreBody};
 use super::register::{HOLD, Hold};
 use super::{Forward, LEASE, Maps, cause_of};
 use crate::receipts::ReceiptError;
@@ -251,8 +252,8 @@ impl Forward {
         let mut failed = None;
         for (study_uid, entries) in studies {
             let claimed = ids(&entries);
-            let done = if pass.holds() { self.commit(tenant, &study_uid, entries).await.map(|()| true) } else { Ok(false) };
-            if !matches!(done, Ok(true)) {
+            let done = self.commit(&pass, tenant, &study_uid, entries).await;
+            if done.is_err() {
                 self.give_back(&claimed);
             }
             // The other studies go on.
@@ -262,11 +263,13 @@ impl Forward {
         failed.map_or(fetched, Err).map(|fetched| fetched || busy)
     }
 
-    async fn commit(&self, tenant: &Tenant, study_uid: &str, mut entries: Vec<Entry>) -> Result<(), SpoolError> {
+    async fn commit(&self, pass: &Pass<'_>, tenant: &Tenant, study_uid: &str, mut entries: Vec<Entry>) -> Result<(), SpoolError> {
+        if !pass.holds() {
+            self.give_back(&ids(&entries));
+            return Ok(());
+        }
         let context = Context::default();
-        let now = self.clock.now();
         let Some(first) = entries.first() else { return Ok(()) };
-        let item = first.id().0;
         let bearing = match self.bearing(tenant, first).await {
             Ok(Some(bearing)) => bearing,
             Ok(None) => return self.hold_undetermined(&entries).await,
@@ -278,70 +281,84 @@ impl Forward {
                 return self.apply(vec![(unreadable, decided)], State::Committed, State::Sent).await;
             }
         };
-        let authorization = match self.credentials.authorization(&bearing, now, self.random()) {
-            Ok(authorization) => authorization,
-            Err(error) => {
-                tracing::error!(cause = %error, "no assertion can be signed");
-                let decided = self.outcomes.decide(Signal::Event(Event::Key), &context);
-                self.record(Channel::Stow, item, &decided, None);
-                return self.apply(all(entries, &decided), State::Committed, State::Sent).await;
-            }
-        };
-        let found = match self.ask_receipts(item, study_uid, &authorization).await {
-            Ok(found) => found,
-            Err(decided) => return self.apply(all(entries, &decided), State::Committed, State::Sent).await,
-        };
-        let mut kept = Vec::new();
-        let mut decided = Vec::with_capacity(entries.len());
-        for entry in entries {
-            let answer = self.answer(&entry, &found);
-            if let (ReceiptAnswer::Commits, Some(receipt)) = &answer {
-                kept.push((*receipt).clone());
-            }
-            decided.push((entry, self.outcomes.decide(Signal::Receipt(answer.0), &context)));
-        }
-        self.keep(kept).await?;
-        self.apply(decided, State::Committed, State::Sent).await
-    }
-
-    /// Receipts of a study from the centre, not yet verified; the breaker is told. `Err`: the row of what came instead.
-    pub(super) async fn ask_receipts(&self, item: u64, study_uid: &str, authorization: &str) -> Result<Vec<Carried>, Decided> {
-        let (signal, retry_after) = match self.peer.receipts(study_uid, authorization).await {
-            Heard::Nothing(failure) => (failure.signal(), None),
-            Heard::Answer { status, retry_after, ahead, body } => {
-                self.heard_clock(ahead);
-                match (status, body) {
-                    (200, ReceiptsBody::Some(found)) => {
-                        // The peer works, whatever the receipts say; without this a probe would stay without its result.
-                        let answered = self.outcomes.decide(Signal::Receipt(ReceiptAnswer::Status(200)), &Context::default());
-                        self.record(Channel::Stow, item, &answered, None);
-                        return Ok(found);
+        let item = first.id().0;
+        let mut waiting = Waiting::new(entries);
+        let mut pages = self.pages(pass, study_uid, &bearing, item);
+        while !waiting.is_empty() {
+            match pages.next().await {
+                Page::Some(found) => {
+                    // What a page answers is done before the next is asked for.
+                    let (answered, kept) = waiting.committed(&found, &self.centre_keys);
+                    if kept.is_empty() {
+                        continue;
                     }
-                    (200, ReceiptsBody::None) => (Signal::Event(Event::HttpCut), retry_after),
-                    (status, _) => (Signal::Receipt(ReceiptAnswer::Status(status)), retry_after),
+                    self.keep(kept).await?;
+                    let decided = self.outcomes.decide(Signal::Receipt(ReceiptAnswer::Commits), &context);
+                    self.apply(all(answered, &decided), State::Committed, State::Sent).await?;
+                }
+                Page::End => {
+                    let decided = |answer| self.outcomes.decide(Signal::Receipt(answer), &context);
+                    let left = waiting.left().map(|(entry, answer)| (entry, decided(answer))).collect();
+                    return self.apply(left, State::Committed, State::Sent).await;
+                }
+                Page::Not(decided) => {
+                    let left: Vec<Entry> = waiting.left().map(|(entry, _)| entry).collect();
+                    return self.apply(all(left, &decided), State::Committed, State::Sent).await;
+                }
+                Page::Stopped => {
+                    self.give_back(&waiting.left().map(|(entry, _)| entry.id()).collect::<Vec<_>>());
+                    return Ok(());
                 }
             }
-        };
-        let decided = self.outcomes.decide(signal, &Context::default());
-        self.record(Channel::Stow, item, &decided, retry_after.as_deref());
-        Err(decided)
+        }
+        Ok(())
+    }
+}
+
+/// What was sent of a study and has no receipt yet, while the pages of its receipts are read.
+struct Waiting {
+    /// By SOP Instance UID; several if different bytes were sent under one.
+    entries: HashMap<String, Vec<(Entry, ReceiptAnswer)>>,
+}
+
+impl Waiting {
+    fn new(sent: Vec<Entry>) -> Self {
+        let mut entries: HashMap<String, Vec<(Entry, ReceiptAnswer)>> = HashMap::new();
+        for entry in sent {
+            entries.entry(entry.record.announced.sop_instance_uid.clone()).or_default().push((entry, ReceiptAnswer::Absent));
+        }
+        Self { entries }
     }
 
-    /// What the receipts of a study say about one instance (03 EV-RECEIPT).
-    fn answer<'a>(&self, entry: &Entry, found: &'a [Carried]) -> (ReceiptAnswer, Option<&'a Carried>) {
-        let of_instance = found.iter().filter(|carried| match &carried.receipt().statement {
-            Statement::Commit { object, .. } => object.sop_instance_uid == entry.record.announced.sop_instance_uid,
-            _ => false,
-        });
-        let mut answer = (ReceiptAnswer::Absent, None);
-        for carried in of_instance {
+    fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Takes out what has its R3 on this page (03 EV-RECEIPT), with these receipts.
+    fn committed(&mut self, found: &[Carried], keys: &Verifier) -> (Vec<Entry>, Vec<Carried>) {
+        let (mut answered, mut kept) = (Vec::new(), Vec::new());
+        for carried in found {
             let Statement::Commit { object, .. } = &carried.receipt().statement else { continue };
-            if self.centre_keys.verify(carried).is_ok() && object.digest == entry.record.digest {
-                return (ReceiptAnswer::Commits, Some(carried));
+            let Some(entries) = self.entries.get_mut(&object.sop_instance_uid) else { continue };
+            let valid = keys.verify(carried).is_ok();
+            let commits = |(entry, _): &mut (Entry, ReceiptAnswer)| valid && entry.record.digest == object.digest;
+            let before = answered.len();
+            answered.extend(entries.extract_if(.., commits).map(|(entry, _)| entry));
+            if answered.len() > before {
+                kept.push(carried.clone());
             }
-            answer = (ReceiptAnswer::Contradicts, None);
+            // Unless another receipt commits them.
+            entries.iter_mut().for_each(|(_, answer)| *answer = ReceiptAnswer::Contradicts);
+            if entries.is_empty() {
+                self.entries.remove(&object.sop_instance_uid);
+            }
         }
-        answer
+        (answered, kept)
+    }
+
+    /// What no receipt commits, with what the receipts say of it.
+    fn left(self) -> impl Iterator<Item = (Entry, ReceiptAnswer)> {
+        self.entries.into_values().flatten()
     }
 }
 

@@ -171,12 +171,35 @@ pub async fn receipts_of_a_study_stand_under_their_units(store: Arc<dyn CentralS
     tx.issue(&custody(), at(9), Statement::Key { new_key: [9; 32] }).await.unwrap();
     tx.commit().await.unwrap();
     let mut tx = store.read().await.unwrap();
-    let found = tx.receipts_found(STUDY, 10).await.unwrap();
-    let found: Vec<_> = found.iter().map(|(unit, receipt)| (unit.register.as_str(), receipt.receipt().kind())).collect();
-    assert_eq!(found, [("2", Kind::Commit), ("3", Kind::Commit), ("2", Kind::Registration)]);
-    assert!(tx.receipts_found("1.2.3", 10).await.unwrap().is_empty());
+    let (found, more) = tx.receipts_found(STUDY, None, 10).await.unwrap();
+    let kinds: Vec<_> = found.iter().map(|(unit, receipt)| (unit.register.as_str(), receipt.receipt().kind())).collect();
+    assert_eq!((kinds, more), (vec![("2", Kind::Commit), ("3", Kind::Commit), ("2", Kind::Registration)], None));
+    assert!(tx.receipts_found("1.2.3", None, 10).await.unwrap().0.is_empty());
     let keys = tx.key_records(&holder()).await.unwrap();
     assert_eq!(keys.iter().map(|receipt| receipt.receipt().kind()).collect::<Vec<_>>(), [Kind::Key]);
+}
+
+pub async fn the_pages_of_a_study_s_receipts_are_all_of_them_once_and_in_order(store: Arc<dyn CentralStore>) {
+    store_instances(&*store, (1..=5).map(instance)).await;
+    Case::manifest(1, 1..=5).commit(&*store).await;
+    store_instances(&*store, [instance(6)]).await;
+    let mut tx = store.read().await.unwrap();
+    let (all, _) = tx.receipts_found(STUDY, None, 100).await.unwrap();
+    assert!(all.len() == 7 && all.windows(2).all(|pair| pair[0].1.receipt().id < pair[1].1.receipt().id));
+    for limit in 1..=8 {
+        let (mut pages, mut after) = (Vec::new(), None);
+        loop {
+            let (page, more) = tx.receipts_found(STUDY, after, limit).await.unwrap();
+            assert!((1..=limit).contains(&page.len()), "{limit}");
+            assert_eq!(more.is_some(), pages.len() + page.len() < all.len(), "{limit}");
+            pages.extend(page.into_iter().map(|(_, receipt)| receipt));
+            after = more;
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(pages, all.iter().map(|(_, receipt)| receipt.clone()).collect::<Vec<_>>(), "{limit}");
+    }
 }
 
 pub async fn references_without_instance_are_found(store: Arc<dyn CentralStore>) {

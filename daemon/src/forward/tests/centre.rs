@@ -17,6 +17,7 @@ use idr_profile::outcome::{InstanceResult, Severity};
 use idr_profile::receipt::{Carried, Commits, Holder, Ids, Object, Receipt, ReceiptHash, Signer, Source, Statement, Verifier};
 use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::rig::HandClock;
 use crate::forward::clock::Clock as _;
@@ -49,6 +50,8 @@ pub enum Fate {
     WrongReceipt,
     /// Query: what was registered is not to be seen yet.
     Unseen,
+    /// Receipts: a page that says that the same one comes next.
+    Endless,
 }
 
 /// A registered manifest.
@@ -80,6 +83,8 @@ struct State {
     calls: Vec<(Timestamp, Call)>,
     /// Requests of a kind wait, after they have come, until it is cancelled.
     paused: Option<(Call, CancellationToken)>,
+    /// Receipts of a page; none: all.
+    page: Option<usize>,
     arrivals: BTreeMap<String, u32>,
     ids: Ids,
     last: Option<ReceiptHash>,
@@ -219,6 +224,11 @@ impl Centre {
         let until = CancellationToken::new();
         self.state().paused = Some((call, until.clone()));
         until
+    }
+
+    /// Gives receipts in pages of so many.
+    pub fn set_page(&self, receipts: usize) {
+        self.state().page = Some(receipts);
     }
 
     /// No request arrives, or all do again.
@@ -384,14 +394,16 @@ impl Peer for Centre {
         heard
     }
 
-    async fn receipts(&self, study_uid: &str, _: &str) -> Heard<ReceiptsBody> {
+    async fn receipts(&self, study_uid: &str, after: Option<Uuid>, _: &str) -> Heard<ReceiptsBody> {
         self.fuse.step().await;
-        match self.fate(Call::Receipts).await {
+        let fate = self.fate(Call::Receipts).await;
+        match fate {
             Some(Fate::Lost(failure) | Fate::Unheard(failure)) => return Heard::Nothing(failure),
             Some(Fate::Status(status, retry_after)) => return self.status(status, retry_after, ReceiptsBody::None),
             _ => {}
         }
-        let found: Vec<Carried> = {
+        let page_max = self.state().page.unwrap_or(usize::MAX);
+        let mut found: Vec<Carried> = {
             let state = self.state();
             let of_study = |carried: &&Carried| match &carried.receipt().statement {
                 Statement::Commit { object, .. } => object.study_uid == study_uid,
@@ -400,9 +412,18 @@ impl Peer for Centre {
             };
             state.stored.values().map(|(_, r3)| r3).chain(&state.registrations).filter(of_study).cloned().collect()
         };
+        let id = |carried: &Carried| carried.receipt().id;
+        found.sort_by_key(id);
+        found.retain(|carried| Some(id(carried)) > after);
+        let more = found.len() > page_max;
+        found.truncate(page_max);
+        let next = match fate {
+            Some(Fate::Endless) => after.or(found.last().map(id)),
+            _ => found.last().filter(|_| more).map(id),
+        };
         match found.is_empty() {
             true => self.status(404, None, ReceiptsBody::None),
-            false => self.answer(ReceiptsBody::Some(found)),
+            false => self.answer(ReceiptsBody::Some { receipts: found, next }),
         }
     }
 

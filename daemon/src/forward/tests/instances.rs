@@ -191,6 +191,36 @@ async fn a_receipt_that_has_not_come_is_asked_for_again() {
 }
 
 #[tokio::test]
+async fn a_study_with_more_receipts_than_an_answer_holds_is_committed_and_registered() {
+    let rig = Rig::new();
+    let forward = rig.forward();
+    rig.centre.set_page(3);
+    rig.receive(1, 0..10).await;
+    rig.receive(2, 0..3).await;
+    // R4 comes by the receipts too, behind all R3.
+    rig.centre.script(Call::Register, [Fate::WithoutReceipt, Fate::WithoutReceipt]);
+    rig.run(&forward, HOUR, Duration::from_secs(60)).await;
+    assert!(rig.counts(&[("registered", 13)]), "{:?}", rig.spool_totals());
+    assert_eq!((rig.receipts_of(1), rig.receipts_of(2)), ([10, 10, 10, 1], [3, 3, 3, 1]));
+}
+
+#[tokio::test]
+async fn what_a_page_commits_stays_committed_when_the_next_does_not_come() {
+    for fate in [Fate::Status(503, None), Fate::Lost(Failure::Event(Event::HttpTimeout)), Fate::Endless] {
+        let rig = Rig::new();
+        let forward = rig.forward();
+        rig.centre.set_page(3);
+        rig.receive(1, 0..10).await;
+        rig.centre.script(Call::Receipts, [Fate::WithoutReceipt, fate]);
+        rig.settle(&forward).await;
+        assert!(rig.counts(&[("committed", 3), ("sent", 7)]), "{fate:?}: {:?}", rig.spool_totals());
+        rig.run(&forward, HOUR, Duration::from_secs(60)).await;
+        assert!(rig.counts(&[("registered", 10)]), "{fate:?}");
+        assert_eq!(rig.receipts_of(1), [10, 10, 10, 1], "{fate:?}");
+    }
+}
+
+#[tokio::test]
 async fn nothing_of_a_held_study_is_sent_before_an_operator_has_decided() {
     let rig = Rig::new();
     let forward = rig.forward();
