@@ -5,8 +5,8 @@
 //!
 //! # Bounds
 //! An answer is read to [`ANSWER_BYTES_MAX`]; connect and handshake 10 s, progress of a body either way 60 s, head of the
-//! answer `response_seconds` from the last byte of the request on (profile 03 §2.7). How long a body takes is not bounded:
-//! a large object on a slow line arrives too.
+//! answer `response_seconds` from the last byte of the request on, and its body as long again (profile 03 §2.7). How long the
+//! body of a request takes is not bounded: a large object on a slow line arrives too.
 
 use std::collections::HashMap;
 use std::error::Error as _;
@@ -36,7 +36,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use uuid::Uuid;
 
 use super::peer::{Batch, Failure, Heard, Peer, ReceiptsBody, Registered, Registration, SoapBody, StoreBody};
+use super::unread;
 use crate::config::Centre;
+use crate::spool::SpoolError;
 
 /// Largest answer, bytes (03 H-CUT).
 pub const ANSWER_BYTES_MAX: usize = 16 << 20;
@@ -121,7 +123,7 @@ impl HttpsPeer {
             Ok(Ok(response)) => response,
         };
         let Head { status, retry_after, content_type, ahead } = self.head_of(&response);
-        let body = match read_body(response).await {
+        let body = match read_body(response, self.response).await {
             Err(event) => return Heard::Nothing(event.into()),
             Ok(body) => {
                 let expected = if action == action::ITI_18 { Expected::Query } else { Expected::Registry };
@@ -175,7 +177,7 @@ impl Peer for HttpsPeer {
             Ok(response) => response,
         };
         let Head { status, retry_after, content_type, ahead } = self.head_of(&response);
-        let body = match read_body(response).await {
+        let body = match read_body(response, self.response).await {
             Err(event) => return Heard::Nothing(event.into()),
             Ok(body) => body,
         };
@@ -198,7 +200,7 @@ impl Peer for HttpsPeer {
         };
         let Head { status, retry_after, ahead, .. } = self.head_of(&response);
         let next = next_page(response.headers());
-        let body = match read_body(response).await {
+        let body = match read_body(response, self.response).await {
             Err(event) => return Heard::Nothing(event.into()),
             Ok(body) => body,
         };
@@ -262,7 +264,7 @@ async fn feed(batch: Batch, parts: multipart::Writer, sender: mpsc::Sender<io::R
     for (at, entry) in batch.entries.iter().enumerate() {
         let mut stored = match batch.source.open(entry).await {
             Ok(stored) => stored,
-            Err(_) => return fail(Event::SpoolRead).await,
+            Err(error) => return fail(unread(&error)).await,
         };
         let receipt = format!("sha256={}", entry.r1);
         let transfer_syntax = format!("application/dicom; transfer-syntax={}", entry.record.announced.transfer_syntax_uid);
@@ -273,8 +275,8 @@ async fn feed(batch: Batch, parts: multipart::Writer, sender: mpsc::Sender<io::R
             match stored.next().await {
                 Ok(Some(bytes)) => push(bytes).await?,
                 Ok(None) => break,
-                Err(crate::spool::SpoolError::Damaged { .. }) => return fail(Event::DigestDiffers).await,
-                Err(_) => return fail(Event::SpoolRead).await,
+                Err(SpoolError::Damaged { .. }) => return fail(Event::DigestDiffers).await,
+                Err(error) => return fail(unread(&error)).await,
             }
         }
     }
@@ -293,7 +295,12 @@ fn ahead(date: &str, now: Timestamp) -> Option<SignedDuration> {
     Some(date.duration_since(now).saturating_add(SignedDuration::from_millis(500)))
 }
 
-async fn read_body(response: Response) -> Result<Vec<u8>, Event> {
+/// The body of an answer, which comes `within` this, all in all.
+async fn read_body(response: Response, within: Duration) -> Result<Vec<u8>, Event> {
+    tokio::time::timeout(within, read_chunks(response)).await.map_err(|_| Event::HttpTimeout)?
+}
+
+async fn read_chunks(response: Response) -> Result<Vec<u8>, Event> {
     let mut body = Vec::new();
     let mut stream = response.bytes_stream();
     while let Some(chunk) = tokio::time::timeout(PROGRESS, stream.next()).await.map_err(|_| Event::HttpTimeout)? {
@@ -368,7 +375,8 @@ fn code_text(code: FaultCode) -> Option<String> {
     Some(text.to_owned())
 }
 
-/// What a STOW-RS answer says about each instance that was sent (PS3.18 §10.5.3, I.2).
+/// What a STOW-RS answer says about each instance that was sent (PS3.18 §10.5.3, I.2). `None`: it cannot be read, or says two
+/// things of one instance in the same sequence.
 fn results(body: &[u8], batch: &Batch) -> Option<Vec<InstanceResult>> {
     let value: Value = serde_json::from_slice(body).ok()?;
     let data_sets: Vec<&Value> = match &value {
@@ -378,17 +386,20 @@ fn results(body: &[u8], batch: &Batch) -> Option<Vec<InstanceResult>> {
     };
     let mut stored: HashMap<&str, (&str, Option<u16>)> = HashMap::new();
     let mut failed: HashMap<&str, Option<u16>> = HashMap::new();
-    let first = |item: &'_ Value, tag: &str| item[tag]["Value"][0].clone();
     for data_set in data_sets {
         for item in data_set["00081199"]["Value"].as_array().into_iter().flatten() {
             if let Some(instance) = item["00081155"]["Value"][0].as_str() {
                 let class = item["00081150"]["Value"][0].as_str().unwrap_or_default();
-                stored.insert(instance, (class, first(item, "00081196").as_u64().and_then(|reason| reason.try_into().ok())));
+                if stored.insert(instance, (class, reason(item, "00081196")?)).is_some() {
+                    return None;
+                }
             }
         }
         for item in data_set["00081198"]["Value"].as_array().into_iter().flatten() {
-            if let Some(instance) = item["00081155"]["Value"][0].as_str() {
-                failed.insert(instance, first(item, "00081197").as_u64().and_then(|reason| reason.try_into().ok()));
+            if let Some(instance) = item["00081155"]["Value"][0].as_str()
+                && failed.insert(instance, reason(item, "00081197")?).is_some()
+            {
+                return None;
             }
         }
     }
@@ -402,6 +413,16 @@ fn results(body: &[u8], batch: &Batch) -> Option<Vec<InstanceResult>> {
         (None, None) => InstanceResult::Missing,
     };
     Some(batch.entries.iter().map(|e| result(&e.record.announced.sop_class_uid, &e.record.announced.sop_instance_uid)).collect())
+}
+
+/// Warning or Failure Reason of an item: `Some(None)` without one; `None`: there is one, and it is no status.
+fn reason(item: &Value, tag: &str) -> Option<Option<u16>> {
+    match &item[tag]["Value"] {
+        Value::Null => Some(None),
+        Value::Array(values) if values.is_empty() => Some(None),
+        Value::Array(values) => values[0].as_u64().and_then(|reason| reason.try_into().ok()).map(Some),
+        _ => None,
+    }
 }
 
 /// What the Body of an answer holds that is no fault. Another one is no answer to the request.
@@ -504,6 +525,9 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::forward::peer::Source;
+    use crate::spool::index::IndexError;
+    use crate::spool::{Entry, Spool as _, SpoolId, Stored, sample};
 
     fn now() -> Timestamp {
         "2026-01-15T06:00:00Z".parse().expect("valid")
@@ -522,6 +546,10 @@ mod tests {
                 None => std::future::pending().await,
             }
         });
+        peer_at(&url)
+    }
+
+    fn peer_at(url: &str) -> HttpsPeer {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let tls = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().expect("known");
         let tls = tls.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth();
@@ -569,6 +597,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_answer_that_comes_drop_by_drop_is_not_waited_for_without_end() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let url = format!("http://{}", listener.local_addr().expect("bound"));
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.expect("a connection");
+            let _ = stream.read(&mut [0; 65_536]).await;
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n").await;
+            while stream.write_all(b" ").await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        });
+        let asking = peer_at(&url);
+        let heard = tokio::time::timeout(Duration::from_secs(20), asking.receipts("1.2", None, "Bearer x")).await.expect("it ends");
+        assert_eq!(nothing(heard), Some(Event::HttpTimeout.into()));
+    }
+
+    #[tokio::test]
     async fn a_page_of_receipts_says_where_the_next_begins() {
         let id = "01990000-0000-7000-8000-000000000001";
         let next = async |link: String| {
@@ -586,6 +631,68 @@ mod tests {
         for unreadable in ["</receipts>", "</receipts?after=1>", "receipts?after="] {
             assert_eq!(next(format!("Link: {unreadable}; rel=\"next\"\r\n")).await, None, "{unreadable}: not taken for the last page");
         }
+    }
+
+    /// A batch with an object of a spool in memory, and what opens it.
+    async fn batch(source: Arc<dyn Source>) -> Batch {
+        let spool = sample::memory_spool();
+        let committed = sample::hand_over(&spool, sample::announced(1), sample::facts(1), &sample::data(1, 100)).await.expect("taken");
+        let entry = spool.entry(committed.id).await.expect("readable").expect("taken");
+        Batch { study_uid: "1.2".to_owned(), entries: vec![entry], source, authorization: "Bearer x".to_owned() }
+    }
+
+    /// Nothing can be opened, for this reason.
+    struct Closed(SpoolError);
+
+    #[async_trait]
+    impl Source for Closed {
+        async fn open(&self, _: &Entry) -> Result<Box<dyn Stored>, SpoolError> {
+            Err(self.0.clone())
+        }
+    }
+
+    #[tokio::test]
+    async fn only_an_object_that_cannot_be_read_is_told_as_one() {
+        let disk = |number| SpoolError::Disk { doing: "reading", source: Arc::new(io::Error::from_raw_os_error(number)) };
+        for (error, event) in [
+            (disk(5), Event::SpoolRead),
+            (disk(2), Event::SpoolRead),
+            (SpoolError::Damaged { id: SpoolId(1), what: "its file is gone" }, Event::SpoolRead),
+            (disk(24), Event::LocalLimit),
+            (IndexError("busy".to_owned()).into(), Event::LocalLimit),
+            (SpoolError::Stopped, Event::Stopping),
+        ] {
+            let batch = batch(Arc::new(Closed(error.clone()))).await;
+            assert_eq!(nothing(peer(None).await.store(&batch).await), Some(event.into()), "{error:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_store_answer_that_says_two_things_of_one_instance_or_no_status_is_not_read() {
+        let batch = batch(Arc::new(Closed(SpoolError::Stopped))).await;
+        let announced = &batch.entries[0].record.announced;
+        let item = |more: &str| {
+            let (class, instance) = (&announced.sop_class_uid, &announced.sop_instance_uid);
+            format!(
+                "{{\"00081150\":{{\"vr\":\"UI\",\"Value\":[\"{class}\"]}},\"00081155\":{{\"vr\":\"UI\",\"Value\":[\"{instance}\"]}}{more}}}"
+            )
+        };
+        let answer = |sequence: &str, items: &[String]| format!("{{\"{sequence}\":{{\"vr\":\"SQ\",\"Value\":[{}]}}}}", items.join(","));
+        let read = |answer: String| results(answer.as_bytes(), &batch);
+        let warned = |value: &str| item(&format!(",\"00081196\":{{\"vr\":\"US\",\"Value\":[{value}]}}"));
+        let failed = |value: &str| item(&format!(",\"00081197\":{{\"vr\":\"US\",\"Value\":[{value}]}}"));
+        assert_eq!(read(answer("00081199", &[item("")])), Some(vec![InstanceResult::Stored]));
+        assert_eq!(read(answer("00081199", &[warned("")])), Some(vec![InstanceResult::Stored]));
+        assert_eq!(read(answer("00081199", &[warned("45062")])), Some(vec![InstanceResult::Warned(0xB006)]));
+        assert_eq!(read(answer("00081198", &[failed("43264")])), Some(vec![InstanceResult::Failed(0xA900)]));
+        assert_eq!(read(answer("00081198", &[item("")])), Some(vec![InstanceResult::FailedWithoutReason]));
+        for unreadable in ["\"B006\"", "\"45062\"", "70000", "-1", "null", "{}"] {
+            assert_eq!(read(answer("00081199", &[warned(unreadable)])), None, "{unreadable}: elements may have been discarded");
+            assert_eq!(read(answer("00081198", &[failed(unreadable)])), None, "{unreadable}");
+        }
+        assert_eq!(read(answer("00081199", &[warned("45062"), item("")])), None, "stored with a warning and without");
+        assert_eq!(read(answer("00081198", &[failed("43264"), failed("49152")])), None);
+        assert_eq!(read(format!("[{},{}]", answer("00081199", &[warned("45062")]), answer("00081199", &[item("")]))), None);
     }
 
     #[test]

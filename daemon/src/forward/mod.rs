@@ -32,6 +32,7 @@ mod tests;
 mod watch;
 
 use std::collections::{HashMap, HashSet};
+use std::io;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -40,7 +41,7 @@ use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use futures::FutureExt as _;
 use idr_host::files;
-use idr_profile::outcome::{AgeAlarm, Decided, Decider, Outcome, Outcomes};
+use idr_profile::outcome::{AgeAlarm, Decided, Decider, Event, Outcome, Outcomes};
 use idr_profile::receipt::{Carried, Verifier};
 use idr_profile::rules::RuleSets;
 use idr_profile::tls;
@@ -76,6 +77,7 @@ const AFTER_ERROR: Duration = Duration::from_secs(5);
 const HELD_MAX: usize = 10_000;
 /// Bearings that are remembered.
 const BEARINGS_MAX: usize = 4096;
+const EIO: i32 = rustix::io::Errno::IO.raw_os_error();
 
 fn client_tls(centre: &Centre, trust: &Trust) -> anyhow::Result<(rustls::ClientConfig, [u8; 32])> {
     let chain = std::fs::read(&centre.certificate).with_context(|| format!("{}: cannot be read", centre.certificate.display()))?;
@@ -487,6 +489,20 @@ impl Forward {
 /// A row of the outcome table as the cause of a hold.
 fn cause_of(row: &str) -> Cause {
     row.parse().unwrap_or_else(|_| "unknown".parse().expect("a word is a cause"))
+}
+
+/// The row of an object that could not be read (profile 03 §4.1): its file or the disk under it is at fault, which somebody has
+/// to look at; or anything else, an index, a limit of the machine, which another attempt may find in order.
+fn unread(error: &SpoolError) -> Event {
+    match error {
+        SpoolError::Damaged { .. } => Event::SpoolRead,
+        SpoolError::Disk { source, .. } if source.kind() == io::ErrorKind::NotFound || source.raw_os_error() == Some(EIO) => {
+            Event::SpoolRead
+        }
+        SpoolError::Full => Event::DiskFull,
+        SpoolError::Stopped => Event::Stopping,
+        _ => Event::LocalLimit,
+    }
 }
 
 /// An item as it is when an operator or the map has released it.

@@ -18,7 +18,7 @@ use super::credentials::Bearing;
 use super::gate::Channel;
 use super::peer::{Heard, Registered, Registration, SoapBody};
 use super::revisions::Kept;
-use super::{Forward, describe};
+use super::{Forward, describe, unread};
 use crate::spool::{Cause, Claim, Entry, Move, Progress, SpoolError, SpoolId, State, Study, Tenant};
 
 /// Note: [`Hold`].
@@ -110,6 +110,10 @@ pub(super) struct Judged {
     pub(super) entries: Vec<Registered>,
 }
 
+/// Errors of an answer that the journal tells.
+const TOLD_MAX: usize = 10;
+/// Longest code that the journal tells.
+const CODE_LENGTH_MAX: usize = 64;
 /// When a study that waits for something that nobody tells of is found again.
 const FOUND_AGAIN: SignedDuration = SignedDuration::from_mins(10);
 /// When a study is looked at again after an error of ours, or while its controller is not known.
@@ -274,7 +278,7 @@ impl Forward {
         for entry in &members {
             let of_entry = match describe(self.spool.as_ref(), entry, &rules).await {
                 Ok(of_entry) => of_entry,
-                Err(error @ (SpoolError::Damaged { .. } | SpoolError::Disk { .. })) => {
+                Err(error) if unread(&error) == Event::SpoolRead => {
                     tracing::error!(object = %entry.id(), cause = %error, remedy = error.remedy(), "an object of a manifest cannot be read");
                     let decided = self.outcomes.decide(Signal::Event(Event::SpoolRead), &Context::default());
                     return self.hold(study, &decided, "an object of it cannot be read").await;
@@ -457,14 +461,15 @@ impl Forward {
             SoapBody::Fault { code, subcodes, refusal } => {
                 let subcodes: Vec<&str> = subcodes.iter().map(String::as_str).collect();
                 let fault = Fault { code: code.as_deref(), subcodes: &subcodes, refusal: refusal.as_deref() };
-                tracing::warn!(status, code, ?refusal, "the centre answered a fault");
+                tracing::warn!(status, code, refusal = refusal.as_deref().map(code_word), "the centre answered a fault");
                 judged(Signal::Soap(Soap::Fault { status, fault }), true)
             }
             SoapBody::Response { status: response, errors, receipt, entries } => {
-                for (code, severity, code_context) in &errors {
-                    // What follows the rule id may name a patient and stays out of the journal (profile 09 §2).
-                    let rule = code_context.split(' ').next().filter(|word| is_rule_id(word)).unwrap_or_default();
+                for (code, severity, rule) in told(&errors) {
                     tracing::warn!(code, ?severity, rule, "the centre's registry answered");
+                }
+                if errors.len() > TOLD_MAX {
+                    tracing::warn!(errors = errors.len(), "the centre's registry answered more than is told here");
                 }
                 let codes: Vec<(&str, Severity)> = errors.iter().map(|(code, severity, _)| (code.as_str(), *severity)).collect();
                 let response = Response { status: &response, errors: &codes };
@@ -565,6 +570,21 @@ fn registrable(rules: &Rules, modality: &str) -> bool {
     rules.parameters().modalities_registrable.iter().any(|known| known == modality)
 }
 
+/// What the journal says of the errors of an answer: code, severity, rule id. What follows the rule id may name a patient and
+/// stays out of it (profile 09 §2).
+fn told(errors: &[(String, Severity, String)]) -> impl Iterator<Item = (&str, Severity, &str)> {
+    errors.iter().take(TOLD_MAX).map(|(code, severity, code_context)| {
+        let rule = code_context.split(' ').next().filter(|word| is_rule_id(word)).unwrap_or_default();
+        (code_word(code), *severity, rule)
+    })
+}
+
+/// A code that a peer sent, for the journal, if it is no more than a code: any other text may name a patient.
+fn code_word(code: &str) -> &str {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte);
+    if (1..=CODE_LENGTH_MAX).contains(&code.len()) && code.bytes().all(plain) { code } else { "(no code)" }
+}
+
 /// `IDR-<letter>-<digits>`.
 fn is_rule_id(word: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'-';
@@ -582,5 +602,29 @@ fn member(entry: &Entry, attributes: mapping::Attributes, rules: &Rules) -> Memb
         received: entry.record.facts.received,
         value_type: value_type(family),
         attributes,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_journal_tells_codes_of_an_answer_and_nothing_that_is_none() {
+        let error = |code: &str, context: &str| (code.to_owned(), Severity::Error, context.to_owned());
+        let code = "urn:oasis:names:tc:ebxml-regrep:ErrorSeverityType:Error";
+        let long = "A".repeat(65);
+        let mut errors = vec![
+            error(code, "IDR-M-421 is missing"),
+            error("Testi Tiina 010190-900P", "Testi Tiina"),
+            error("two\nlines", "IDR-M-421\nline"),
+            error(&long, ""),
+            error("", ""),
+        ];
+        let none = "(no code)";
+        let expected = [(code, "IDR-M-421"), (none, ""), (none, ""), (none, ""), (none, "")];
+        assert_eq!(told(&errors).map(|(code, _, rule)| (code, rule)).collect::<Vec<_>>(), expected);
+        errors.extend((0..1_000).map(|_| error("XDSRegistryError", "")));
+        assert_eq!(told(&errors).count(), 10, "however many there are");
     }
 }

@@ -14,7 +14,7 @@ use super::gate::{Channel, Pass};
 use super::pages::Page;
 use super::peer::{Batch, Failure, Heard, Source, StoreBody};
 use super::register::{HOLD, Hold};
-use super::{Forward, LEASE, Maps, cause_of};
+use super::{Forward, LEASE, Maps, cause_of, unread};
 use crate::receipts::ReceiptError;
 use crate::spool::{Cause, Claim, Entry, Move, Progress, Spool, SpoolError, SpoolId, State, Stored, Tenant};
 
@@ -100,7 +100,7 @@ impl Forward {
                 Ok(None) => undetermined.push(entry),
                 Err(error) => {
                     tracing::error!(object = %entry.id(), cause = %error, remedy = error.remedy(), "an object cannot be read; the others go on");
-                    let decided = self.outcomes.decide(Signal::Event(Event::SpoolRead), &Context::default());
+                    let decided = self.outcomes.decide(Signal::Event(unread(&error)), &Context::default());
                     self.apply(vec![(entry, decided)], State::Sent, State::Queued).await?;
                 }
             }
@@ -275,7 +275,7 @@ impl Forward {
             Ok(None) => return self.hold_undetermined(&entries).await,
             Err(error) => {
                 tracing::error!(object = %first.id(), cause = %error, remedy = error.remedy(), "an object cannot be read; the others of its study go on");
-                let decided = self.outcomes.decide(Signal::Event(Event::SpoolRead), &context);
+                let decided = self.outcomes.decide(Signal::Event(unread(&error)), &context);
                 let unreadable = entries.remove(0);
                 self.give_back(&ids(&entries));
                 return self.apply(vec![(unreadable, decided)], State::Committed, State::Sent).await;

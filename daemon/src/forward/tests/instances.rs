@@ -9,6 +9,8 @@ use tokio_util::sync::CancellationToken;
 use super::centre::{Call, Fate};
 use super::rig::{Rig, sop, study};
 use crate::forward::peer::Failure;
+use crate::spool::index::IndexError;
+use crate::spool::{SpoolError, SpoolId};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -254,6 +256,30 @@ async fn a_manifest_that_waits_for_an_operator_keeps_no_object_back() {
     rig.receive(1, [2]).await;
     rig.run(&forward, HOUR, Duration::from_secs(60)).await;
     assert!(rig.counts(&[("committed", 3)]), "{:?}", rig.spool_totals());
+}
+
+#[tokio::test]
+async fn an_object_is_held_for_its_disk_and_for_nothing_that_passes() {
+    let disk = |number| SpoolError::Disk { doing: "reading", source: Arc::new(std::io::Error::from_raw_os_error(number)) };
+    for (error, state, row) in [
+        (disk(5), "held(L-READ)", "L-READ"),
+        (disk(2), "held(L-READ)", "L-READ"),
+        (SpoolError::Damaged { id: SpoolId(0), what: "its file is gone" }, "held(L-READ)", "L-READ"),
+        (disk(24), "queued", "L-FD"),
+        (IndexError("busy".to_owned()).into(), "queued", "L-FD"),
+        (SpoolError::Full, "queued", "L-FULL"),
+        (SpoolError::Stopped, "queued", "L-STOP"),
+    ] {
+        let rig = Rig::new();
+        let forward = rig.forward();
+        rig.receive(1, [0]).await;
+        rig.fail_readings([error]);
+        rig.settle(&forward).await;
+        let entry = rig.entry(1, 0).await;
+        assert_eq!((entry.progress.state.to_string().as_str(), entry.progress.outcome.as_deref()), (state, Some(row)));
+        rig.run(&forward, HOUR, Duration::from_secs(60)).await;
+        assert_eq!(rig.state(1, 0).await, if state == "queued" { "registered" } else { state }, "{row}");
+    }
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! Spool, centre, clocks and configuration of one test.
 
+use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
@@ -64,8 +65,8 @@ impl Clock for HandClock {
     }
 }
 
-/// A spool that stops its caller when the fuse blows, before or after the change.
-struct Fused(MemorySpool, Arc<Fuse>);
+/// A spool that stops its caller when the fuse blows, before or after the change, and cannot read as often as it is told.
+struct Fused(MemorySpool, Arc<Fuse>, Arc<Mutex<VecDeque<SpoolError>>>);
 
 #[async_trait]
 impl Spool for Fused {
@@ -94,6 +95,9 @@ impl Spool for Fused {
         Ok(())
     }
     async fn read(&self, id: SpoolId) -> Result<Box<dyn Stored>, SpoolError> {
+        if let Some(error) = self.2.lock().expect("no panic while held").pop_front() {
+            return Err(error);
+        }
         self.0.read(id).await
     }
     async fn entry(&self, id: SpoolId) -> Result<Option<Entry>, SpoolError> {
@@ -128,6 +132,8 @@ pub struct Rig {
     /// Of the receipt log.
     pub disk: MemoryDisk,
     pub receipts: Arc<Receipts>,
+    /// What reading an object meets next.
+    unreadable: Arc<Mutex<VecDeque<SpoolError>>>,
     pub centre: Arc<Centre>,
     pub clock: Arc<HandClock>,
 }
@@ -209,6 +215,7 @@ impl Rig {
             centre: Centre::new(clock.clone()),
             disk,
             receipts,
+            unreadable: Arc::default(),
             clock,
             folder,
         }
@@ -221,7 +228,7 @@ impl Rig {
             config: self.config.clone(),
             centre: self.config.centre.clone().expect("configured"),
             rules: RULES.clone(),
-            spool: Arc::new(Fused(self.spool.clone(), self.centre.fuse.clone())),
+            spool: Arc::new(Fused(self.spool.clone(), self.centre.fuse.clone(), self.unreadable.clone())),
             receipts: self.receipts.clone(),
             maps: self.maps.clone(),
             tenants: vec![tenant()],
@@ -231,6 +238,11 @@ impl Rig {
             clock: self.clock.clone(),
             random: Box::new(StdRng::seed_from_u64(3)),
         })
+    }
+
+    /// The next readings of objects end so.
+    pub fn fail_readings(&self, errors: impl IntoIterator<Item = SpoolError>) {
+        self.unreadable.lock().expect("no panic while held").extend(errors);
     }
 
     /// The state folder.
