@@ -107,13 +107,15 @@ faults!(PixelFault {
     NativeIsEncapsulated,
     FragmentEmpty,
     FragmentsTooFew,
+    OffsetTable,
     Signature,
+    Geometry,
     EndMarker,
     LossyUndeclared,
     VideoFragments,
 });
 faults!(WaveformFault { Short, Channels, Rate, EcgBounds });
-faults!(DocumentFault { Signature, EndMark, Length });
+faults!(DocumentFault { Signature, EndMark, Encrypted, Length });
 faults!(StartFault { Future, BeforeBirth, Implausible, OffsetDiffers, Gap, Twice, Late, Spread });
 
 /// One check. A rule fails if and only if its check finds something.

@@ -1,12 +1,16 @@
 //! What is noted of a bulk element while it passes by.
 
 use super::Vr;
+use super::codestream::{Codestream, Geometry};
+use super::pdf::Pdf;
 use dicom_core::Tag;
 
 /// Bytes noted at the start of an encapsulated document and of the first fragment, and at the end of both.
 const EDGE_BYTES: usize = 1024;
 /// Fragments whose first bytes are noted.
 const HEADS_MAX: usize = 65_536;
+/// Bytes kept of a basic offset table: 2 000 000 entries, as many as a data set can have items.
+const TABLE_BYTES_MAX: usize = 8_000_000;
 /// Bulk elements noted of one data set.
 pub(super) const NOTES_MAX: usize = 64;
 
@@ -25,6 +29,8 @@ pub struct Bulk {
     pub tail: Vec<u8>,
     /// Encapsulated form.
     pub fragments: Option<Fragments>,
+    /// An encapsulated document, read as a PDF.
+    pdf: Option<Pdf>,
 }
 
 /// Items of encapsulated pixel data (PS3.5 §A.4).
@@ -34,6 +40,10 @@ pub struct Fragments {
     pub table: bool,
     /// Length of the basic offset table in bytes.
     pub table_bytes: u32,
+    /// The basic offset table as it came, at most 8 000 000 bytes of it.
+    pub offsets: Vec<u8>,
+    /// Length of each fragment after the offset table. Items count as elements, so that `elements_max` bounds this.
+    pub lengths: Vec<u32>,
     /// Fragments after the offset table.
     pub count: u64,
     /// Fragments of 0 bytes.
@@ -44,11 +54,25 @@ pub struct Fragments {
     pub heads: Vec<[u8; 8]>,
     /// Bytes of the head under way.
     seen: u8,
+    codestream: Codestream,
+}
+
+impl Fragments {
+    /// Size of the image in the first frame, as far as its stream says it.
+    pub fn geometry(&self) -> Option<Geometry> {
+        self.codestream.geometry()
+    }
 }
 
 impl Bulk {
     pub(super) fn new(tag: Tag, vr: Vr, length: Option<u32>) -> Self {
-        Self { tag, vr, length, head: Vec::new(), tail: Vec::new(), fragments: length.is_none().then(Fragments::default) }
+        let pdf = (tag == super::tags::ENCAPSULATED_DOCUMENT).then(Pdf::default);
+        Self { tag, vr, length, head: Vec::new(), tail: Vec::new(), fragments: length.is_none().then(Fragments::default), pdf }
+    }
+
+    /// The encapsulated document is a PDF whose trailer says that it is encrypted.
+    pub fn is_encrypted(&self) -> bool {
+        self.pdf.as_ref().is_some_and(Pdf::is_encrypted)
     }
 
     /// Length is 0, or no fragment holds a byte.
@@ -59,8 +83,12 @@ impl Bulk {
         }
     }
 
-    /// Takes note of bytes of a document or fragment. Costs at most 2 × 1 024 copied bytes per call.
+    /// Takes note of bytes of a document or fragment. Costs at most 2 × 1 024 copied bytes per call, and a look at each byte
+    /// of a document.
     pub(super) fn pass(&mut self, bytes: &[u8]) {
+        if let Some(pdf) = &mut self.pdf {
+            pdf.feed(bytes);
+        }
         let room = EDGE_BYTES.saturating_sub(self.head.len());
         if room > 0 && self.fragments.as_ref().is_none_or(|fragments| fragments.count <= 1) {
             self.head.extend_from_slice(&bytes[..room.min(bytes.len())]);
@@ -80,6 +108,7 @@ impl Bulk {
             return true;
         }
         fragments.count += 1;
+        fragments.lengths.push(length);
         fragments.bytes += u64::from(length);
         if length == 0 {
             fragments.empty += 1;
@@ -96,8 +125,17 @@ impl Bulk {
         self.fragments.as_ref().is_some_and(|fragments| !fragments.table)
     }
 
+    /// Takes note of bytes of the offset table.
+    pub(super) fn pass_table(&mut self, bytes: &[u8]) {
+        if let Some(fragments) = &mut self.fragments {
+            let room = TABLE_BYTES_MAX.saturating_sub(fragments.offsets.len());
+            fragments.offsets.extend_from_slice(&bytes[..room.min(bytes.len())]);
+        }
+    }
+
     pub(super) fn pass_fragment(&mut self, bytes: &[u8]) {
         if let Some(fragments) = &mut self.fragments {
+            fragments.codestream.feed(bytes);
             let index = usize::try_from(fragments.count).unwrap_or(usize::MAX).wrapping_sub(1);
             if fragments.seen < 8
                 && let Some(head) = fragments.heads.get_mut(index)

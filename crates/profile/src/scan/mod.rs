@@ -19,9 +19,11 @@
 //! ```
 
 mod bulk;
+mod codestream;
 mod defect;
 mod header;
 mod part10;
+mod pdf;
 mod syntax;
 pub mod tags;
 mod text;
@@ -29,6 +31,7 @@ mod vr;
 mod walk;
 
 pub use bulk::{Bulk, Fragments};
+pub use codestream::Geometry;
 pub use defect::{Defect, DefectKind, TAGS_MAX};
 pub use header::{DataSet, Element, Header};
 pub use part10::{Fed, Part10Reader};

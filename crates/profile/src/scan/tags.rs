@@ -19,6 +19,10 @@ use dicom_core::Tag;
 pub const FLOAT_PIXEL_DATA: Tag = Tag(0x7FE0, 0x0008);
 /// Double Float Pixel Data (7FE0,0009).
 pub const DOUBLE_FLOAT_PIXEL_DATA: Tag = Tag(0x7FE0, 0x0009);
+/// Extended Offset Table (7FE0,0001).
+pub const EXTENDED_OFFSET_TABLE: Tag = Tag(0x7FE0, 0x0001);
+/// Extended Offset Table Lengths (7FE0,0002).
+pub const EXTENDED_OFFSET_TABLE_LENGTHS: Tag = Tag(0x7FE0, 0x0002);
 /// Item (FFFE,E000).
 pub const ITEM: Tag = Tag(0xFFFE, 0xE000);
 /// Data Set Trailing Padding (FFFC,FFFC).

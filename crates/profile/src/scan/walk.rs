@@ -14,6 +14,8 @@ use dicom_core::Tag;
 /// Kept bytes of one value: text and numbers, and everything else.
 const STRING_BYTES_MAX: u32 = 1 << 20;
 const BINARY_BYTES_MAX: u32 = 64 << 10;
+/// Kept bytes of an extended offset table or its lengths: 2 000 000 entries, as many as a data set can have items.
+const TABLE_BYTES_MAX: u32 = 16_000_000;
 
 const SEQUENCE_DELIMITER: u16 = 0xE0DD;
 const ITEM_DELIMITER: u16 = 0xE00D;
@@ -325,7 +327,11 @@ impl Walk {
             }
         } else {
             self.push(tag, vr, Kind::Value, length);
-            let most = if vr.is_string() { STRING_BYTES_MAX } else { BINARY_BYTES_MAX };
+            let most = match tag {
+                tags::EXTENDED_OFFSET_TABLE | tags::EXTENDED_OFFSET_TABLE_LENGTHS if self.at_top_level() => TABLE_BYTES_MAX,
+                _ if vr.is_string() => STRING_BYTES_MAX,
+                _ => BINARY_BYTES_MAX,
+            };
             let room = self.limits.kept_bytes_max.saturating_sub(self.header.bytes.len());
             let keep = length.min(most).min(u32::try_from(room).unwrap_or(u32::MAX));
             self.state = State::Value { left: length, keep };
@@ -555,8 +561,10 @@ impl Walk {
     fn fragment(&mut self, bytes: &[u8], left: u32, note: Option<usize>, table: bool) -> usize {
         let used = (left as usize).min(bytes.len());
         self.at += used as u64;
-        if let (false, Some(note)) = (table, note.and_then(|index| self.bulk.get_mut(index))) {
-            note.pass_fragment(&bytes[..used]);
+        match (table, note.and_then(|index| self.bulk.get_mut(index))) {
+            (true, Some(note)) => note.pass_table(&bytes[..used]),
+            (false, Some(note)) => note.pass_fragment(&bytes[..used]),
+            (_, None) => {}
         }
         let left = left - used as u32;
         self.state = if left == 0 { State::FragmentHead { note } } else { State::Fragment { left, note, table } };

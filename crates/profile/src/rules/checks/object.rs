@@ -47,6 +47,7 @@ pub(super) fn document(facts: &Facts<'_>, fault: DocumentFault) -> Found {
     fails(match fault {
         DocumentFault::Signature => !contains(&document.head, b"%PDF-"),
         DocumentFault::EndMark => !contains(&document.tail, b"%%EOF"),
+        DocumentFault::Encrypted => document.is_encrypted(),
         DocumentFault::Length => {
             let (stated, length) = (facts.top.unsigned(DOCUMENT_LENGTH)?, u64::from(document.length?));
             stated != length && stated.saturating_add(1) != length

@@ -78,7 +78,18 @@ pub(super) fn pixel(facts: &Facts<'_>, fault: PixelFault) -> Found {
                 _ => fails(count < frames),
             }
         }
+        PixelFault::OffsetTable => offset_table(facts, fragments?),
         PixelFault::Signature => signature(facts, pixels?, fragments?),
+        PixelFault::Geometry => {
+            let said = fragments?.geometry().filter(|_| !matches!(codec(syntax), Codec::Rle | Codec::Mpeg4 | Codec::Other))?;
+            let stated = [
+                (said.width, number(tags::COLUMNS)),
+                (said.height, number(tags::ROWS)),
+                (said.components, number(tags::SAMPLES_PER_PIXEL)),
+                (said.precision, number(tags::BITS_STORED)),
+            ];
+            fails(stated.into_iter().any(|(said, stated)| said != 0 && stated.is_some_and(|stated| stated != u64::from(said))))
+        }
         PixelFault::EndMarker => {
             let marked = matches!(codec(syntax), Codec::Jpeg | Codec::Jpeg2000) && fragments?.count > 0;
             let tail = &pixels?.tail;
@@ -141,6 +152,42 @@ fn overlays(facts: &Facts<'_>) -> Found {
         let needed = (number(0x0010)? * number(0x0011)?).saturating_mul(frames).div_ceil(8);
         (u128::from(data.length()?) < needed).then(|| data.tag())
     }))
+}
+
+/// D625: basic and extended offset table against the places where the fragments begin.
+fn offset_table(facts: &Facts<'_>, fragments: &Fragments) -> Found {
+    let extended = |tag| facts.top.element(tag).filter(|table| !table.is_empty());
+    let wrong_basic = fragments.table_bytes > 0 && {
+        let entries = fragments.offsets.chunks(4).map(|entry| entry.try_into().map_or(u64::MAX, |entry| u32::from_le_bytes(entry).into()));
+        !is_table(facts, fragments, u64::from(fragments.table_bytes), 4, entries)
+    };
+    let wrong_extended = extended(tags::EXTENDED_OFFSET_TABLE).is_some_and(|table| {
+        let lengths = extended(tags::EXTENDED_OFFSET_TABLE_LENGTHS).map_or(&[][..], |lengths| lengths.bytes());
+        let sum = numbers(lengths).fold(0, u64::saturating_add);
+        sum > fragments.bytes || !is_table(facts, fragments, table.length().map_or(0, u64::from), 8, numbers(table.bytes()))
+    });
+    fails(wrong_basic || wrong_extended)
+}
+
+/// One entry of `width` bytes per frame, from 0, rising, each the place where a fragment begins, counted from the first one.
+fn is_table(facts: &Facts<'_>, fragments: &Fragments, bytes: u64, width: u64, entries: impl Iterator<Item = u64>) -> bool {
+    let mut starts = fragments.lengths.iter().scan(0_u64, |next, length| {
+        let start = *next;
+        *next += 8 + u64::from(*length);
+        Some(start)
+    });
+    // A table with more entries than fragments has one that is no start, also where its end was not kept.
+    let fits = bytes.is_multiple_of(width) && bytes / width == frames(facts) && bytes / width <= fragments.count;
+    let mut first = true;
+    fits && entries.into_iter().all(|entry| {
+        let begins = !std::mem::take(&mut first) || entry == 0;
+        begins && starts.by_ref().find(|start| *start >= entry) == Some(entry)
+    })
+}
+
+/// Values of VR OV.
+fn numbers(bytes: &[u8]) -> impl Iterator<Item = u64> {
+    bytes.chunks(8).map(|number| number.try_into().map_or(u64::MAX, u64::from_le_bytes))
 }
 
 /// D626. Where every frame is one fragment, each is judged by its first 8 bytes; else the first frame.

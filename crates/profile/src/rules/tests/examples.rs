@@ -263,7 +263,15 @@ fn examples() -> Vec<(&'static str, Case, Case, Vec<Tag>)> {
         Case::ct(|set| { set.fragments(&fragments).set(tags::NUMBER_OF_FRAMES, "10"); }).syntax(JPEG)
     };
     add("D624", ten(9), ten(12), &[]);
+    let table = |second: u32| {
+        let table = [0_u32.to_le_bytes(), second.to_le_bytes()].concat();
+        Case::ct(|set| { set.fragments(&[&table, frame, frame]).set(tags::NUMBER_OF_FRAMES, "2"); }).syntax(JPEG)
+    };
+    add("D625", table(19), table(18), &[]);
     add("D626", jpeg(&[b"", &[1; 32]]), jpeg(&[b"", frame]), &[]);
+    // SOI and a frame header of lossless JPEG: 12 bits, one component.
+    let sized = |rows: u8, columns: u8| [0xFF, 0xD8, 0xFF, 0xC3, 0, 11, 12, 0, rows, 0, columns, 1, 1, 0x11, 0, 0xFF, 0xD9, 0];
+    add("D627", jpeg(&[b"", &sized(4, 5)]), jpeg(&[b"", &sized(4, 4)]), &[]);
     add("D628", jpeg(&[b"", &[0xFF, 0xD8, 1, 2, 0xA8, 0x1C]]), jpeg(&[b"", &[0xFF, 0xD8, 1, 2, 0xFF, 0xD9, 0, 0]]), &[]);
     let lossy = |value: &str| jpeg(&[b"", frame]).syntax("1.2.840.10008.1.2.4.50").with(|case| { case.set.set(Tag(0x0028, 0x2110), value); });
     add("D629", lossy("00"), lossy("01"), &[]);
@@ -288,6 +296,8 @@ fn examples() -> Vec<(&'static str, Case, Case, Vec<Tag>)> {
     add("D641", pdf(&|set| { set.put(tags::ENCAPSULATED_DOCUMENT, "OB", b"PK page %%EOF\n"); }), pdf_ok(), &[]);
     add("D642", pdf(&|set| { set.set(Tag(0x0042, 0x0012), "text/plain"); }), pdf_ok(), &[]);
     add("D643", pdf(&|set| { set.put(tags::ENCAPSULATED_DOCUMENT, "OB", b"%PDF-1.7 half of a pa"); }), pdf_ok(), &[]);
+    let encrypted = b"%PDF-1.7\ntrailer << /Size 6 /Encrypt 5 0 R >>\n%%EOF\n";
+    add("D644", pdf(&|set| { set.put(tags::ENCAPSULATED_DOCUMENT, "OB", encrypted); }), pdf_ok(), &[]);
     add("D645", pdf(&|set| { set.ul(Tag(0x0042, 0x0015), 10); }), pdf_ok(), &[]);
     let endoscope = |edit: &dyn Fn(&mut Set)| Case::of("77.1.1.1", "ES", |set| { video(set); edit(set); }).syntax(H264);
     add("D651", endoscope(&|set| { set.fragments(&[b"", b"\0\0\0\x01gs", b"part"]); }), endoscope(&|_| {}), &[]);
