@@ -14,7 +14,7 @@
 
 use super::super::catalog::{Applied, Catalog, Covers, Live};
 use super::super::disk::{Disk, create_folders, make_sure};
-use super::super::index::{IndexError, IndexStore};
+use super::super::index::{Behind, IndexError, IndexStore};
 use super::super::journal::{self, Event, Journal, Mark};
 use super::super::object_file::{self, Content, HEAD_BYTES_MAX, Sealed};
 use super::super::record::{Entry, Move, Progress, SpoolId, State, Tenant};
@@ -173,7 +173,7 @@ pub(super) fn open(parts: Parts, now: Timestamp) -> Result<(Shared, Recovery), O
         Ok((catalog, covers)) => (catalog, Some(covers), IndexFate::Kept),
         Err(reason) => {
             store.set_aside()?;
-            (Catalog::open(Arc::from(store.open()?))?, None, IndexFate::Rebuilt(reason))
+            (Catalog::open(Arc::new(Behind::new(store.open()?)))?, None, IndexFate::Rebuilt(reason))
         }
     };
     let mut released = Vec::new();
@@ -290,7 +290,7 @@ pub(super) fn open(parts: Parts, now: Timestamp) -> Result<(Shared, Recovery), O
 /// The index if it can be used, or why not.
 fn usable(disk: &dyn Disk, store: &dyn IndexStore) -> Result<Result<(Catalog, Covers), String>, OpenError> {
     let opened = store.open().and_then(|index| {
-        let catalog = Catalog::open(Arc::from(index))?;
+        let catalog = Catalog::open(Arc::new(Behind::new(index)))?;
         let covers = catalog.covers()?;
         Ok((catalog, covers))
     });

@@ -23,12 +23,17 @@ use tokio::sync::watch;
 
 /// Bytes gathered before they are written; a writer has at most one buffer filling and one on its way to the disk.
 pub const CHUNK_BYTES: usize = 512 << 10;
+/// An object that is longer has its file made, and the name synced, while its bytes come; one that is not is written in one
+/// go at its commit, because changing threads costs more than the waiting that it saves.
+const EARLY_BYTES: usize = 96 << 10;
 
 /// Writes one object.
 pub struct FileWriter {
     shared: Arc<Shared>,
     /// None while a write that failed to come back took it along.
     work: Option<Started<Work>>,
+    /// The file is made, or on its way.
+    begun: bool,
     buffer: Vec<u8>,
     size_bytes: u64,
 }
@@ -66,8 +71,15 @@ impl FileWriter {
             spare: Vec::new(),
             failed: None,
         };
-        let work = shared.hop.start(move || work.begin());
-        Self { shared, work: Some(work), buffer: Vec::new(), size_bytes: 0 }
+        Self { shared, work: Some(Started::Done(work)), begun: false, buffer: Vec::new(), size_bytes: 0 }
+    }
+
+    /// Has the file made while more bytes come.
+    fn begin(&mut self) {
+        self.begun = true;
+        if let Some(Started::Done(work)) = self.work.take() {
+            self.work = Some(self.shared.hop.start(move || work.begin()));
+        }
     }
 
     async fn flush(&mut self) -> Result<(), SpoolError> {
@@ -91,6 +103,9 @@ impl Writer for FileWriter {
             self.buffer.extend_from_slice(now);
             self.size_bytes += now.len() as u64;
             bytes = later;
+            if !self.begun && self.buffer.len() > EARLY_BYTES {
+                self.begin();
+            }
             if self.buffer.len() == CHUNK_BYTES {
                 self.flush().await?;
             }
@@ -130,13 +145,20 @@ impl Writer for FileWriter {
 impl Work {
     /// Makes the file, and has its name synced while the bytes come.
     fn begin(mut self) -> Self {
-        if let Err(error) = self.make() {
-            self.failed = Some(self.place.shared.disk_failed(error));
+        self.make();
+        if let Some((folder, number)) = self.place.named.clone() {
+            let disk = Arc::clone(&self.place.shared.disk);
+            // Its outcome is asked for at the commit.
+            drop(self.place.shared.hop.start(move || folder.sync(&*disk, number)));
         }
         self
     }
 
-    fn make(&mut self) -> Result<(), SpoolError> {
+    fn make(&mut self) {
+        self.failed = self.try_make().err().map(|error| self.place.shared.disk_failed(error));
+    }
+
+    fn try_make(&mut self) -> Result<(), SpoolError> {
         let shared = Arc::clone(&self.place.shared);
         let doing = disk_error("making an object file");
         let folder = object_file::folder(&self.place.announced, self.place.id);
@@ -146,9 +168,6 @@ impl Work {
         self.place.named = Some((Arc::clone(&folder), number));
         file.write_at(0, &self.head.bytes).map_err(&doing)?;
         self.file = Some(file);
-        let disk = Arc::clone(&shared.disk);
-        // Its outcome is asked for at the commit.
-        drop(shared.hop.start(move || folder.sync(&*disk, number)));
         Ok(())
     }
 
@@ -170,7 +189,10 @@ impl Work {
         self
     }
 
-    fn finish(self, rest: Vec<u8>, facts: Facts) -> Result<Finished, SpoolError> {
+    fn finish(mut self, rest: Vec<u8>, facts: Facts) -> Result<Finished, SpoolError> {
+        if self.file.is_none() && self.failed.is_none() {
+            self.make();
+        }
         let work = if rest.is_empty() { self } else { self.write(rest) };
         if let Some(error) = work.failed {
             return Err(error);

@@ -1,12 +1,15 @@
 //! Index: ordered rows of keys and values that can be made again from files, journal and receipts.
 //!
 //! [`Index`] is the seam; [`SledStore`] is the default, [`RedbStore`] its twin, [`MemoryStore`] forgets like a disk.
+//! The spool works through [`Behind`], which gathers many changes into one batch of theirs.
 //! It may be stale, torn or gone: nothing is true because it stands here.
 
+mod behind;
 mod memory;
 mod redb;
 mod sled;
 
+pub use behind::Behind;
 pub use memory::{MemoryStore, Remembers};
 pub use redb::RedbStore;
 pub use sled::SledStore;
