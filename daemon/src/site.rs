@@ -28,7 +28,7 @@ use crate::listener::{self, Transport};
 use crate::receipts::KeyFile;
 use crate::spool::disk::FileSystem;
 use crate::spool::files::{Hop, Parts, Settings};
-use crate::spool::index::SledStore;
+use crate::spool::index::{SledStore, WAITING_BYTES};
 use crate::spool::{FileSpool, Recovery, Tenant};
 use crate::study::Studies;
 
@@ -103,6 +103,7 @@ pub fn open_spool(config: &Config, rebuild: bool) -> anyhow::Result<(FileSpool, 
         signers,
         random: Box::new(rand::rngs::StdRng::from_os_rng()),
         settings: Settings { reserve_bytes: config.storage.reserve_bytes, ..Settings::default() },
+        index_waits_bytes: WAITING_BYTES,
         hop: Hop::Blocking,
         rebuild,
     };

@@ -230,7 +230,7 @@ impl Studies {
                     decided.insert(calling_ae.clone(), state.clone());
                     state
                 }
-                // It says nothing of the others. The forwarder meets the same and holds it by the row of that fault.
+                // It says nothing of the others. The forwarder meets the same and deals with it by the row of that fault.
                 Err(error @ (SpoolError::Damaged { .. } | SpoolError::Disk { .. })) => {
                     tracing::error!(object = %entry.id(), cause = %error, remedy = error.remedy(), "an object cannot be read; the others go on");
                     State::Queued

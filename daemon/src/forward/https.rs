@@ -5,8 +5,8 @@
 //!
 //! # Bounds
 //! An answer is read to [`ANSWER_BYTES_MAX`]; connect and handshake 10 s, progress of a body either way 60 s, head of the
-//! answer `response_seconds` from the last byte of the request on, and its body as long again (profile 03 §2.7). How long the
-//! body of a request takes is not bounded: a large object on a slow line arrives too.
+//! answer `response_seconds`, and its body as long again (profile 03 §2.7): with STOW-RS from the last byte of the request on,
+//! and how long that takes is not bounded, since a large object on a slow line arrives too; with SOAP from the beginning.
 
 use std::collections::HashMap;
 use std::error::Error as _;
@@ -233,11 +233,25 @@ impl Peer for HttpsPeer {
 fn next_page(headers: &HeaderMap) -> Option<Option<Uuid>> {
     let mut next = None;
     for link in headers.get_all(LINK) {
-        let Some((target, _)) = link.to_str().ok()?.split_once("; rel=\"next\"") else { continue };
-        let (_, after) = target.strip_prefix('<')?.strip_suffix('>')?.split_once("?after=")?;
-        next = Some(Uuid::try_parse(after).ok()?);
+        for link in link.to_str().ok()?.split(',') {
+            match link.trim().strip_prefix('<').and_then(|link| link.split_once('>')) {
+                Some((target, parameters)) if parameters.split(';').any(is_next) => {
+                    let (_, after) = target.split_once("?after=")?;
+                    next = Some(Uuid::try_parse(after).ok()?);
+                }
+                None if link.split(';').any(is_next) => return None,
+                _ => {}
+            }
+        }
     }
     Some(next)
+}
+
+/// `rel=next`, whatever the case and however it is quoted, alone or among other relations.
+fn is_next(parameter: &str) -> bool {
+    let Some((name, value)) = parameter.split_once('=') else { return false };
+    let mut relations = value.trim().trim_matches('"').split_ascii_whitespace();
+    name.trim().eq_ignore_ascii_case("rel") && relations.any(|relation| relation.eq_ignore_ascii_case("next"))
 }
 
 /// Why a body did not go out to its end, if the reason is not that the peer took no more of it.
@@ -628,6 +642,10 @@ mod tests {
         assert_eq!(next(other.to_owned()).await, Some(None));
         let link = format!("{other}Link: </dicomweb/studies/1.2/receipts?after={id}>; rel=\"next\"\r\n");
         assert_eq!(next(link).await, Some(Some(Uuid::try_parse(id).expect("valid"))));
+        for relation in ["rel=next", "title=\"x\";REL=\"last Next\"", " rel = \"next\""] {
+            let link = format!("Link: </>; rel=up, </receipts?after={id}>;{relation}\r\n");
+            assert_eq!(next(link).await, Some(Some(Uuid::try_parse(id).expect("valid"))), "{relation}");
+        }
         for unreadable in ["</receipts>", "</receipts?after=1>", "receipts?after="] {
             assert_eq!(next(format!("Link: {unreadable}; rel=\"next\"\r\n")).await, None, "{unreadable}: not taken for the last page");
         }
@@ -659,7 +677,8 @@ mod tests {
             (disk(2), Event::SpoolRead),
             (SpoolError::Damaged { id: SpoolId(1), what: "its file is gone" }, Event::SpoolRead),
             (disk(24), Event::LocalLimit),
-            (IndexError("busy".to_owned()).into(), Event::LocalLimit),
+            (disk(117), Event::Unknown), // EUCLEAN
+            (IndexError("busy".to_owned()).into(), Event::Unknown),
             (SpoolError::Stopped, Event::Stopping),
         ] {
             let batch = batch(Arc::new(Closed(error.clone()))).await;

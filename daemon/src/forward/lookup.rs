@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::Forward;
 use super::credentials::Bearing;
-use super::gate::Channel;
+use super::gate::{Channel, Pass};
 use super::peer::Registered;
 use super::register::{PENDING, PUBLISHED, Published, Step};
 use super::revisions::{Kept, is_content_key};
@@ -31,6 +31,7 @@ impl Forward {
     /// What became of a revision that may have arrived. What is absent, the caller deals with.
     pub(super) async fn settle(
         &self,
+        pass: &Pass<'_>,
         study: &Study,
         kept: &Kept,
         standing: Standing,
@@ -38,7 +39,7 @@ impl Forward {
     ) -> Result<Option<Step>, SpoolError> {
         match standing {
             Standing::Approved => self.published(study, kept, None).await.map(Some),
-            Standing::Deprecated => self.derive_target(study, bearing).await.map(Some),
+            Standing::Deprecated => self.derive_target(pass, study, bearing).await.map(Some),
             Standing::Other => {
                 let errors = [("XDSNonIdenticalHash", Severity::Error)];
                 let response = Response { status: "urn:oasis:names:tc:ebxml-regrep:ResponseStatusType:Failure", errors: &errors };
@@ -50,9 +51,9 @@ impl Forward {
     }
 
     /// What stands under the uniqueId of a revision. `Err`: the row of what came instead of an answer.
-    pub(super) async fn standing(&self, kept: &Kept, bearing: &Bearing) -> Result<Standing, Decided> {
+    pub(super) async fn standing(&self, pass: &Pass<'_>, kept: &Kept, bearing: &Bearing) -> Result<Standing, Decided> {
         let parameters = [("$XDSDocumentEntryUniqueId", vec![kept.document_uid.clone()])];
-        let entries = self.ask("GetDocuments", &parameters, bearing).await?;
+        let entries = self.ask(pass, "GetDocuments", &parameters, bearing).await?;
         Ok(match entries.iter().find(|entry| entry.unique_id == kept.document_uid) {
             None => Standing::Absent,
             Some(entry) if entry.hash.as_deref() != Some(kept.hash.as_str()) => Standing::Other,
@@ -63,7 +64,7 @@ impl Forward {
 
     /// Which entry of the study is our current one (02 §7 row 15). Ours is what has the uniqueId of a revision that was made
     /// here: it follows from study, this source and content key, so that an entry of another source is never taken for it.
-    pub(super) async fn derive_target(&self, study: &Study, bearing: &Bearing) -> Result<Step, SpoolError> {
+    pub(super) async fn derive_target(&self, pass: &Pass<'_>, study: &Study, bearing: &Bearing) -> Result<Step, SpoolError> {
         let own = match self.own_documents(study).await? {
             Ok(own) => own,
             Err(error) => {
@@ -76,7 +77,7 @@ impl Forward {
             ("$XDSDocumentEntryStatus", vec!["urn:oasis:names:tc:ebxml-regrep:StatusType:Approved".to_owned()]),
             ("$XDSDocumentEntryReferenceIdList", vec![format!("{}^^^^urn:ihe:iti:xds:2016:studyInstanceUID", study.study_uid)]),
         ];
-        let entries = match self.ask("FindDocumentsByReferenceId", &parameters, bearing).await {
+        let entries = match self.ask(pass, "FindDocumentsByReferenceId", &parameters, bearing).await {
             Ok(entries) => entries,
             Err(decided) => return self.unanswered(study, &decided).await,
         };
@@ -122,13 +123,24 @@ impl Forward {
         match decided.outcome {
             Outcome::Hold(_) | Outcome::Quarantine => self.hold(study, decided, "the registry refused the query for it").await,
             Outcome::Retry(class) => Ok(self.later(study, class)),
+            Outcome::Queued => Ok(Step::Until(self.clock.now())),
             _ => Ok(self.later(study, Class::Slow)),
         }
     }
 
-    async fn ask(&self, query: &str, parameters: &[(&str, Vec<String>)], bearing: &Bearing) -> Result<Vec<Registered>, Decided> {
+    async fn ask(
+        &self,
+        pass: &Pass<'_>,
+        query: &str,
+        parameters: &[(&str, Vec<String>)],
+        bearing: &Bearing,
+    ) -> Result<Vec<Registered>, Decided> {
         let now = self.clock.now();
         let context = Context { query: true, ..Context::default() };
+        if !pass.holds() {
+            // Not a failure; the next round goes on from here.
+            return Err(self.outcomes.decide(Signal::Event(Event::BreakerOpen), &context));
+        }
         let definition = iti_18::Definition::of_name(query).expect("both queries stand in the table");
         let body = iti_18::encode(definition, iti_18::ReturnType::LeafClass, None, parameters);
         let security = match self.credentials.security(bearing, now, self.random()) {

@@ -492,16 +492,20 @@ fn cause_of(row: &str) -> Cause {
 }
 
 /// The row of an object that could not be read (profile 03 §4.1): its file or the disk under it is at fault, which somebody has
-/// to look at; or anything else, an index, a limit of the machine, which another attempt may find in order.
+/// to look at; a limit of the machine; or what no row names (03 §3.2), an index or a file system that is damaged.
 fn unread(error: &SpoolError) -> Event {
     match error {
         SpoolError::Damaged { .. } => Event::SpoolRead,
         SpoolError::Disk { source, .. } if source.kind() == io::ErrorKind::NotFound || source.raw_os_error() == Some(EIO) => {
             Event::SpoolRead
         }
+        SpoolError::Disk { source, .. } => match Event::from_socket_error(source.kind(), source.raw_os_error()) {
+            Event::LocalLimit => Event::LocalLimit,
+            _ => Event::Unknown,
+        },
         SpoolError::Full => Event::DiskFull,
         SpoolError::Stopped => Event::Stopping,
-        _ => Event::LocalLimit,
+        _ => Event::Unknown,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Receipts of a study at the centre, a page at a time (profile 11 §3).
 //!
 //! A study may have more receipts than one answer holds. The centre says after which one the next page begins; each page is
-//! used before the next is asked for, so that what is in memory does not grow with the study.
+//! used before the next is asked for: what of it stays in memory is for the caller to bound.
 //!
 //! # Bounds
 //! [`PAGES_MAX`] pages of a study; a page is an answer like any other ([`super::https`]).

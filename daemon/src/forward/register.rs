@@ -5,6 +5,7 @@
 //! ([`super::registration`]). A pending revision is always answered before another is made: one that may have arrived is
 //! looked for in the registry ([`super::lookup`]) before it is sent again.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -15,7 +16,7 @@ use idr_profile::rules::Rules;
 use jiff::{SignedDuration, Timestamp};
 
 use super::credentials::Bearing;
-use super::gate::Channel;
+use super::gate::{Channel, Pass};
 use super::peer::{Heard, Registered, Registration, SoapBody};
 use super::revisions::Kept;
 use super::{Forward, describe, unread};
@@ -141,7 +142,7 @@ impl Forward {
             if !pass.holds() {
                 break;
             }
-            let step = self.register(tenant, &study_uid).await;
+            let step = self.register(&pass, tenant, &study_uid).await;
             let key = (tenant.clone(), study_uid);
             let failing_since = self.memory().agenda.get(&key).and_then(|turn| turn.failing_since);
             let next = match step {
@@ -167,7 +168,7 @@ impl Forward {
         Ok(made)
     }
 
-    async fn register(&self, tenant: &Tenant, study_uid: &str) -> Result<Step, SpoolError> {
+    async fn register(&self, pass: &Pass<'_>, tenant: &Tenant, study_uid: &str) -> Result<Step, SpoolError> {
         let Some(study) = self.spool.study(tenant, study_uid).await? else { return Ok(Step::Waits) };
         if study.notes.contains_key(HOLD) {
             return Ok(Step::Waits);
@@ -182,30 +183,30 @@ impl Forward {
                     let (members, _) = self.members(&study).await?;
                     let Some(first) = members.first() else { return Ok(Step::Waits) };
                     let Some(bearing) = self.bearing(tenant, first).await? else { return Ok(self.undetermined(&study)) };
-                    return self.derive_target(&study, &bearing).await;
+                    return self.derive_target(pass, &study, &bearing).await;
                 }
             };
             let Some(entry) = self.first_of(&kept).await? else { return Ok(Step::Waits) };
             let Some(bearing) = self.bearing(tenant, &entry).await? else { return Ok(self.undetermined(&study)) };
             if self.memory().reconsider.contains(&key) {
-                return self.reconsider(&study, &kept, &bearing).await;
+                return self.reconsider(pass, &study, &kept, &bearing).await;
             }
             if self.memory().answered.contains(&key) {
-                return self.submit(&study, kept, &bearing).await;
+                return self.submit(pass, &study, kept, &bearing).await;
             }
             // It may have arrived, in an attempt without an answer or before a restart (02 §5.3.4).
-            return match self.standing(&kept, &bearing).await {
+            return match self.standing(pass, &kept, &bearing).await {
                 Err(decided) => self.unanswered(&study, &decided).await,
-                Ok(standing) => match self.settle(&study, &kept, standing, &bearing).await? {
+                Ok(standing) => match self.settle(pass, &study, &kept, standing, &bearing).await? {
                     Some(step) => Ok(step),
-                    None => self.submit(&study, kept, &bearing).await,
+                    None => self.submit(pass, &study, kept, &bearing).await,
                 },
             };
         }
         if !study.states.contains_key(State::Committed.name()) {
             return Ok(Step::Waits);
         }
-        self.build(&study).await
+        self.build(pass, &study).await
     }
 
     fn undetermined(&self, study: &Study) -> Step {
@@ -226,13 +227,13 @@ impl Forward {
 
     /// An operator has released a revision that was refused: unless the registry has it all the same, it is made again, from
     /// the maps as they are now.
-    async fn reconsider(&self, study: &Study, kept: &Kept, bearing: &Bearing) -> Result<Step, SpoolError> {
-        let standing = match self.standing(kept, bearing).await {
+    async fn reconsider(&self, pass: &Pass<'_>, study: &Study, kept: &Kept, bearing: &Bearing) -> Result<Step, SpoolError> {
+        let standing = match self.standing(pass, kept, bearing).await {
             Err(decided) => return self.unanswered(study, &decided).await,
             Ok(standing) => standing,
         };
         self.memory().reconsider.remove(&(study.tenant.clone(), study.study_uid.clone()));
-        match self.settle(study, kept, standing, bearing).await? {
+        match self.settle(pass, study, kept, standing, bearing).await? {
             Some(step) => Ok(step),
             None => {
                 self.note(&study.tenant, &study.study_uid, PENDING, None).await?;
@@ -250,7 +251,7 @@ impl Forward {
     }
 
     /// Makes the next revision and keeps it, if one is due.
-    async fn build(&self, study: &Study) -> Result<Step, SpoolError> {
+    async fn build(&self, pass: &Pass<'_>, study: &Study) -> Result<Step, SpoolError> {
         let (tenant, study_uid, now) = (&study.tenant, &study.study_uid, self.clock.now());
         let published = Published::read(study.notes.get(PUBLISHED));
         let interval = SignedDuration::from_secs(i64::try_from(self.config.manifest.min_interval_seconds).unwrap_or(i64::MAX));
@@ -276,14 +277,20 @@ impl Forward {
         let mut service_event = None;
         let mut row = None;
         for entry in &members {
+            if !pass.holds() {
+                return Ok(Step::Until(now));
+            }
             let of_entry = match describe(self.spool.as_ref(), entry, &rules).await {
                 Ok(of_entry) => of_entry,
-                Err(error) if unread(&error) == Event::SpoolRead => {
+                Err(error) => {
                     tracing::error!(object = %entry.id(), cause = %error, remedy = error.remedy(), "an object of a manifest cannot be read");
-                    let decided = self.outcomes.decide(Signal::Event(Event::SpoolRead), &Context::default());
-                    return self.hold(study, &decided, "an object of it cannot be read").await;
+                    let decided = self.outcomes.decide(Signal::Event(unread(&error)), &Context::default());
+                    return match decided.outcome {
+                        Outcome::Hold(_) | Outcome::Quarantine => self.hold(study, &decided, "an object of it cannot be read").await,
+                        Outcome::Retry(class) => Ok(self.later(study, class)),
+                        _ => Ok(self.trouble()),
+                    };
                 }
-                Err(error) => return Err(error),
             };
             row = row.or_else(|| self.maps.controlled(entry, &of_entry));
             service_event = service_event.or(of_entry.service_event);
@@ -314,7 +321,7 @@ impl Forward {
         let Some(bearing) = self.bearing(tenant, first).await? else { return Ok(self.undetermined(study)) };
         self.memory().reconsider.remove(&(tenant.clone(), study_uid.clone()));
         self.note(tenant, study_uid, PENDING, Some(kept.content_key.clone())).await?;
-        self.submit(study, kept, &bearing).await
+        self.submit(pass, study, kept, &bearing).await
     }
 
     /// Keeps a revision. What it gives is the step to take if that does not work.
@@ -332,11 +339,19 @@ impl Forward {
     async fn registered_before(&self, study: &Study, revision: Revision, members: Vec<SpoolId>) -> Result<Step, SpoolError> {
         let content_key = revision.content_key.clone();
         if !self.has_registration(study, &revision.document_uid).await? {
-            // Without the revision its R4 cannot be verified; what is made from the same content names the same document.
-            if self.kept(study, &content_key).await?.is_err() {
-                let kept = Kept::new(revision, members.clone(), None);
-                if let Some(step) = self.keep_revision(study, &kept).await? {
-                    return Ok(step);
+            match self.kept(study, &content_key).await?.map_err(|error| error.kind()) {
+                // Without the revision its R4 cannot be verified; what is made from the same content names the same document. A
+                // file that is no revision any more says nothing of what was sent.
+                Err(ErrorKind::NotFound | ErrorKind::InvalidData | ErrorKind::UnexpectedEof) => {
+                    let kept = Kept::new(revision, members.clone(), None);
+                    if let Some(step) = self.keep_revision(study, &kept).await? {
+                        return Ok(step);
+                    }
+                }
+                Ok(_) => {}
+                Err(kind) => {
+                    tracing::error!(%kind, study = %study.study_uid, "a kept manifest cannot be read now; it is tried again");
+                    return Ok(self.trouble());
                 }
             }
             self.registration_is_due(study, &content_key).await?;
@@ -410,8 +425,12 @@ impl Forward {
     }
 
     /// Sends a kept revision and deals with the answer.
-    async fn submit(&self, study: &Study, kept: Kept, bearing: &Bearing) -> Result<Step, SpoolError> {
+    async fn submit(&self, pass: &Pass<'_>, study: &Study, kept: Kept, bearing: &Bearing) -> Result<Step, SpoolError> {
         let now = self.clock.now();
+        if !pass.holds() {
+            // The step before may have told of a clock or a stop: the next round goes on from here.
+            return Ok(Step::Until(now));
+        }
         let key = (study.tenant.clone(), study.study_uid.clone());
         let context = Context { replace: kept.replaces.is_some(), ..Context::default() };
         let item = kept.members.first().map_or(0, |id| id.0);
@@ -421,7 +440,7 @@ impl Forward {
                 tracing::error!(cause = %error, "no assertion can be signed");
                 let decided = self.outcomes.decide(Signal::Event(Event::Key), &context);
                 self.record(Channel::Soap, item, &decided, None);
-                return self.decided(study, &kept, decided, None, bearing).await;
+                return self.decided(pass, study, &kept, decided, None, bearing).await;
             }
         };
         let registration =
@@ -433,7 +452,7 @@ impl Forward {
         if judged.answered {
             self.memory().answered.insert(key);
         }
-        self.decided(study, &kept, judged.decided, judged.receipt, bearing).await
+        self.decided(pass, study, &kept, judged.decided, judged.receipt, bearing).await
     }
 
     /// What a SOAP answer means.
@@ -481,6 +500,7 @@ impl Forward {
 
     async fn decided(
         &self,
+        pass: &Pass<'_>,
         study: &Study,
         kept: &Kept,
         decided: Decided,
@@ -488,14 +508,14 @@ impl Forward {
         bearing: &Bearing,
     ) -> Result<Step, SpoolError> {
         if decided.effects.contains(&Effect::ReDerive) {
-            return self.derive_target(study, bearing).await;
+            return self.derive_target(pass, study, bearing).await;
         }
         match decided.outcome {
             Outcome::Done => self.published(study, kept, receipt).await,
             // An earlier attempt has arrived: what stands under our uniqueId decides (03 §4.11).
-            Outcome::DoneDuplicate => match self.standing(kept, bearing).await {
+            Outcome::DoneDuplicate => match self.standing(pass, kept, bearing).await {
                 Err(decided) => self.unanswered(study, &decided).await,
-                Ok(standing) => match self.settle(study, kept, standing, bearing).await? {
+                Ok(standing) => match self.settle(pass, study, kept, standing, bearing).await? {
                     Some(step) => Ok(step),
                     // Not to be seen yet; it is looked for again, and sent if it is not there then.
                     None => Ok(self.later_unsure(study)),
@@ -503,7 +523,8 @@ impl Forward {
             },
             Outcome::Retry(class) => Ok(self.later(study, class)),
             Outcome::Hold(_) | Outcome::Quarantine => self.hold(study, &decided, "the registry refused it").await,
-            Outcome::Queued | Outcome::Continue | Outcome::Wait | Outcome::Ignored => Ok(self.later(study, Class::Slow)),
+            Outcome::Queued => Ok(Step::Until(self.clock.now())),
+            Outcome::Continue | Outcome::Wait | Outcome::Ignored => Ok(self.later(study, Class::Slow)),
         }
     }
 

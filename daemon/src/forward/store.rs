@@ -14,7 +14,7 @@ use super::gate::{Channel, Pass};
 use super::pages::Page;
 use super::peer::{Batch, Failure, Heard, Source, StoreBody};
 use super::register::{HOLD, Hold};
-use super::{Forward, LEASE, Maps, cause_of, unread};
+use super::{Forward, LEASE, Maps, cause_of, queued, unread};
 use crate::receipts::ReceiptError;
 use crate::spool::{Cause, Claim, Entry, Move, Progress, Spool, SpoolError, SpoolId, State, Stored, Tenant};
 
@@ -139,7 +139,13 @@ impl Forward {
         let study_uid = entries.first().map(|entry| entry.record.facts.study_uid.clone()).unwrap_or_default();
         if let Some(cause) = self.hold_of(tenant, &study_uid).await? {
             tracing::warn!(%tenant, study = %study_uid, row = %cause, objects = entries.len(), "the study is held: its objects wait with it");
-            return self.hold_for(&entries, &cause).await;
+            self.hold_for(&entries, &cause).await?;
+            // A release that came between found them queued, and nothing to let go.
+            if self.hold_of(tenant, &study_uid).await?.is_none() {
+                let now = self.clock.now();
+                return self.spool.advance(entries.iter().map(|entry| queued(entry, now)).collect()).await;
+            }
+            return Ok(());
         }
         let now = self.clock.now();
         let context = Context::default();
@@ -159,7 +165,7 @@ impl Forward {
         let mut single_for = Duration::from_secs(self.outcomes.limits.split_remembered_s);
         let (stow, retry_after) = match heard {
             // One of them is damaged here; which, shows when each goes alone. The others are not held for it.
-            Heard::Nothing(failure @ Failure::Event(Event::SpoolRead | Event::DigestDiffers)) if entries.len() > 1 => {
+            Heard::Nothing(failure @ Failure::Event(Event::SpoolRead | Event::DigestDiffers | Event::Unknown)) if entries.len() > 1 => {
                 single_for = SINGLE_AFTER_FAULT;
                 (Stow::Split(self.outcomes.decide(failure.signal(), &context)), None)
             }

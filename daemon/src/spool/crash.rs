@@ -5,11 +5,11 @@
 
 use super::contract::to;
 use super::disk::{Fault, MemoryDisk};
-use super::files::{FileSpool, Hop, IndexFate, Recovery};
-use super::index::{MemoryStore, Remembers};
+use super::files::{FileSpool, Hop, IndexFate, OpenError, Recovery};
+use super::index::{MemoryStore, Remembers, WAITING_BYTES};
 use super::object_file;
 use super::record::{Cause, Facts, Move, Note, SpoolId, State};
-use super::sample::{announced, at, data, facts, hand_over, holder, open, parts, read, signer, study_uid, tenant};
+use super::sample::{announced, at, data, facts, hand_over, holder, open, open_with, parts, read, signer, study_uid, tenant};
 use super::{Committed, Spool, SpoolError};
 use crate::receipts::log::read_log;
 use futures::executor::block_on;
@@ -130,16 +130,28 @@ impl Oracle {
 struct World {
     disk: MemoryDisk,
     index: MemoryStore,
+    /// How much of the index waits in memory, bytes.
+    index_waits_bytes: usize,
 }
 
 impl World {
     fn new() -> Self {
-        Self { disk: MemoryDisk::default(), index: MemoryStore::default() }
+        Self { disk: MemoryDisk::default(), index: MemoryStore::default(), index_waits_bytes: WAITING_BYTES }
+    }
+
+    /// By seed the index has all that was done, all but the last few objects of it, or nothing since the last checkpoint.
+    fn seeded(seed: u64) -> Self {
+        let waits = [0, 6_000, WAITING_BYTES][usize::try_from(seed % 3).expect("small")];
+        Self { index_waits_bytes: waits, ..Self::new() }
+    }
+
+    fn open(&self) -> Result<(FileSpool, Recovery), OpenError> {
+        open_with(&self.disk, &self.index, self.index_waits_bytes, false)
     }
 
     /// Opens the spool and checks every promise.
     fn check(&self, oracle: &Oracle, what: &str) -> (FileSpool, Recovery) {
-        let (spool, recovery) = open(&self.disk, &self.index, false).unwrap_or_else(|error| panic!("{what}: {error:?}"));
+        let (spool, recovery) = self.open().unwrap_or_else(|error| panic!("{what}: {error:?}"));
         self.check_open(&spool, &recovery, oracle, what);
         (spool, recovery)
     }
@@ -228,7 +240,7 @@ fn acceptances(receipts: &[Carried]) -> BTreeMap<(String, Digest), usize> {
 fn steps() -> u64 {
     let world = World::new();
     let mut oracle = Oracle::default();
-    let (spool, _) = open(&world.disk, &world.index, false).expect("an empty disk");
+    let (spool, _) = world.open().expect("an empty disk");
     block_on(oracle.work(&spool));
     world.disk.steps()
 }
@@ -241,10 +253,10 @@ fn what_was_acknowledged_survives_a_power_cut_at_every_step() {
         for round in 0..2 {
             let seed = cut * 7 + round * 3;
             let what = format!("cut at {cut}, seed {seed}");
-            let mut world = World::new();
+            let mut world = World::seeded(cut + round);
             let mut oracle = Oracle::default();
             world.disk.cut_power_at(cut);
-            if let Ok((spool, _)) = open(&world.disk, &world.index, false) {
+            if let Ok((spool, _)) = world.open() {
                 block_on(oracle.work(&spool));
             }
             world.power_cut(seed);
@@ -270,7 +282,7 @@ fn what_a_killed_process_had_acknowledged_survives_a_power_cut_after_the_next_st
         let mut world = World::new();
         let mut oracle = Oracle::default();
         world.disk.cut_power_at(kill);
-        if let Ok((spool, _)) = open(&world.disk, &world.index, false) {
+        if let Ok((spool, _)) = world.open() {
             block_on(oracle.work(&spool));
         }
         world.kill(kill);
@@ -291,7 +303,7 @@ fn a_start_may_itself_be_cut_at_every_step() {
         let mut oracle = Oracle::default();
         let mut world = World::new();
         world.disk.cut_power_at(first);
-        if let Ok((spool, _)) = open(&world.disk, &world.index, false) {
+        if let Ok((spool, _)) = world.open() {
             block_on(oracle.work(&spool));
         }
         // Kill and power cut alternate: after a kill more of the files are whole and not yet durable.
@@ -302,7 +314,7 @@ fn a_start_may_itself_be_cut_at_every_step() {
         }
         for second in (1..).step_by(3) {
             world.disk.cut_power_at(second);
-            let opened = open(&world.disk, &world.index, false).is_ok();
+            let opened = world.open().is_ok();
             world.power_cut(first * 1000 + second);
             world.check(&oracle, &format!("cut at {first}, start cut at {second}"));
             if opened {
@@ -320,7 +332,7 @@ fn after_a_failing_call_at_every_step_nothing_acknowledged_is_lost_and_the_spool
             let mut world = World::new();
             let mut oracle = Oracle::default();
             world.disk.fail(fail, fault);
-            let opened = open(&world.disk, &world.index, false).or_else(|_| open(&world.disk, &world.index, false));
+            let opened = world.open().or_else(|_| world.open());
             let (spool, _) = opened.unwrap_or_else(|error| panic!("{what}: {error:?}"));
             block_on(oracle.work(&spool));
             spool.tend(at(3000)).or_else(|_| spool.tend(at(3001))).unwrap_or_else(|error| panic!("{what}: {error:?}"));
@@ -345,7 +357,7 @@ fn what_a_start_finds_after_a_failing_call_and_a_kill_survives_a_power_cut() {
         let mut world = World::new();
         let mut oracle = Oracle::default();
         world.disk.fail(fail, Fault::Eio);
-        if let Ok((spool, _)) = open(&world.disk, &world.index, false) {
+        if let Ok((spool, _)) = world.open() {
             block_on(oracle.work(&spool));
         }
         // The cache shows bytes of the failed sync that will never be written by themselves.
@@ -364,7 +376,7 @@ fn what_a_start_finds_after_a_failing_call_and_a_kill_survives_a_power_cut() {
 fn an_index_that_is_lost_old_or_broken_is_made_again_row_by_row() {
     let mut world = World::new();
     let mut oracle = Oracle::default();
-    let (spool, _) = open(&world.disk, &world.index, false).expect("an empty disk");
+    let (spool, _) = world.open().expect("an empty disk");
     block_on(oracle.work(&spool));
     spool.close(at(3000)).expect("a working disk");
     drop(spool);
@@ -390,7 +402,7 @@ fn an_index_that_is_lost_old_or_broken_is_made_again_row_by_row() {
 fn rows_that_vanish_from_an_index_that_opens_are_noticed() {
     let mut world = World::new();
     let mut oracle = Oracle::default();
-    let (spool, _) = open(&world.disk, &world.index, false).expect("an empty disk");
+    let (spool, _) = world.open().expect("an empty disk");
     block_on(oracle.work(&spool));
     spool.close(at(3000)).expect("a working disk");
     drop(spool);
@@ -401,7 +413,7 @@ fn rows_that_vanish_from_an_index_that_opens_are_noticed() {
     world.index.disturb(&key, None);
     world.index.disturb(&study, None);
     world.disk = world.disk.killed();
-    let (spool, _) = open(&world.disk, &world.index, false).expect("opens");
+    let (spool, _) = world.open().expect("opens");
     assert_eq!(block_on(read(&spool, id)).expect("found again"), bytes(2, 0));
 }
 
@@ -409,7 +421,7 @@ fn rows_that_vanish_from_an_index_that_opens_are_noticed() {
 fn what_rots_on_the_disk_is_reported_and_never_given_out() {
     let mut world = World::new();
     let mut oracle = Oracle::default();
-    let (spool, _) = open(&world.disk, &world.index, false).expect("an empty disk");
+    let (spool, _) = world.open().expect("an empty disk");
     block_on(oracle.work(&spool));
     let data_rot = oracle.accepted[&(2, 0)].id;
     let seal_rot = oracle.accepted[&(4, 0)].id;
@@ -443,7 +455,7 @@ fn what_rots_on_the_disk_is_reported_and_never_given_out() {
 #[test]
 fn a_full_disk_refuses_and_a_quota_refuses_only_its_tenant() {
     let world = World::new();
-    let (spool, _) = open(&world.disk, &world.index, false).expect("an empty disk");
+    let (spool, _) = world.open().expect("an empty disk");
     let other = "t2".parse().expect("valid");
     let quotas = [(tenant(), super::files::Quota { bytes: None, objects: Some(1) })].into();
     spool.set_settings(super::files::Settings { reserve_bytes: 1 << 20, quotas });
@@ -466,7 +478,7 @@ fn a_full_disk_refuses_and_a_quota_refuses_only_its_tenant() {
 #[test]
 fn an_unfinished_or_torn_file_is_not_taken_for_an_accepted_one() {
     let world = World::new();
-    let (spool, _) = open(&world.disk, &world.index, false).expect("an empty disk");
+    let (spool, _) = world.open().expect("an empty disk");
     let kept = block_on(hand_over(&spool, announced(1), facts(1), &data(1, 100))).expect("room");
     let mut writer = block_on(spool.open(announced(2))).expect("room");
     block_on(writer.write(&data(2, 600_000))).expect("written");
@@ -490,7 +502,7 @@ fn an_unfinished_or_torn_file_is_not_taken_for_an_accepted_one() {
 fn a_gap_that_a_crash_left_in_the_chain_is_closed_by_one_recovery_record() {
     use super::disk::Disk as _;
     let world = World::new();
-    let (spool, _) = open(&world.disk, &world.index, false).expect("an empty disk");
+    let (spool, _) = world.open().expect("an empty disk");
     let [_, lost, last] = [1, 2, 3].map(|n| block_on(hand_over(&spool, announced(n), facts(n), &data(n, 100))).expect("room"));
     // The third became durable and the second did not, as when two are synced at once and the power goes.
     let disk = world.disk.killed();
@@ -499,7 +511,7 @@ fn a_gap_that_a_crash_left_in_the_chain_is_closed_by_one_recovery_record() {
     assert_eq!((recovery.taken.receipts, recovery.taken.missing), (2, vec![lost.r1]));
     block_on(hand_over(&spool, announced(4), facts(4), &data(4, 100))).expect("room");
     spool.close(at(3000)).expect("a working disk");
-    let receipts = World { disk, index: world.index }.check_receipts("gap");
+    let receipts = World { disk, ..world }.check_receipts("gap");
     let kinds: Vec<_> = receipts.iter().map(|carried| carried.receipt().kind().to_string()).collect();
     assert_eq!(kinds, ["R1", "R1", "recovery", "R1"]);
     assert_eq!(receipts[2].receipt().log_prev, Some(last.r1));
@@ -509,7 +521,7 @@ fn a_gap_that_a_crash_left_in_the_chain_is_closed_by_one_recovery_record() {
 #[test]
 fn parallel_commits_survive_cuts_and_failures() {
     for seed in 0..120_u64 {
-        let mut world = World::new();
+        let mut world = World::seeded(seed / 5);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().expect("threads");
         let index = Arc::new(world.index.clone());
         let (spool, _) = FileSpool::open(parts(&world.disk, index, Hop::Blocking, false), at(0)).expect("an empty disk");

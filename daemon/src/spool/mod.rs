@@ -60,7 +60,8 @@ pub trait Spool: Send + Sync {
     /// Opens a place for one incoming data set; nothing is visible until [`Writer::commit`].
     ///
     /// # Errors
-    /// [`SpoolError::Refused`] for the reason [`Spool::refusing`] gives; [`SpoolError::Unusable`]; the disk.
+    /// [`SpoolError::Refused`] for the reason [`Spool::refusing`] gives; [`SpoolError::Unusable`]. The disk speaks later, by the
+    /// writer.
     async fn open(&self, announced: Announced) -> Result<Box<dyn Writer>, SpoolError>;
 
     /// Why new instances of a tenant must be refused, if they must. No IO: asked before every C-STORE.

@@ -2,7 +2,7 @@
 
 use super::disk::MemoryDisk;
 use super::files::{FileSpool, Hop, OpenError, Parts, Recovery, Settings, object, source};
-use super::index::{IndexStore, MemoryStore};
+use super::index::{IndexStore, MemoryStore, WAITING_BYTES};
 use super::record::{Announced, Cause, Facts, Record, SpoolId, State, Tenant};
 use super::{Committed, MemorySpool, Spool, SpoolError};
 use crate::receipts::{self, Receipts};
@@ -98,7 +98,18 @@ pub fn sealed(n: u64) -> (Record, Carried) {
 
 /// Opens a spool whose spool and state folders are one disk in memory, all steps in order.
 pub fn open(disk: &MemoryDisk, index: &MemoryStore, rebuild: bool) -> Result<(FileSpool, Recovery), OpenError> {
-    FileSpool::open(parts(disk, Arc::new(index.clone()), Hop::Inline, rebuild), at(1000))
+    open_with(disk, index, WAITING_BYTES, rebuild)
+}
+
+/// [`open`], with so much of the index waiting in memory.
+pub fn open_with(
+    disk: &MemoryDisk,
+    index: &MemoryStore,
+    index_waits_bytes: usize,
+    rebuild: bool,
+) -> Result<(FileSpool, Recovery), OpenError> {
+    let parts = Parts { index_waits_bytes, ..parts(disk, Arc::new(index.clone()), Hop::Inline, rebuild) };
+    FileSpool::open(parts, at(1000))
 }
 
 pub fn parts(disk: &MemoryDisk, index: Arc<dyn IndexStore>, hop: Hop, rebuild: bool) -> Parts {
@@ -110,6 +121,7 @@ pub fn parts(disk: &MemoryDisk, index: Arc<dyn IndexStore>, hop: Hop, rebuild: b
         signers: vec![signer()],
         random: Box::new(StdRng::seed_from_u64(11)),
         settings: Settings::default(),
+        index_waits_bytes: WAITING_BYTES,
         hop,
         rebuild,
     }

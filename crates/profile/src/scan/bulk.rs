@@ -9,8 +9,6 @@ use dicom_core::Tag;
 const EDGE_BYTES: usize = 1024;
 /// Fragments whose first bytes are noted.
 const HEADS_MAX: usize = 65_536;
-/// Bytes kept of a basic offset table: 2 000 000 entries, as many as a data set can have items.
-const TABLE_BYTES_MAX: usize = 8_000_000;
 /// Bulk elements noted of one data set.
 pub(super) const NOTES_MAX: usize = 64;
 
@@ -40,7 +38,7 @@ pub struct Fragments {
     pub table: bool,
     /// Length of the basic offset table in bytes.
     pub table_bytes: u32,
-    /// The basic offset table as it came, at most 8 000 000 bytes of it.
+    /// The basic offset table as it came, as far as it is kept: 8 000 000 bytes of all those of a data set.
     pub offsets: Vec<u8>,
     /// Length of each fragment after the offset table. Items count as elements, so that `elements_max` bounds this.
     pub lengths: Vec<u32>,
@@ -125,11 +123,10 @@ impl Bulk {
         self.fragments.as_ref().is_some_and(|fragments| !fragments.table)
     }
 
-    /// Takes note of bytes of the offset table.
+    /// Keeps bytes of the offset table.
     pub(super) fn pass_table(&mut self, bytes: &[u8]) {
         if let Some(fragments) = &mut self.fragments {
-            let room = TABLE_BYTES_MAX.saturating_sub(fragments.offsets.len());
-            fragments.offsets.extend_from_slice(&bytes[..room.min(bytes.len())]);
+            fragments.offsets.extend_from_slice(bytes);
         }
     }
 

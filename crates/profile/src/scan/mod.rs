@@ -57,7 +57,8 @@ pub struct Limits {
     pub nesting_depth_max: usize,
     /// Output of a deflated data set, 4 GiB.
     pub inflate_bytes_max: u64,
-    /// Values kept of one data set, 32 MiB; later values are noted without bytes. Bounds memory, refuses nothing.
+    /// Values kept of one data set, 32 MiB; later values are noted without bytes. Refuses nothing; with `elements_max` and 8 MB of
+    /// offset tables it bounds what a data set takes in memory.
     pub kept_bytes_max: usize,
 }
 
@@ -98,7 +99,7 @@ impl Scanner {
         }
     }
 
-    /// The next bytes of the data set. Bulk data costs no work per byte.
+    /// The next bytes of the data set. Bulk data costs no work per byte, an encapsulated document a look at each.
     pub fn feed(&mut self, bytes: &[u8]) {
         self.received = self.received.saturating_add(bytes.len() as u64);
         if self.received > self.limits.instance_bytes_max {

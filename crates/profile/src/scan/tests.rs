@@ -111,6 +111,20 @@ fn fragments_are_counted_with_their_edges() {
 }
 
 #[test]
+fn offset_tables_of_repeated_pixel_data_are_kept_up_to_one_measure() {
+    let table = vec![0; 3_000_000];
+    let mut set = ct();
+    set.fragments(&[&table, &[0xFF, 0xD8]]);
+    let mut bytes = set.explicit();
+    let mut pixels = Set::default();
+    pixels.fragments(&[&table, &[0xFF, 0xD8]]);
+    (0..9).for_each(|_| bytes.extend(pixels.explicit()));
+    let scan = scan(JPEG, &bytes);
+    let kept: Vec<usize> = scan.bulk.iter().filter_map(|bulk| bulk.fragments.as_ref()).map(|fragments| fragments.offsets.len()).collect();
+    assert_eq!(kept, [3_000_000, 3_000_000, 2_000_000, 0, 0, 0, 0, 0, 0, 0]);
+}
+
+#[test]
 fn a_kept_header_is_read_back() {
     for (syntax, bytes) in samples() {
         let header = scan(syntax, &bytes).header;

@@ -16,6 +16,8 @@ const STRING_BYTES_MAX: u32 = 1 << 20;
 const BINARY_BYTES_MAX: u32 = 64 << 10;
 /// Kept bytes of an extended offset table or its lengths: 2 000 000 entries, as many as a data set can have items.
 const TABLE_BYTES_MAX: u32 = 16_000_000;
+/// Kept bytes of basic offset tables, all of a data set together: as many entries.
+const BASIC_TABLES_BYTES_MAX: usize = 8_000_000;
 
 const SEQUENCE_DELIMITER: u16 = 0xE0DD;
 const ITEM_DELIMITER: u16 = 0xE00D;
@@ -122,6 +124,8 @@ pub(super) struct Walk {
     at: u64,
     header: Header,
     bulk: Vec<Bulk>,
+    /// Of [`BASIC_TABLES_BYTES_MAX`].
+    tables_room: usize,
     header_bytes: u64,
     elements: u64,
     /// Last element that is whole.
@@ -144,6 +148,7 @@ impl Walk {
             at: 0,
             header: Header::default(),
             bulk: Vec::new(),
+            tables_room: BASIC_TABLES_BYTES_MAX,
             header_bytes: 0,
             elements: 0,
             whole: None,
@@ -562,7 +567,11 @@ impl Walk {
         let used = (left as usize).min(bytes.len());
         self.at += used as u64;
         match (table, note.and_then(|index| self.bulk.get_mut(index))) {
-            (true, Some(note)) => note.pass_table(&bytes[..used]),
+            (true, Some(note)) => {
+                let kept = used.min(self.tables_room);
+                self.tables_room -= kept;
+                note.pass_table(&bytes[..kept]);
+            }
             (false, Some(note)) => note.pass_fragment(&bytes[..used]),
             (_, None) => {}
         }

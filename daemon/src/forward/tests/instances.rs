@@ -266,7 +266,8 @@ async fn an_object_is_held_for_its_disk_and_for_nothing_that_passes() {
         (disk(2), "held(L-READ)", "L-READ"),
         (SpoolError::Damaged { id: SpoolId(0), what: "its file is gone" }, "held(L-READ)", "L-READ"),
         (disk(24), "queued", "L-FD"),
-        (IndexError("busy".to_owned()).into(), "queued", "L-FD"),
+        (disk(117), "queued", "X-UNKNOWN"), // EUCLEAN
+        (IndexError("busy".to_owned()).into(), "queued", "X-UNKNOWN"),
         (SpoolError::Full, "queued", "L-FULL"),
         (SpoolError::Stopped, "queued", "L-STOP"),
     ] {

@@ -53,6 +53,8 @@ pub struct Parts {
     pub random: Box<dyn RngCore + Send>,
     /// Limits.
     pub settings: Settings,
+    /// How much of the index waits in memory, bytes: see [`super::index::Behind`].
+    pub index_waits_bytes: usize,
     /// Where blocking work runs.
     pub hop: Hop,
     /// Makes the index again though it could be used.

@@ -159,7 +159,8 @@ impl Recovery {
 }
 
 pub(super) fn open(parts: Parts, now: Timestamp) -> Result<(Shared, Recovery), OpenError> {
-    let Parts { disk: spool_disk, state_disk, index: store, holder, signers, mut random, settings, hop, rebuild } = parts;
+    let Parts { disk: spool_disk, state_disk, index: store, holder, signers, mut random, settings, index_waits_bytes, hop, rebuild } =
+        parts;
     for folder in ["objects", "torn"] {
         create_folders(&*spool_disk, Path::new(folder)).map_err(disk("making folders"))?;
     }
@@ -168,12 +169,12 @@ pub(super) fn open(parts: Parts, now: Timestamp) -> Result<(Shared, Recovery), O
     let fresh = uuid::Builder::from_random_bytes(id).into_uuid();
 
     // The index, and the journal as far as the index asks for it.
-    let kept = if rebuild { Err("as asked for".to_owned()) } else { usable(&*spool_disk, &*store)? };
+    let kept = if rebuild { Err("as asked for".to_owned()) } else { usable(&*spool_disk, &*store, index_waits_bytes)? };
     let (catalog, covers, fate) = match kept {
         Ok((catalog, covers)) => (catalog, Some(covers), IndexFate::Kept),
         Err(reason) => {
             store.set_aside()?;
-            (Catalog::open(Arc::new(Behind::new(store.open()?)))?, None, IndexFate::Rebuilt(reason))
+            (Catalog::open(Arc::new(Behind::new(store.open()?, index_waits_bytes)))?, None, IndexFate::Rebuilt(reason))
         }
     };
     let mut released = Vec::new();
@@ -288,9 +289,9 @@ pub(super) fn open(parts: Parts, now: Timestamp) -> Result<(Shared, Recovery), O
 }
 
 /// The index if it can be used, or why not.
-fn usable(disk: &dyn Disk, store: &dyn IndexStore) -> Result<Result<(Catalog, Covers), String>, OpenError> {
+fn usable(disk: &dyn Disk, store: &dyn IndexStore, waits_bytes: usize) -> Result<Result<(Catalog, Covers), String>, OpenError> {
     let opened = store.open().and_then(|index| {
-        let catalog = Catalog::open(Arc::new(Behind::new(index)))?;
+        let catalog = Catalog::open(Arc::new(Behind::new(index, waits_bytes)))?;
         let covers = catalog.covers()?;
         Ok((catalog, covers))
     });

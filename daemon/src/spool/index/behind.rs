@@ -1,25 +1,33 @@
 //! An index that is written behind: rows wait in memory, and many calls become one batch of the index under it.
 //!
 //! A row of a study changes with every object of it, and sled or redb would write each change. Here the changes of some
-//! thousand objects meet in memory, and only the last value of a row goes on (docs/decisions/0003-spool.md). What waits is
+//! hundred objects meet in memory, and only the last value of a row goes on (docs/decisions/0003-spool.md). What waits is
 //! lost with the process, which the index may be: nothing is true because it stands there.
 //!
+//! # Failure
+//! A change that was taken is in force, whatever becomes of its batch. A batch that the index under this one does not take
+//! waits on and is tried again with each further measure; [`Index::persist`] says what is wrong.
+//!
 //! # Bounds
-//! At most [`WAITING_BYTES_MAX`] of keys and values wait, and as much again is on its way; whoever fills the measure writes.
+//! At most a measure of keys and values ([`WAITING_BYTES`] of a site) waits, and as much again is on its way; whoever fills
+//! it writes. Of an index that takes nothing up to [`MEASURES_MAX`] measures wait, then no further change is taken.
 
 use super::{Change, Index, IndexError, Row};
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Keys and values that wait, bytes.
-pub const WAITING_BYTES_MAX: usize = 512 << 10;
+/// Keys and values that wait at a site, bytes.
+pub const WAITING_BYTES: usize = 512 << 10;
+/// Measures that wait while the index under this one takes nothing.
+const MEASURES_MAX: usize = 32;
 
 type Rows = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
 /// See the module.
 pub struct Behind {
     under: Box<dyn Index>,
+    measure: usize,
     waiting: Mutex<Waiting>,
     /// Held by who writes: batches keep their order.
     writing: Mutex<()>,
@@ -29,14 +37,16 @@ pub struct Behind {
 struct Waiting {
     rows: Rows,
     bytes: usize,
+    /// Measures that were tried in vain since the last one that was taken.
+    refused: usize,
     /// Taken from `rows` and not yet confirmed by the index under this one.
     leaving: Arc<Rows>,
 }
 
 impl Behind {
-    /// Over an index.
-    pub fn new(under: Box<dyn Index>) -> Self {
-        Self { under, waiting: Mutex::default(), writing: Mutex::new(()) }
+    /// Over an index; with a measure of 0 bytes each change is written at once.
+    pub fn new(under: Box<dyn Index>, measure: usize) -> Self {
+        Self { under, measure, waiting: Mutex::default(), writing: Mutex::new(()) }
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
@@ -59,7 +69,8 @@ impl Behind {
         let leaving = Arc::clone(&self.waiting().leaving);
         if !leaving.is_empty() {
             self.under.apply(leaving.iter().map(|(key, value)| (key.clone(), value.clone())).collect())?;
-            self.waiting().leaving = Arc::default();
+            let mut waiting = self.waiting();
+            (waiting.leaving, waiting.refused) = (Arc::default(), 0);
         }
         Ok(())
     }
@@ -133,13 +144,23 @@ impl Index for Behind {
     fn apply(&self, changes: Vec<Change>) -> Result<(), IndexError> {
         let full = {
             let mut waiting = self.waiting();
+            if waiting.refused >= MEASURES_MAX {
+                return Err(IndexError("it has not taken what waits for it".to_owned()));
+            }
             for (key, value) in changes {
                 waiting.bytes += key.len() + value.as_ref().map_or(0, Vec::len);
                 waiting.rows.insert(key, value);
             }
-            waiting.bytes >= WAITING_BYTES_MAX
+            waiting.bytes >= self.measure.saturating_mul(waiting.refused + 1)
         };
-        if full { self.write() } else { Ok(()) }
+        if full && let Err(error) = self.write() {
+            let mut waiting = self.waiting();
+            waiting.refused += 1;
+            if waiting.refused == 1 {
+                tracing::error!(%error, "the index does not take what waits for it");
+            }
+        }
+        Ok(())
     }
 
     fn persist(&self) -> Result<(), IndexError> {
@@ -175,7 +196,7 @@ mod tests {
         #[test]
         fn it_answers_as_an_index_that_writes_at_once(steps in prop::collection::vec(step(), 1..60)) {
             let plain = MemoryStore::default().open().expect("empty");
-            let behind = Behind::new(MemoryStore::default().open().expect("empty"));
+            let behind = Behind::new(MemoryStore::default().open().expect("empty"), WAITING_BYTES);
             for step in steps {
                 match step {
                     Step::Apply(changes) => {
@@ -221,7 +242,7 @@ mod tests {
     fn what_the_index_did_not_take_is_read_on_and_given_to_it_again_before_what_came_later() {
         let store = MemoryStore::default();
         let refuses = Arc::<std::sync::atomic::AtomicBool>::default();
-        let behind = Behind::new(Box::new(Stubborn { under: store.open().expect("empty"), refuses: Arc::clone(&refuses) }));
+        let behind = Behind::new(Box::new(Stubborn { under: store.open().expect("empty"), refuses: Arc::clone(&refuses) }), WAITING_BYTES);
         let row = |value: u8| vec![(vec![1], Some(vec![value]))];
         behind.apply(row(1)).expect("waits");
         refuses.store(true, std::sync::atomic::Ordering::SeqCst);
@@ -236,10 +257,21 @@ mod tests {
 
     #[test]
     fn what_waits_has_a_bound() {
-        let behind = Behind::new(MemoryStore::default().open().expect("empty"));
+        let behind = Behind::new(MemoryStore::default().open().expect("empty"), WAITING_BYTES);
         for n in 0..64_u8 {
-            behind.apply(vec![(vec![n], Some(vec![n; WAITING_BYTES_MAX / 16]))]).expect("works");
-            assert!(behind.waiting().bytes < WAITING_BYTES_MAX);
+            behind.apply(vec![(vec![n], Some(vec![n; WAITING_BYTES / 16]))]).expect("works");
+            assert!(behind.waiting().bytes < WAITING_BYTES);
         }
+        let refuses = Arc::new(std::sync::atomic::AtomicBool::new(true));
+        let under = Stubborn { under: MemoryStore::default().open().expect("empty"), refuses: Arc::clone(&refuses) };
+        let behind = Behind::new(Box::new(under), 1_000);
+        let row = |n: u64| (n.to_be_bytes().to_vec(), Some(vec![0; 100]));
+        let taken = (0..10_000).take_while(|n| behind.apply(vec![row(*n)]).is_ok()).count() as u64;
+        assert!(taken < 500, "an index that takes nothing ends the taking: {taken} rows wait");
+        assert_eq!(behind.read(&row(taken - 1).0).expect("works"), row(0).1, "what was taken is in force");
+        assert_eq!(behind.read(&row(taken).0).expect("works"), None, "what was not is nowhere");
+        refuses.store(false, std::sync::atomic::Ordering::SeqCst);
+        behind.persist().expect("works again");
+        behind.apply(vec![row(taken)]).expect("and takes on");
     }
 }

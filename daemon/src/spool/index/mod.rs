@@ -9,7 +9,7 @@ mod memory;
 mod redb;
 mod sled;
 
-pub use behind::Behind;
+pub use behind::{Behind, WAITING_BYTES};
 pub use memory::{MemoryStore, Remembers};
 pub use redb::RedbStore;
 pub use sled::SledStore;

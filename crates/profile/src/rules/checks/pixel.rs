@@ -158,7 +158,8 @@ fn overlays(facts: &Facts<'_>) -> Found {
 fn offset_table(facts: &Facts<'_>, fragments: &Fragments) -> Found {
     let extended = |tag| facts.top.element(tag).filter(|table| !table.is_empty());
     let wrong_basic = fragments.table_bytes > 0 && {
-        let entries = fragments.offsets.chunks(4).map(|entry| entry.try_into().map_or(u64::MAX, |entry| u32::from_le_bytes(entry).into()));
+        let entries =
+            fragments.offsets.chunks_exact(4).map(|entry| entry.try_into().map_or(u64::MAX, |entry| u32::from_le_bytes(entry).into()));
         !is_table(facts, fragments, u64::from(fragments.table_bytes), 4, entries)
     };
     let wrong_extended = extended(tags::EXTENDED_OFFSET_TABLE).is_some_and(|table| {
@@ -185,9 +186,9 @@ fn is_table(facts: &Facts<'_>, fragments: &Fragments, bytes: u64, width: u64, en
     })
 }
 
-/// Values of VR OV.
+/// Values of VR OV; the last of a value that was not kept to its end may be cut, and is none.
 fn numbers(bytes: &[u8]) -> impl Iterator<Item = u64> {
-    bytes.chunks(8).map(|number| number.try_into().map_or(u64::MAX, u64::from_le_bytes))
+    bytes.chunks_exact(8).map(|number| number.try_into().map_or(u64::MAX, u64::from_le_bytes))
 }
 
 /// D626. Where every frame is one fragment, each is judged by its first 8 bytes; else the first frame.
