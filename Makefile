@@ -5,7 +5,7 @@ SHELL := /bin/bash
 export CARGO_TERM_COLOR ?= never
 NEXTEST := cargo nextest run --no-fail-fast
 
-.PHONY: demo test check fmt lint doc unit scenarios peers bench fuzz fuzz-smoke soak-kill soak-memory deb setup setup-build help
+.PHONY: demo test check fmt lint doc unit scenarios peers bench fuzz fuzz-smoke soak-kill soak-powerloss soak-memory deb setup setup-build help
 
 help:                 ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -50,6 +50,9 @@ peers: setup          ## DCMTK, pynetdicom, Orthanc, zeep, node-soap, xmlsec1, x
 soak-kill: setup-build ## N=200 SEED=1: kill -9 of site and central at random moments of a transfer
 	cargo build --release --locked -p idr-site -p idr-central -p idr-tests --bins
 	target/release/soak-kill --moments $${N:-200} --seed $${SEED:-1}
+
+soak-powerloss: setup-build ## N=10000 SEED=1: lives of a spool over a simulated disk, ended by power cuts, kills, failing disks
+	IDR_SEEDS=$${N:-10000} IDR_SEED=$${SEED:-1} cargo test --locked -p idr-site --lib -- --nocapture spool::lives::
 
 soak-memory: setup-build ## 1 GiB on each of four associations at once: peak memory of both programs
 	cargo build --release --locked -p idr-site -p idr-central -p idr-tests --bins

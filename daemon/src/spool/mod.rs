@@ -34,6 +34,8 @@ pub mod disk;
 pub mod files;
 pub mod index;
 pub mod journal;
+#[cfg(test)]
+mod lives;
 mod memory;
 pub mod object_file;
 pub mod record;
