@@ -1,9 +1,13 @@
 //! The centre is away: the site takes images all the same, and delivers them when it is back.
 
+use std::sync::Arc;
+
 use idr_tests::fixtures::person::Person;
 use idr_tests::fixtures::study::{Kind, Recipe};
-use idr_tests::harness::{Plan, World};
+use idr_tests::harness::{Plan, World, edit};
+use idr_tests::poll;
 use idr_tests::story::{fetch_and_compare, outgoing, send_all, study_registered};
+use toml::Table;
 
 use crate::story;
 
@@ -33,15 +37,28 @@ fn images_taken_while_the_centre_is_down_are_delivered_when_it_is_back() {
 #[test]
 fn a_centre_killed_while_it_receives_holds_every_instance_once() {
     story(async {
-        let mut world = World::start(Plan::default()).await?;
+        // Instances go on at once; else the centre would have nothing until the study is complete.
+        let site = Arc::new(|table: &mut Table| {
+            let row = table["inbound"].as_array_mut().and_then(|rows| rows[0].as_table_mut()).expect("one row");
+            edit(row, [("forward_early", true.into())]);
+        });
+        let mut world = World::start(Plan { site, ..Plan::default() }).await?;
         let study = Recipe { matrix: 256, ..Recipe::small(Kind::Ct, Person::numbered(63), 40, 1) }.make();
-        send_all(&world.site().modality_tls(), &outgoing([&study]), 4).await?;
+        let (modality, objects) = (world.site().modality_tls(), outgoing([&study]));
+        let sending = tokio::spawn(async move { send_all(&modality, &objects, 4).await });
+        poll::until("the centre has some of the study", poll::DEADLINE, || async {
+            world.stored_digests().await.ok().filter(|stored| !stored.is_empty())
+        })
+        .await?;
         world.central.program.kill().await?;
+        let stored = world.stored_digests().await?.len();
+        anyhow::ensure!((1..study.instances.len()).contains(&stored), "{stored} instances were stored when the centre was killed");
+        sending.await??;
         world.central.program.start().await?;
         let viewer = world.viewer()?;
         let registered = study_registered(&viewer, &study).await?;
         fetch_and_compare(&viewer, &study, &registered).await?;
         world.check_stored_once([&study]).await?;
-        world.stop().await
+        world.stop_and_check().await
     });
 }

@@ -53,14 +53,23 @@ async fn after(change: impl Fn(&Path, &Path) -> anyhow::Result<()>) -> anyhow::R
 
     world.central.program.start().await?;
     world.site_mut().program.start().await?;
-    let registered = study_registered(&viewer, &waiting).await?;
-    fetch_and_compare(&viewer, &waiting, &registered).await?;
+    let second = study_registered(&viewer, &waiting).await?;
+    fetch_and_compare(&viewer, &waiting, &second).await?;
     let again = study_registered(&viewer, &delivered).await?;
     anyhow::ensure!(again.entry.unique_id == first.entry.unique_id, "a study that was done was registered anew");
     world.check_stored_once([&delivered, &waiting]).await?;
     // What came before is still known: the same object again is no new one.
     send_all(&modality, &outgoing([&delivered, &waiting]), 1).await?;
-    world.stop().await
+    // A study that is sent afterwards has passed when it is registered; the others had their chance.
+    let witness = Recipe::small(Kind::Ct, Person::numbered(93), 1, 3).make();
+    send_all(&modality, &outgoing([&witness]), 1).await?;
+    study_registered(&viewer, &witness).await?;
+    for (study, before) in [(&delivered, &first), (&waiting, &second)] {
+        let after = study_registered(&viewer, study).await?;
+        anyhow::ensure!(after.entry.unique_id == before.entry.unique_id, "a second manifest was made of the same content");
+    }
+    world.check_stored_once([&delivered, &waiting, &witness]).await?;
+    world.stop_and_check().await
 }
 
 fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
