@@ -2,14 +2,17 @@
 
 use std::process::Command;
 
+use anyhow::Context as _;
 use idr_ihe::assertion::build;
 use idr_ihe::transaction::iti_18::{Definition, ReturnType, encode};
 use idr_ihe::transaction::table::action;
 use idr_tests::consumer::{APPROVED, security};
 use idr_tests::fixtures::person::Person;
-use idr_tests::harness::{Plan, World};
+use idr_tests::fixtures::study::{Kind, Recipe};
+use idr_tests::harness::{Plan, Relay, World};
+use idr_tests::poll;
 use idr_tests::shared::{folder, has_tool, run};
-use idr_tests::story::patient_id;
+use idr_tests::story::{outgoing, patient_id, send_all};
 use jiff::Timestamp;
 
 use crate::story;
@@ -18,21 +21,53 @@ const ID: &str = "--id-attr:ID";
 const ASSERTION: &str = "urn:oasis:names:tc:SAML:2.0:assertion:Assertion";
 
 #[test]
-fn xmlsec1_verifies_our_signature_and_the_schema_holds() {
+fn xmlsec1_verifies_the_signature_of_the_viewer_of_the_tests_and_the_schema_holds() {
     if !has_tool("xmlsec1") {
         return;
     }
     story(async {
         let world = World::prepare(Plan::default())?;
-        let file = world.folder().join("ours.xml");
-        std::fs::write(&file, world.viewer()?.requester.saml(Some(&patient_id(&Person::numbered(141))))?)?;
-        run(Command::new("xmlsec1").args(["--verify", "--trusted-pem"]).arg(world.pki.signing_anchor()).args([ID, ASSERTION]).arg(&file))?;
-        if let (Some(shared), true) = (folder(), has_tool("xmllint")) {
-            let schema = shared.join("ihe/schemas/saml2/saml-schema-assertion-2.0.xsd");
-            run(Command::new("xmllint").args(["--nonet", "--noout", "--schema"]).arg(schema).arg(&file))?;
-        }
-        Ok(())
+        check(&world, &world.viewer()?.requester.saml(Some(&patient_id(&Person::numbered(141))))?)
     });
+}
+
+#[test]
+fn xmlsec1_verifies_the_signatures_of_the_site_and_the_schema_holds() {
+    if !has_tool("xmlsec1") {
+        return;
+    }
+    story(async {
+        let mut world = World::prepare(Plan::default())?;
+        world.central.program.start().await?;
+        let relay = Relay::start(&world).await?;
+        // Both requests that the site makes: a submission, and the query for what became of it.
+        relay.lose_answer_to("ProvideAndRegisterDocumentSetRequest");
+        world.site_mut().program.start().await?;
+        let study = Recipe::small(Kind::Ct, Person::numbered(143), 1, 1).make();
+        send_all(&world.site().modality_tls(), &outgoing([&study]), 1).await?;
+        for request in ["ProvideAndRegisterDocumentSetRequest", "AdhocQueryRequest"] {
+            let message = poll::until(request, poll::DEADLINE, || async {
+                let texts = relay.exchanges().into_iter().map(|exchange| String::from_utf8_lossy(&exchange.asked.body).into_owned());
+                texts.rev().find(|text| text.contains(request))
+            });
+            let message = message.await?;
+            let (begin, end) = (message.find("<saml2:Assertion ").context("an assertion")?, "</saml2:Assertion>");
+            let length = message[begin..].find(end).context("its end")? + end.len();
+            check(&world, &message[begin..begin + length]).context(request)?;
+        }
+        world.stop().await
+    });
+}
+
+fn check(world: &World, assertion: &str) -> anyhow::Result<()> {
+    let file = world.folder().join("ours.xml");
+    std::fs::write(&file, assertion)?;
+    run(Command::new("xmlsec1").args(["--verify", "--trusted-pem"]).arg(world.pki.signing_anchor()).args([ID, ASSERTION]).arg(&file))?;
+    if let (Some(shared), true) = (folder(), has_tool("xmllint")) {
+        let schema = shared.join("ihe/schemas/saml2/saml-schema-assertion-2.0.xsd");
+        run(Command::new("xmllint").args(["--nonet", "--noout", "--schema"]).arg(schema).arg(&file))?;
+    }
+    Ok(())
 }
 
 #[test]

@@ -15,7 +15,7 @@ use anyhow::{Context as _, ensure};
 use futures::{StreamExt as _, stream};
 use idr_central::https::{ROUTES, Serves, soap};
 use idr_ihe::ebxml::{self, Placement, decode, rim::Object};
-use idr_ihe::metadata::{Folder, PatientId, Submission};
+use idr_ihe::metadata::{PatientId, Submission};
 use idr_ihe::transaction::iti_18::{self, QueryResponse, ReturnType, definitions};
 use idr_ihe::transaction::iti_42;
 use idr_ihe::transaction::iti_43::{self, DocumentRequest};
@@ -27,7 +27,7 @@ use idr_profile::receipt::{Carried, Kind};
 use idr_profile::xua::{Class, Transaction};
 use idr_tests::consumer::{APPROVED, AskError, Claim, Consumer, Raw, Requester, TRANSFER_SYNTAXES};
 use idr_tests::fixtures::person::Person;
-use idr_tests::fixtures::report::{HAS_MEMBER, association, code, member, new_uid, new_uuid, submission};
+use idr_tests::fixtures::report::{APND, REFERENCE, new_uuid, submission_with_folder};
 use idr_tests::fixtures::study::{self, Recipe, Study};
 use idr_tests::harness::{Plan, World};
 use idr_tests::story::{Registered, outgoing, patient_id, send_all, study_registered};
@@ -37,8 +37,6 @@ use crate::story;
 
 /// Rows that are asked side by side.
 const AT_ONCE: usize = 6;
-const APND: &str = "urn:ihe:iti:2007:AssociationType:APND";
-const REFERENCE: &str = "R-1^^^&1.2.246.10.90000011.12.5&ISO^urn:ihe:iti:xds:2013:order";
 
 #[test]
 fn every_route_that_reads_permits_omits_and_refuses_as_the_profile_says() {
@@ -124,7 +122,7 @@ async fn store(world: &World) -> anyhow::Result<Stored> {
     send_all(&world.site().modality_tls(), &outgoing([&study]), 1).await?;
     let registered = study_registered(&world.viewer()?, &study).await?;
     let patient = patient_id(&Person::numbered(402));
-    let reports = reports(world, &patient);
+    let reports = submission_with_folder(&world.hospital, &patient);
     let content: [&'static [u8]; 2] = [b"the report", b"its addendum"];
     let documents: Vec<(&str, &[u8])> = reports.entries.iter().map(|entry| entry.entry_uuid.as_str()).zip(content).collect();
     let source = world.consumer(Requester::storing(&world.hospital)?, &world.pacs)?;
@@ -132,43 +130,6 @@ async fn store(world: &World) -> anyhow::Result<Stored> {
     let answer = source.iti_41(&objects, &documents, &source.requester.security(Some(&patient))?).await?.registry_response()?;
     ensure!(answer.status == Status::Success, "ITI-41: {:?}", answer.errors);
     Ok(Stored { study, registered, reports, content, nobody: patient_id(&Person::numbered(403)) })
-}
-
-/// Entry 0 in a folder, entry 1 appended to it. Associations: set with entry 0, with entry 1, with the folder; folder with entry
-/// 0; set with that; entry 1 with entry 0.
-fn reports(world: &World, patient: &PatientId) -> Submission {
-    let mut reports = submission(&world.hospital, patient);
-    let set = reports.submission_sets[0].entry_uuid.clone();
-    let mut addendum = reports.entries[0].clone();
-    addendum.entry_uuid = new_uuid();
-    addendum.unique_id = new_uid();
-    addendum.type_code = Some(code("11502-2", "2.16.840.1.113883.6.1", "Laboratory report"));
-    reports.entries[0].reference_ids = vec![REFERENCE.to_owned()];
-    let folder = Folder {
-        entry_uuid: new_uuid(),
-        logical_id: None,
-        version: None,
-        unique_id: new_uid(),
-        patient_id: patient.clone(),
-        codes: vec![code("EVENT", "1.2.246.10.90000011.5.1", "Palvelutapahtuma")],
-        title: Some("Palvelutapahtuma".to_owned()),
-        comments: None,
-        last_update_time: None,
-        home_community_id: None,
-        status: None,
-        extra: Vec::new(),
-    };
-    let in_folder = association(HAS_MEMBER, &folder.entry_uuid, &reports.entries[0].entry_uuid);
-    reports.associations.extend([
-        member(&set, &addendum.entry_uuid),
-        member(&set, &folder.entry_uuid),
-        in_folder.clone(),
-        association(HAS_MEMBER, &set, &in_folder.entry_uuid),
-        association(APND, &addendum.entry_uuid, &reports.entries[0].entry_uuid),
-    ]);
-    reports.entries.push(addendum);
-    reports.folders.push(folder);
-    reports
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

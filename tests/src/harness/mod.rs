@@ -25,5 +25,5 @@ pub use files::{Party, edit};
 pub use memory::{PeakMeter, pss_bytes};
 pub use ports::free as free_port;
 pub use program::{Listening, Program, binary};
-pub use relay::Relay;
+pub use relay::{Exchange, Message, Relay};
 pub use world::{Central, Plan, Site, World};
