@@ -242,6 +242,11 @@ fn name_the_register_of_the_pacs(table: &mut toml::Table) {
     }
 }
 
+/// In place of NOSUCH-1.
+fn nobody() -> PatientId {
+    PatientId { id: NOBODY.0.to_owned(), authority: NOBODY.1.to_owned() }
+}
+
 /// In place of P-1000 and P-2000.
 struct Persons {
     patient: PatientId,
@@ -256,25 +261,24 @@ impl Persons {
 
     fn adapt(&self, text: &str) -> String {
         let cx = |id: &PatientId| id.to_cx().replace('&', "&amp;");
-        let nobody = PatientId { id: NOBODY.0.to_owned(), authority: NOBODY.1.to_owned() };
         text.replace(&format!("P-1000{CASE_AUTHORITY}"), &cx(&self.patient))
             .replace(&format!("P-2000{CASE_AUTHORITY}"), &cx(&self.other))
-            .replace(&format!("NOSUCH-1{CASE_AUTHORITY}"), &cx(&nobody))
+            .replace(&format!("NOSUCH-1{CASE_AUTHORITY}"), &cx(&nobody()))
             .replace(r#"value="P-1000""#, &format!(r#"value="{}""#, self.patient.id))
             .replace(CASE_SHA1, DOCUMENT_SHA1)
     }
 
     /// ITI-41 with an assertion of the patient whom the message is about.
     async fn submit(&self, source: &Consumer, text: &str) -> anyhow::Result<Raw> {
-        let nobody = PatientId { id: NOBODY.0.to_owned(), authority: NOBODY.1.to_owned() };
+        let nobody = nobody();
         let patient = if text.contains("NOSUCH-1") { &nobody } else { &self.patient };
         let security = source.requester.security(Some(patient))?;
         Ok(source.iti_41(&self.adapt(text), &[("Document01", DOCUMENT)], &security).await?)
     }
 
-    /// What the centre has of either person; `None`: nothing.
+    /// What the centre has of either person, or of nobody; `None`: nothing.
     async fn left(&self, viewer: &Consumer) -> anyhow::Result<Option<String>> {
-        for patient in [&self.patient, &self.other] {
+        for patient in [&self.patient, &self.other, &nobody()] {
             let approved = |key: &'static str| (key, vec![APPROVED.to_owned()]);
             let statuses = [approved("$XDSDocumentEntryStatus"), approved("$XDSSubmissionSetStatus"), approved("$XDSFolderStatus")];
             let parameters = [&[("$patientId", vec![patient.to_cx()])], &statuses[..]].concat();
