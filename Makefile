@@ -5,15 +5,19 @@ SHELL := /bin/bash
 export CARGO_TERM_COLOR ?= never
 NEXTEST := cargo nextest run --no-fail-fast
 
-.PHONY: demo test check fmt lint doc unit scenarios peers bench fuzz fuzz-smoke soak-kill soak-powerloss soak-memory deb setup setup-build help
+.PHONY: demo test check fmt lint doc doc-tests unit scenarios peers bench fuzz fuzz-smoke soak-kill soak-powerloss soak-memory deb setup setup-build \
+	setup-tests skipped help
 
 help:                 ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
-setup-build:          ## what building needs, from Debian; then cargo-nextest
+setup-build:          ## what building needs, from Debian
 	@packaging/setup.sh build
 
-setup: setup-build    ## what the tests and the demo need besides: DICOM, XML and SOAP peers
+setup-tests: setup-build ## the test runner: cargo-nextest
+	@packaging/setup.sh runner
+
+setup: setup-tests    ## what the tests need besides: DICOM, XML and SOAP peers
 	@packaging/setup.sh peers
 
 demo: setup-build     ## both programs, a throw-away PKI, studies of test persons, the whole path; KEEP=1 leaves it running
@@ -30,16 +34,22 @@ lint: setup-build
 doc: setup-build
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 
-unit: setup-build
+doc-tests: setup-build
+	cargo test --doc --workspace --locked --quiet
+
+unit: setup-tests
 	$(NEXTEST) --locked --workspace --exclude idr-tests
 
-check: lint doc unit  ## fmt, clippy, docs, unit and contract tests
+check: lint doc doc-tests unit ## fmt, clippy, docs, doc, unit and contract tests
 
-test: setup lint      ## everything: lint, unit, contract, scenarios, peers; ends with the runner's summary
+test: setup lint doc doc-tests skipped ## everything: lint, docs, unit, contract, scenarios, peers; ends with the runner's summary
 	cargo build --locked -p idr-site -p idr-central -p idr-tests --bins
 	$(NEXTEST) --locked --workspace
 
-scenarios: setup-build ## stories over both real programs
+skipped:              # the runner shows no output of tests that pass, also of those that skip themselves
+	@[[ -f $${IDR_SHARED:-../shared}/README.md ]] || echo "no test data at $${IDR_SHARED:-../shared}: the tests that need it are skipped"
+
+scenarios: setup-tests ## stories over both real programs
 	cargo build --locked -p idr-site -p idr-central -p idr-tests --bins
 	$(NEXTEST) --locked -p idr-tests --test scenarios
 

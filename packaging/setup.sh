@@ -1,15 +1,17 @@
 #!/usr/bin/env bash
-# Installs what building (`build`), the tests (`peers`), fuzzing (`fuzz`) and packages (`deb`) need on a bare Debian 12 with Rust.
+# Installs what building (`build`), the test runner (`runner`), the tests (`peers`), fuzzing (`fuzz`) and packages (`deb`) need on a
+# bare Debian 12 with Rust.
 # Asks nothing, does nothing twice.
 set -euo pipefail
-want=${1:?build, peers, fuzz or deb}
+want=${1:?build, runner, peers, fuzz or deb}
 
 case $want in
 build) packages=(libsystemd-dev pkg-config gcc make) ;;
+runner) packages=() ;;
 peers) packages=(dcmtk orthanc xmlsec1 libxml2-utils dicom3tools strace python3 python3-venv nodejs npm) ;;
 fuzz) packages=(g++) ;;
 deb) packages=(dpkg-dev) ;;
-*) echo "setup.sh: 'build', 'peers', 'fuzz' or 'deb', not '$want'" >&2; exit 2 ;;
+*) echo "setup.sh: 'build', 'runner', 'peers', 'fuzz' or 'deb', not '$want'" >&2; exit 2 ;;
 esac
 
 present() { dpkg-query -W -f '${Status}' "$1" 2>/dev/null | grep -q 'install ok installed'; }
@@ -24,7 +26,7 @@ if ((${#missing[@]})); then
     $sudo apt-get update -qq
     $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 fi
-if [[ $want == build ]] && ! cargo nextest --version >/dev/null 2>&1; then
+if [[ $want == runner ]] && ! cargo nextest --version >/dev/null 2>&1; then
     echo "setup: installing cargo-nextest"
     cargo install --quiet --locked cargo-nextest
 fi
