@@ -190,6 +190,21 @@ impl Party {
         }
     }
 
+    /// Claims of the same physician in an emergency.
+    pub fn emergency(&self, patient: &PatientId) -> Claims {
+        let (rules, purpose) = (XuaRules::shipped(), Purpose::Emergency);
+        let (code, system) = rules.purpose_code(purpose, Kind::Professional).expect("shipped");
+        let reason = "2.25.82333036399073485655575102941018358447".to_owned();
+        Claims {
+            purpose,
+            purpose_code: Code { code: code.to_owned(), system: system.to_owned(), display: String::new() },
+            care_reason: None,
+            emergency_reason: Some(Code { code: "LIFE".to_owned(), system: reason, display: String::new() }),
+            emergency_text: Some("tajuton tien vieressä".to_owned()),
+            ..self.physician(patient)
+        }
+    }
+
     /// `Authorization` of a request with these claims.
     pub fn bearer(&self, claims: &Claims, scope: &str) -> String {
         let rules = XuaRules::shipped();

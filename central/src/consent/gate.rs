@@ -6,7 +6,7 @@
 //! State and candidates come from one commit point, so a denial that was committed before the look-up counts.
 
 use idr_ihe::metadata::PatientId;
-use idr_profile::access::{Candidate, Freshness, Gate, Gated, PatientState, Request, check_gates, gate};
+use idr_profile::access::{Candidate, Disclosed, Freshness, Gate, Gated, PatientState, Request, check_gates, gate};
 use idr_profile::xua::Refusal;
 use jiff::Timestamp;
 
@@ -32,6 +32,8 @@ pub enum Unanswered {
 pub struct Decided<T> {
     /// What may be told, and what was omitted.
     pub gated: Gated<T>,
+    /// Sets, folders and associations that are told beside it: the same records name them.
+    pub dependents: Vec<Disclosed<T>>,
     /// The state that was decided on.
     pub state: PatientState,
     /// What was asked.
@@ -74,7 +76,7 @@ pub fn decide<T>(
     now: Timestamp,
 ) -> Result<Decided<T>, Gate> {
     let gated = gate(&who.subject, &request, candidates, &state, &central.policy, now)?;
-    Ok(Decided { gated, state, request, at: now })
+    Ok(Decided { gated, dependents: Vec::new(), state, request, at: now })
 }
 
 /// Records a gate's refusal and gives what the caller is told.
@@ -97,6 +99,11 @@ impl<T> Decided<T> {
         mention: impl Fn(&T) -> Mention,
     ) -> Result<Opening, Refusal> {
         log::open(central, log::papers(central, who, self, by, query, mention)).await
+    }
+
+    /// Everything that may be told, in the order of the answer.
+    pub fn told(&self) -> impl Iterator<Item = &Disclosed<T>> {
+        self.gated.disclosed.iter().chain(&self.dependents)
     }
 
     /// The patient as known now.

@@ -1,14 +1,14 @@
 //! The records of a decision (profile 05 §10, 07 §2), and their order around the answer (07 §6.4).
 //!
-//! A read is opened with one record per kind and access unit, or, for a query, per source register ([`By`]); omissions (X) go
-//! with it. Beside them the decision record goes to the `decision` stream. A read that may be told nothing is opened too, with
+//! A read is opened with one record per kind and access unit, or, for a query, per source register ([`By`]); omissions (X), one
+//! per access unit, go with it. Beside them the decision record goes to the `decision` stream. A read that may be told nothing is opened too, with
 //! an empty list: an answer never costs more or less for what was left out of it.
 //!
 //! # Bounds
 //! Documents in a record ≤ 1 000 and series ≤ 100; more go into attachment notes, named by the digest of the list. Units in a
 //! decision note ≤ 64.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use idr_ihe::manifest::IMPLEMENTATION_CLASS_UID;
 use idr_profile::access::{AccessUnit, Basis, Claims, Kind as Who, LogKind, OmissionRecord, Operation, PatientState, Permit, Request};
@@ -37,7 +37,7 @@ pub enum By {
 /// What a record says of one disclosed thing.
 #[derive(Debug, Clone, Default)]
 pub struct Mention {
-    /// Document uniqueId.
+    /// uniqueId of a document, set or folder; entryUUID of an association.
     pub document: Option<String>,
     /// uniqueId, if the document is a manifest.
     pub manifest: Option<String>,
@@ -186,13 +186,13 @@ pub fn papers<T>(
         record.rule = Some("G".to_owned());
         papers.openings.push(record);
     }
-    papers.omitted(central, &decided.gated.omitted, &decided.request, &base);
+    papers.omitted(central, &distinct(&decided.gated.omitted), &decided.request, &base);
     papers.notes.extend(decision_notes(central, who, decided, decision_id, query));
     papers
 }
 
 impl Papers {
-    fn omitted(&mut self, central: &Central, omitted: &[OmissionRecord], request: &Request, base: &impl Fn(Kind, Outcome) -> Record) {
+    fn omitted(&mut self, central: &Central, omitted: &[&OmissionRecord], request: &Request, base: &impl Fn(Kind, Outcome) -> Record) {
         if omitted.len() > LIST_MAX {
             let items: Vec<String> = omitted.iter().map(|record| format!("{} {}", record.unit().id, record.rule())).collect();
             let digest = list_digest(&items);
@@ -212,10 +212,16 @@ impl Papers {
     }
 }
 
+/// One omission per access unit and rule (05 §10), however many things of the unit were found.
+fn distinct(omitted: &[OmissionRecord]) -> Vec<&OmissionRecord> {
+    let mut known = HashSet::new();
+    omitted.iter().filter(|record| known.insert((&record.unit().id, record.rule()))).collect()
+}
+
 fn groups<'a, T>(decided: &'a Decided<T>, by: By, mention: impl Fn(&T) -> Mention) -> Vec<Group<'a>> {
     let mut places: HashMap<String, usize> = HashMap::new();
     let mut groups: Vec<Group<'_>> = Vec::new();
-    for disclosed in &decided.gated.disclosed {
+    for disclosed in decided.told() {
         let (unit, permit) = (disclosed.unit(), disclosed.permit());
         let specifier = unit.specifier.as_ref().map_or("", |specifier| specifier.as_str());
         let key = match by {
@@ -274,11 +280,15 @@ fn attachments(central: &Central, stream: Stream, digest: &str, items: &[String]
 
 /// What a decision was made of, so that it can be made again (05 §13).
 fn decision_notes<T>(central: &Central, who: &Authenticated, decided: &Decided<T>, id: uuid::Uuid, query: Option<&str>) -> Vec<Entry> {
-    let permitted = decided.gated.disclosed.iter().map(|disclosed| {
+    let mut known = HashSet::new();
+    let units = decided.told().filter(|disclosed| known.insert((&disclosed.unit().id, disclosed.permit().rule())));
+    let permitted = units.map(|disclosed| {
         let permit = disclosed.permit();
         json!({ "unit": disclosed.unit(), "result": "permit", "rule": permit.rule().id(), "basis": permit.basis().name() })
     });
-    let omitted = decided.gated.omitted.iter().map(|record| json!({ "unit": record.unit(), "result": "omit", "rule": record.rule().id() }));
+    let omitted = distinct(&decided.gated.omitted)
+        .into_iter()
+        .map(|record| json!({ "unit": record.unit(), "result": "omit", "rule": record.rule().id() }));
     let units: Vec<Value> = permitted.chain(omitted).collect();
     let state = serde_json::to_value(&decided.state).ok().and_then(|state| canonical(&state).ok()).unwrap_or_default();
     let mut chunks: Vec<&[Value]> = units.chunks(UNITS_MAX).collect();

@@ -93,16 +93,16 @@ pub async fn answer(central: &Central, who: &Authenticated, received: Received, 
     if central.xds.require_home == RequireHome::Always && query.home.is_none() && patient_of(&selection).is_none() {
         return refused(central, who, &[problem(central, &QueryError::new("Q-15", Some("home")))]).await;
     }
-    let found = match find(central, who, selection).await {
-        Ok(Ok(found)) => found,
+    let decided = match find(central, who, selection).await {
+        Ok(Ok(decided)) => decided,
         Ok(Err(gate)) => return Err(gate::refused(central, who, gate).await),
         Err(StoreError::TooMany { limit }) => {
             return refused(central, who, &[problem(central, &QueryError::too_many_results(limit))]).await;
         }
         Err(error) => return refused(central, who, &[resource_problem(central, &error, Answerer::Registry)]).await,
     };
-    let opening = found.decided.open(central, who, By::Source, Some(text), mention).await?;
-    let answered = found.answer(central, &query, &own);
+    let opening = decided.open(central, who, By::Source, Some(text), mention).await?;
+    let answered = told(central, decided, &query, &own);
     let status = match &answered {
         Ok(_) => "Success".to_owned(),
         Err(problem) => problem.code(),
@@ -133,13 +133,6 @@ async fn refused(central: &Central, who: &Authenticated, problems: &[RegistryPro
     Ok(encode_response(&RegistryResponse::failure(errors), Results::None))
 }
 
-/// What a query may tell, and how much of it was asked for.
-struct Found {
-    decided: Decided<Thing>,
-    /// Sets, folders and associations that may be shown.
-    dependents: Vec<Disclosed<Thing>>,
-}
-
 /// Whether the query asked for it.
 type Keep = Box<dyn Fn(&Thing) -> bool + Send>;
 
@@ -149,7 +142,7 @@ struct Looked {
     keep: Keep,
 }
 
-async fn find(central: &Central, who: &Authenticated, selection: Selection) -> Result<Result<Found, Gate>, StoreError> {
+async fn find(central: &Central, who: &Authenticated, selection: Selection) -> Result<Result<Decided<Thing>, Gate>, StoreError> {
     let now = central.now();
     let request = who.request(patient_of(&selection).map(|patient| central.canonical(&patient)));
     let mut tx = central.store.read().await?;
@@ -171,7 +164,7 @@ fn decide(
     state: PatientState,
     looked: Looked,
     now: Timestamp,
-) -> Result<Found, Gate> {
+) -> Result<Decided<Thing>, Gate> {
     let Looked { graph: Graph { candidates, dependents, wanted }, keep } = looked;
     let mut decided = gate::decide(central, who, request, state, candidates, now)?;
     let mut dependents = decided.gated.dependents(dependents);
@@ -179,7 +172,8 @@ fn decide(
     // What only proves that something else may be shown is not told.
     decided.gated.disclosed.retain(|thing| wanted.contains(thing.payload().entry_uuid()) && keep(thing.payload()));
     dependents.retain(|thing| keep(thing.payload()));
-    Ok(Found { decided, dependents })
+    decided.dependents = dependents;
+    Ok(decided)
 }
 
 async fn look_up(central: &Central, tx: &mut Tx, selection: Selection, limit: usize) -> Result<Looked, StoreError> {
@@ -306,36 +300,34 @@ fn mention(thing: &Thing) -> Mention {
         Thing::Entry(entry) => Mention { document: Some(entry.unique_id.clone()), ..Mention::default() },
         Thing::Set(set) => Mention { document: Some(set.unique_id.clone()), ..Mention::default() },
         Thing::Folder(folder) => Mention { document: Some(folder.unique_id.clone()), ..Mention::default() },
-        Thing::Association(_) => Mention::default(),
+        // It has no uniqueId.
+        Thing::Association(association) => Mention { document: Some(association.entry_uuid.clone()), ..Mention::default() },
     }
 }
 
-impl Found {
-    /// The answer; limits and the single-patient rule count what is permitted (05 §8 rule 2).
-    fn answer(self, central: &Central, query: &Query, home: &str) -> Result<String, Box<RegistryProblem>> {
-        let leaf = query.return_type == ReturnType::LeafClass;
-        let told: Vec<Disclosed<Thing>> = self.decided.gated.disclosed.into_iter().chain(self.dependents).collect();
-        let limit = if leaf { central.xds.query.max_leafclass } else { central.xds.query.max_objectref };
-        if told.len() > limit {
-            return Err(Box::new(problem(central, &QueryError::too_many_results(limit))));
-        }
-        let mut patients = told.iter().map(|thing| &thing.unit().patient);
-        let first = patients.next();
-        if leaf && patients.any(|patient| Some(patient) != first) {
-            return Err(Box::new(problem(central, &QueryError::new("Q-16", None))));
-        }
-        let objects = objects(central, told, home, query.definition.name == "GetRelatedDocuments");
-        if leaf {
-            return Ok(encode_response(&RegistryResponse::SUCCESS, Results::Objects(&objects)));
-        }
-        let packages =
-            objects.submission_sets.iter().map(|set| &set.entry_uuid).chain(objects.folders.iter().map(|folder| &folder.entry_uuid));
-        let all = objects.entries.iter().map(|entry| &entry.entry_uuid).chain(packages);
-        let all = all.chain(objects.associations.iter().map(|association| &association.entry_uuid));
-        // H-02: every ObjectRef carries the community.
-        let references: Vec<ObjectRef> = all.map(|id| ObjectRef { id: Some(id.clone()), home: Some(home.to_owned()) }).collect();
-        Ok(encode_response(&RegistryResponse::SUCCESS, Results::References(&references)))
+/// The answer; limits and the single-patient rule count what is permitted (05 §8 rule 2).
+fn told(central: &Central, decided: Decided<Thing>, query: &Query, home: &str) -> Result<String, Box<RegistryProblem>> {
+    let leaf = query.return_type == ReturnType::LeafClass;
+    let told: Vec<Disclosed<Thing>> = decided.gated.disclosed.into_iter().chain(decided.dependents).collect();
+    let limit = if leaf { central.xds.query.max_leafclass } else { central.xds.query.max_objectref };
+    if told.len() > limit {
+        return Err(Box::new(problem(central, &QueryError::too_many_results(limit))));
     }
+    let mut patients = told.iter().map(|thing| &thing.unit().patient);
+    let first = patients.next();
+    if leaf && patients.any(|patient| Some(patient) != first) {
+        return Err(Box::new(problem(central, &QueryError::new("Q-16", None))));
+    }
+    let objects = objects(central, told, home, query.definition.name == "GetRelatedDocuments");
+    if leaf {
+        return Ok(encode_response(&RegistryResponse::SUCCESS, Results::Objects(&objects)));
+    }
+    let packages = objects.submission_sets.iter().map(|set| &set.entry_uuid).chain(objects.folders.iter().map(|folder| &folder.entry_uuid));
+    let all = objects.entries.iter().map(|entry| &entry.entry_uuid).chain(packages);
+    let all = all.chain(objects.associations.iter().map(|association| &association.entry_uuid));
+    // H-02: every ObjectRef carries the community.
+    let references: Vec<ObjectRef> = all.map(|id| ObjectRef { id: Some(id.clone()), home: Some(home.to_owned()) }).collect();
+    Ok(encode_response(&RegistryResponse::SUCCESS, Results::References(&references)))
 }
 
 /// The objects of the answer by class, entries without what the permit withholds.

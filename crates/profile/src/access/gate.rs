@@ -243,7 +243,12 @@ impl Shown {
     fn proof(&self, shown: &HashMap<String, (AccessUnit, Permit)>) -> Option<(AccessUnit, Permit)> {
         match self {
             Self::Any(keys) => keys.iter().find_map(|key| shown.get(key)).cloned(),
-            Self::All(keys) => keys.iter().map(|key| shown.get(key)).collect::<Option<Vec<_>>>()?.into_iter().next().cloned(),
+            Self::All(keys) => {
+                let ends = keys.iter().map(|key| shown.get(key)).collect::<Option<Vec<_>>>()?;
+                // The end whose permit asks for most records, the first of equal ones: what joins an own thing to one of another
+                // register discloses that one.
+                ends.into_iter().rev().max_by_key(|(_, permit)| permit.logs().len()).cloned()
+            }
         }
     }
 }

@@ -8,7 +8,7 @@ use jiff::civil::date;
 use crate::audit::Stream;
 use crate::consent::declarations::{Act, Ending, Performer, Recording, end, list, record};
 use crate::testing::soap::{Answer, HOME, query};
-use crate::testing::{HOSPITAL, Instance, PKI, Party, World, patient};
+use crate::testing::{EXPLICIT, HOSPITAL, Instance, PKI, Party, World, patient};
 
 const APPROVED: &str = "urn:oasis:names:tc:ebxml-regrep:StatusType:Approved";
 
@@ -51,6 +51,82 @@ async fn own_register_needs_no_consent_and_another_does() {
     let disclosure = world.sink.entries().into_iter().find(|(stream, _)| *stream == Stream::Disclosure).unwrap().1;
     assert_eq!(disclosure["opening"]["source"]["controller"], format!("{HOSPITAL}.19.0"));
     assert_eq!(disclosure["opening"]["rule"], "E12");
+}
+
+/// Kinds of the records that a request left, with the objects that they name, and the units of its decision.
+async fn recorded(world: &World, party: &Party, request: http::Request<axum::body::Body>) -> (Vec<(String, Vec<String>)>, Vec<String>) {
+    let before = world.sink.entries().len();
+    let answer = world.soap(party, request).await;
+    assert_eq!(answer.status.as_u16(), 200, "{}", answer.envelope);
+    let text = |value: &serde_json::Value| value.as_str().expect("text").to_owned();
+    let (mut records, mut units) = (Vec::new(), Vec::new());
+    for (stream, entry) in &world.sink.entries()[before..] {
+        if let Some(kind) = entry["opening"]["kind"].as_str() {
+            let documents = entry["opening"]["object"]["documents"].as_array().into_iter().flatten();
+            records.push((kind.to_owned(), documents.map(text).collect()));
+        }
+        if *stream == Stream::Decision && entry["note"]["event"] == "decision" {
+            let decided = entry["note"]["data"]["units"].as_array().expect("a list").iter();
+            units.extend(decided.map(|unit| format!("{} {}", text(&unit["result"]), text(&unit["unit"]["id"]))));
+        }
+    }
+    (records, units)
+}
+
+#[tokio::test]
+async fn sets_and_associations_of_another_register_are_disclosed_with_their_records() {
+    let world = World::new().await;
+    let revision = world.registered(&[Instance::ct(1)]).await;
+    let set = revision.submission.submission_sets[0].unique_id.clone();
+    let entry = revision.document_uid.clone();
+    let of = |names: &[&String]| {
+        let mut names: Vec<String> = names.iter().map(|name| (*name).clone()).collect();
+        names.sort();
+        names
+    };
+    let sets = vec![("$XDSSubmissionSetPatientId", vec![patient().to_cx()]), ("$XDSSubmissionSetStatus", vec![APPROVED.to_owned()])];
+    let contents = vec![("$XDSSubmissionSetUniqueId", vec![set.clone()])];
+    let associations = vec![("$uuid", vec![revision.entry_uuid.clone()])];
+    let asked = |claims: &Claims, name: &str, parameters: &Parameters| query(&PKI.other, claims, name, ReturnType::LeafClass, parameters);
+    let association = {
+        let own = PKI.hospital.physician(&patient());
+        ask(&world, &PKI.hospital, &own, "GetAssociations", &associations).await.objects().associations.remove(0).entry_uuid
+    };
+    let unit = |result: &str| vec![format!("{result} {}", revision.entry_uuid)];
+
+    let (records, units) = recorded(&world, &PKI.other, asked(&PKI.other.physician(&patient()), "FindSubmissionSets", &sets)).await;
+    let kinds: Vec<&str> = records.iter().map(|(kind, _)| kind.as_str()).collect();
+    assert_eq!((kinds, units), (vec!["U", "X"], unit("omit")), "without consent");
+    world.consented().await;
+    let (consent, emergency) = (PKI.other.physician(&patient()), PKI.other.emergency(&patient()));
+    for (claims, kinds) in [(&consent, &["U", "D"][..]), (&emergency, &["U", "D", "S", "N"])] {
+        for (name, parameters, told) in [
+            ("FindSubmissionSets", &sets, of(&[&set])),
+            ("GetSubmissionSetAndContents", &contents, of(&[&set, &entry, &association])),
+            ("GetAssociations", &associations, of(&[&association])),
+        ] {
+            let (records, units) = recorded(&world, &PKI.other, asked(claims, name, parameters)).await;
+            let expected: Vec<(String, Vec<String>)> = kinds.iter().map(|kind| ((*kind).to_owned(), told.clone())).collect();
+            assert_eq!((records, units), (expected, unit("permit")), "{name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_unit_is_recorded_once_for_a_request_however_many_of_its_instances_are_asked_for() {
+    use crate::testing::soap::imaging;
+    let world = World::new().await;
+    let instances = [1, 2, 3].map(Instance::ct);
+    world.stored(&instances).await;
+    world.registered(&instances).await;
+    let uids: Vec<&str> = instances.iter().map(|instance| instance.sop_instance_uid.as_str()).collect();
+    let request = || imaging(&PKI.other, &PKI.other.physician(&patient()), &uids, &[EXPLICIT]);
+    let kinds = |records: &[(String, Vec<String>)]| records.iter().map(|(kind, _)| kind.clone()).collect::<Vec<_>>();
+    let (records, units) = recorded(&world, &PKI.other, request()).await;
+    assert_eq!((kinds(&records), units.len()), (vec!["U".to_owned(), "X".to_owned()], 1), "{units:?}");
+    world.consented().await;
+    let (records, units) = recorded(&world, &PKI.other, request()).await;
+    assert_eq!((kinds(&records), units.len()), (vec!["U".to_owned(), "D".to_owned()], 1), "{units:?}");
 }
 
 #[tokio::test]

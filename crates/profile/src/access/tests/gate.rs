@@ -123,6 +123,20 @@ fn sets_folders_and_associations_follow_what_they_hold() {
 }
 
 #[test]
+fn what_joins_an_own_thing_to_a_disclosed_one_is_a_disclosure() {
+    let gated = gated("RA2", "P2", "", &["EA2", "EC2"]);
+    let (own, other) = ("urn:unit:EA2".to_owned(), "urn:unit:EC2".to_owned());
+    let dependents = vec![
+        Dependent::new("to", Shown::All(vec![own.clone(), other.clone()]), "to"),
+        Dependent::new("from", Shown::All(vec![other, own.clone()]), "from"),
+        Dependent::new("own", Shown::All(vec![own.clone(), own]), "own"),
+    ];
+    let shown = gated.dependents(dependents);
+    let bases: Vec<&Basis> = shown.iter().map(|d| d.permit().basis()).collect();
+    assert_eq!(bases, [&Basis::Disclosure, &Basis::Disclosure, &Basis::Own]);
+}
+
+#[test]
 fn what_is_disclosed_is_not_printed() {
     let disclosed = gated("RA2", "P2", "", &["EC2"]).disclosed;
     let printed = format!("{disclosed:?} {:?}", state("P2"));
