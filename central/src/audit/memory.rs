@@ -11,6 +11,7 @@ use std::sync::{Mutex, PoisonError};
 pub struct MemorySink {
     entries: Mutex<Vec<(Stream, Value)>>,
     failed: Mutex<Option<String>>,
+    fails_at_opening: Mutex<Option<String>>,
 }
 
 impl MemorySink {
@@ -27,6 +28,11 @@ impl MemorySink {
     /// From now on takes nothing, as after a failed write.
     pub fn fail(&self, reason: &str) {
         *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
+    }
+
+    /// The next opening fails, and with it everything after it: until then nobody is told, as before a write that fails.
+    pub fn fail_at_opening(&self, reason: &str) {
+        *self.fails_at_opening.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
     }
 
     fn keep(&self, bodies: Vec<(Stream, Body)>) -> Result<(), AuditError> {
@@ -47,6 +53,9 @@ impl MemorySink {
 #[async_trait]
 impl AuditSink for MemorySink {
     async fn open(&self, records: Vec<Record>) -> Result<Opening, AuditError> {
+        if let Some(reason) = self.fails_at_opening.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            self.fail(&reason);
+        }
         let items = records.iter().map(|record| (record.kind.stream(), record.id)).collect();
         self.keep(records.into_iter().map(|record| (record.kind.stream(), Body::Opening(Box::new(record)))).collect())?;
         Ok(Opening { items })

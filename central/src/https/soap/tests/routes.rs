@@ -3,7 +3,7 @@
 
 use axum::body::Body;
 use http::Request;
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, RETRY_AFTER};
 use idr_ihe::transaction::iti_18::ReturnType;
 use idr_ihe::transaction::registry_response::Status;
 use idr_profile::access::Claims;
@@ -145,6 +145,55 @@ async fn each_route_gives_omits_and_refuses_as_its_row_says() {
         assert_eq!((omitted.status, same(&denied)), (unknown.status, same(&absent)), "{}", route.name);
         let names = |answer: &Answer| answer.headers.keys().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(names(&omitted), names(&unknown), "{}", route.name);
+    }
+}
+
+#[tokio::test]
+async fn no_byte_of_an_answer_leaves_when_its_record_cannot_be_kept() {
+    let receipts = |claims: &Claims| {
+        Request::get(format!("/dicomweb/studies/{STUDY}/receipts"))
+            .header(AUTHORIZATION, PKI.hospital.bearer(claims, "idr.store"))
+            .body(Body::empty())
+            .expect("a request")
+    };
+    // The last one is the route of receipts, which a site reads.
+    for route in ROUTES.iter().map(Some).chain([None]) {
+        let world = World::new().await;
+        let instance = [Instance::ct(1)];
+        world.stored(&instance).await;
+        let revision = world.registered(&instance).await;
+        let ask = async || match route {
+            Some(route) => {
+                let request = (route.request)(&PKI.hospital, &PKI.hospital.physician(&patient()), &revision, Asked::Stored);
+                world.soap(&PKI.hospital, request).await
+            }
+            None => world.soap(&PKI.hospital, receipts(&PKI.hospital.site(&patient()))).await,
+        };
+        let name = route.map_or("receipts", |route| route.name);
+        let told = ask().await;
+        assert!(route.map_or(told.status.as_u16() == 200, |route| (route.holds)(&told)), "{name}");
+
+        world.sink.fail_at_opening("disk gone");
+        let recorded = world.sink.entries().len();
+        let answer = ask().await;
+        let body = String::from_utf8_lossy(&answer.body).into_owned();
+        if name.starts_with("ITI") || name.starts_with("RAD") {
+            assert_eq!((answer.status.as_u16(), answer.refusal().as_str()), (503, "IDR-X-32"), "{name}: {body}");
+        } else {
+            let problem: serde_json::Value = serde_json::from_slice(&answer.body).expect("a problem");
+            assert_eq!((answer.status.as_u16(), &problem["refusal"]), (503, &"IDR-X-32".into()), "{name}: {body}");
+        }
+        assert_eq!(answer.headers.get(RETRY_AFTER).map(|value| value.to_str().expect("ASCII")), Some("60"), "{name}");
+        assert!(answer.parts.is_empty(), "{name}");
+        for payload in [&instance[0].sop_instance_uid, &revision.document_uid, &revision.entry_uuid, &patient().id] {
+            assert!(!body.contains(payload.as_str()), "{name}: {body}");
+        }
+        for payload in ["DICM", "\"R3\"", "RegistryObjectList", "DocumentResponse"] {
+            assert!(!body.contains(payload), "{name}: {body}");
+        }
+        // The assertion may have been recorded; no use was.
+        let opened = world.sink.entries()[recorded..].iter().any(|(_, value)| !value["opening"].is_null());
+        assert!(!opened, "{name}");
     }
 }
 
