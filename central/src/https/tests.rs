@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use axum::body::{Body, Bytes, to_bytes};
 use futures::stream;
 use http::header::{ACCEPT, ALLOW, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, LINK, RETRY_AFTER, WARNING, WWW_AUTHENTICATE};
-use http::{Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use idr_profile::digest::Digester;
 use idr_profile::receipt::{Carried, Kind as ReceiptKind, ReceiptHash};
 use idr_profile::scan::{Limits, Part10Reader};
 use serde_json::{Value, json};
 
-use super::{ROUTES, Serves};
+use super::{NOT_SERVED, ROUTES, Serves};
 use crate::audit::Stream;
 use crate::central::RECEIVING_MAX;
 use crate::peer::number;
@@ -444,6 +444,34 @@ async fn what_is_not_served_says_so() {
     }
 }
 
+/// A path of a pattern.
+fn filled(pattern: &str) -> String {
+    let values = [("{study}", STUDY), ("{series}", "1.2"), ("{instance}", "1.3"), ("{resource}", "metadata"), ("{*rest}", "frames/1")];
+    values.iter().fold(pattern.to_owned(), |path, (name, value)| path.replace(name, value))
+}
+
+#[tokio::test]
+async fn what_the_tables_say_is_not_served_answers_501_to_everybody() {
+    let world = World::new().await;
+    store(&world, &[part(&Instance::ct(1))]).await;
+    let nothing = ROUTES.iter().filter(|route| route.serves == Serves::Nothing).map(|route| (route.method.clone(), route.path));
+    let unserved =
+        NOT_SERVED.iter().flat_map(|path| [Method::GET, Method::POST, Method::PUT, Method::DELETE].map(|method| (method, *path)));
+    let recorded = world.sink.entries().len();
+    for (method, path) in nothing.chain(unserved) {
+        for authorization in [None, Some(PKI.hospital.bearer(&PKI.hospital.physician(&patient()), "idr.retrieve"))] {
+            let mut request = Request::builder().method(method.clone()).uri(filled(path));
+            if let Some(authorization) = authorization {
+                request = request.header(AUTHORIZATION, authorization);
+            }
+            let (head, answer) = read(world.send(&PKI.hospital, request.body(Body::empty()).expect("a request")).await).await;
+            let code = (head.status(), &answer["status"], &answer["code"]);
+            assert_eq!(code, (StatusCode::NOT_IMPLEMENTED, &json!(501), &json!("IDR-W-18")), "{method} {path}");
+        }
+    }
+    assert_eq!(world.sink.entries().len(), recorded, "nobody was asked who they are, and nothing was decided");
+}
+
 #[tokio::test]
 async fn each_route_is_guarded_by_the_transaction_that_the_table_names() {
     const ALL: [&str; 8] = ["ITI-18", "ITI-41", "ITI-43", "RAD-68", "RAD-69", "STOW-RS", "WADO-RS", "CUSTODY"];
@@ -455,7 +483,7 @@ async fn each_route_is_guarded_by_the_transaction_that_the_table_names() {
         // Its transaction alone leads as far as the missing token; all others together do not.
         for (listed, status) in [(vec![own], StatusCode::UNAUTHORIZED), (others, StatusCode::FORBIDDEN)] {
             let world = World::with("", &[(&row(&ALL), &row(&listed))]).await;
-            let path = route.path.replace("{study}", STUDY).replace("{series}", "1.2").replace("{instance}", "1.3");
+            let path = filled(route.path);
             let request = Request::builder().method(route.method.clone()).uri(&path).body(Body::empty()).expect("a request");
             let answer = world.send(&PKI.hospital, request).await;
             assert_eq!(answer.status(), status, "{} {path} with {listed:?}", route.method);
