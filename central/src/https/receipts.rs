@@ -57,7 +57,7 @@ pub async fn list(
     let Ok(after) = after(&uri) else {
         return Problem::bad_request().response(&central, &request_id);
     };
-    let (decided, next) = match decide(&central, &who, &study, after).await {
+    let (decided, next) = match decide(&central, &who, &study, after, RECEIPTS_MAX).await {
         Ok(page) => page,
         Err(Unanswered::Refused(refusal)) => return Problem::refused(&central, &refusal).response(&central, &request_id),
         Err(Unanswered::Store(error)) => {
@@ -101,12 +101,14 @@ fn after(uri: &Uri) -> Result<Option<Uuid>, uuid::Error> {
     value.map(Uuid::try_parse).transpose()
 }
 
-/// A page of what may be told, and the receipt after which there is more of it.
+/// A page of what may be told, and the receipt after which there is more of it. Stops after `looked_at_max` receipts: who could
+/// be shown none of so many is told of none, as if there were none (05 §8 rule 2); the journal says that some were left out.
 async fn decide(
     central: &Central,
     who: &Authenticated,
     study: &str,
     after: Option<Uuid>,
+    looked_at_max: usize,
 ) -> Result<(Decided<Carried>, Option<Uuid>), Unanswered> {
     let now = central.now();
     let mut tx = central.store.read().await?;
@@ -141,8 +143,12 @@ async fn decide(
         if shown.gated.disclosed.len() > page || more.is_none() {
             break;
         }
-        if looked_at > RECEIPTS_MAX {
-            return Err(StoreError::TooMany { limit: RECEIPTS_MAX }.into());
+        if looked_at > looked_at_max {
+            if !shown.gated.disclosed.is_empty() {
+                return Err(StoreError::TooMany { limit: looked_at_max }.into());
+            }
+            tracing::error!(limit = looked_at_max, study, "a study has more receipts than are looked at; the others were left out");
+            break;
         }
         from = more;
     }

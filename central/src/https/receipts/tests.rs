@@ -2,10 +2,14 @@
 
 use axum::body::{Body, to_bytes};
 use http::header::{AUTHORIZATION, LINK};
-use http::{Request, StatusCode};
+use http::{HeaderMap, Request, StatusCode, Uri};
 use idr_profile::receipt::Carried;
+use idr_profile::xua::Transaction;
 use serde_json::Value;
 
+use super::{decide, enter};
+use crate::consent::gate::Unanswered;
+use crate::store::StoreError;
 use crate::testing::{Instance, PKI, Party, STUDY, World, patient};
 
 /// Status, `Link` and receipts of an answer; a path that is none of a page is asked as it is.
@@ -77,4 +81,24 @@ async fn receipts_of_others_make_no_page_and_no_link() {
     assert_eq!(pages(&world, &PKI.other).await.iter().map(Vec::len).collect::<Vec<_>>(), [5]);
     assert_eq!(pages(&world, &PKI.hospital).await.iter().map(Vec::len).collect::<Vec<_>>(), [100, 100, 95]);
     assert_eq!(page(&world, &PKI.district, &format!("/dicomweb/studies/{STUDY}/receipts")).await.0, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn very_many_receipts_of_others_are_not_told_by_an_error() {
+    let world = World::with("", &[("receipts_page_max = 1000", "receipts_page_max = 100")]).await;
+    store(&world, &PKI.other, 1..=1).await;
+    store(&world, &PKI.hospital, 2..=250).await;
+    let look = async |party: &Party| {
+        let token = party.bearer(&party.site(&patient()), "idr.store").parse().expect("a header");
+        let headers = HeaderMap::from_iter([(AUTHORIZATION, token)]);
+        let target: Uri = format!("/dicomweb/studies/{STUDY}/receipts").parse().expect("a path");
+        let who = enter(&world.central, &party.client(), &headers, &target, Transaction::Receipts).await.expect("a site");
+        decide(&world.central, &who, STUDY, None, 150).await
+    };
+    let (decided, next) = look(&PKI.district).await.expect("nothing, as if there were none");
+    assert_eq!((decided.gated.disclosed.len(), next), (0, None));
+    let stopped = look(&PKI.other).await.expect_err("more than are looked at, and one of them is its own");
+    assert!(matches!(stopped, Unanswered::Store(StoreError::TooMany { limit: 150 })), "{stopped:?}");
+    let (decided, next) = look(&PKI.hospital).await.expect("a page");
+    assert_eq!((decided.gated.disclosed.len(), next.is_some()), (100, true));
 }
