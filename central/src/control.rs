@@ -29,7 +29,7 @@ use crate::config::Config;
 use crate::consent::log;
 use crate::health;
 use crate::keys::Keys;
-use crate::objects::{ObjectError, Objects};
+use crate::objects::{ObjectError, Objects, Reader};
 use crate::run::{self, Open};
 use crate::store::CentralStore as _;
 use crate::store::overview::{HeldDocument, HeldObject};
@@ -148,17 +148,23 @@ enum Request {
     Consent { consent: consent::Consent },
 }
 
-/// Who gives a command: the user of the operating system.
+/// Who gives a command: the user of the operating system. Made by the commands and their socket only, so that no route can
+/// read what asks for one: `compile_fail/` in the tests.
 #[derive(Debug, Clone)]
 pub struct Operator {
-    /// User id.
-    pub uid: u32,
+    uid: u32,
 }
 
 impl Operator {
     /// The user of this process.
-    pub fn own() -> Self {
+    fn own() -> Self {
         Self { uid: rustix::process::getuid().as_raw() }
+    }
+
+    /// For tests of what operators see.
+    #[cfg(test)]
+    pub fn of_tests() -> Self {
+        Self::own()
     }
 
     /// As records name it.
@@ -228,13 +234,13 @@ async fn find(central: &Central, operator: &Operator, patient: Option<PatientId>
     central.audit.append(vec![Entry::Record(Box::new(record))]).await?;
     let mut tx = central.store.read().await?;
     let uids = match (&patient, study) {
-        (Some(patient), _) => tx.studies_of(patient, LIST_MAX).await?,
+        (Some(patient), _) => tx.studies_of(operator, patient, LIST_MAX).await?,
         (None, Some(study)) => vec![study.to_owned()],
         (None, None) => anyhow::bail!("name a patient or a study"),
     };
     let mut studies = Vec::new();
     for uid in &uids {
-        studies.extend(tx.study_overview(uid).await?);
+        studies.extend(tx.study_overview(operator, uid).await?);
     }
     Ok(json!({"studies": studies}))
 }
@@ -364,25 +370,27 @@ fn ask(config: &Config, request: Request) -> anyhow::Result<Value> {
 pub async fn fsck(config: &Config, quick: bool) -> anyhow::Result<Vec<String>> {
     let store = run::open_store(config).await?;
     let objects = Objects::local(&config.storage.path.join("objects"))?;
+    let operator = Operator::own();
+    let bytes = objects.checked_by(&operator);
     let mut findings = Vec::new();
     let mut after: Option<String> = None;
     loop {
-        let page = store.read().await?.held_objects(after.as_deref(), PAGE).await?;
+        let page = store.read().await?.held_objects(&operator, after.as_deref(), PAGE).await?;
         let Some(last) = page.last() else { break };
         after = Some(last.sop_instance_uid.clone());
         for held in &page {
-            if let Err(error) = check_object(&objects, held, quick).await {
+            if let Err(error) = check_object(bytes, held, quick).await {
                 findings.push(format!("instance {}: {error}", held.sop_instance_uid));
             }
         }
     }
     after = None;
     loop {
-        let page = store.read().await?.held_documents(after.as_deref(), PAGE).await?;
+        let page = store.read().await?.held_documents(&operator, after.as_deref(), PAGE).await?;
         let Some(last) = page.last() else { break };
         after = Some(last.unique_id.clone());
         for held in &page {
-            if let Err(error) = check_document(&objects, held, quick).await {
+            if let Err(error) = check_document(bytes, held, quick).await {
                 findings.push(format!("document {}: {error}", held.unique_id));
             }
         }
@@ -391,7 +399,7 @@ pub async fn fsck(config: &Config, quick: bool) -> anyhow::Result<Vec<String>> {
     Ok(findings)
 }
 
-async fn check_object(objects: &Objects, held: &HeldObject, quick: bool) -> anyhow::Result<()> {
+async fn check_object(objects: Reader<'_>, held: &HeldObject, quick: bool) -> anyhow::Result<()> {
     let (size, mut bytes) = objects.open_verified(&held.object_key, &held.transfer_syntax_uid, held.data_set_offset, held.digest).await?;
     anyhow::ensure!(size == held.object_size, "object {} has {size} bytes, the index says {}", held.object_key, held.object_size);
     while !quick && let Some(chunk) = bytes.next().await {
@@ -400,7 +408,7 @@ async fn check_object(objects: &Objects, held: &HeldObject, quick: bool) -> anyh
     Ok(())
 }
 
-async fn check_document(objects: &Objects, held: &HeldDocument, quick: bool) -> anyhow::Result<()> {
+async fn check_document(objects: Reader<'_>, held: &HeldDocument, quick: bool) -> anyhow::Result<()> {
     let (size, mut bytes) = objects.open(&held.object_key, None).await?;
     anyhow::ensure!(size == held.size, "object {} has {size} bytes, the index says {}", held.object_key, held.size);
     if quick {
@@ -450,10 +458,11 @@ fn verify_receipts(config: &Config, files: &[PathBuf], log: bool) -> anyhow::Res
 
 async fn own_log(config: &Config, holder: &Holder) -> anyhow::Result<Vec<Carried>> {
     let store = run::open_store(config).await?;
+    let operator = Operator::own();
     let mut receipts: Vec<Carried> = Vec::new();
     loop {
         let after = receipts.last().map(|carried| carried.receipt().id);
-        let page = store.read().await?.receipt_log(holder, after, PAGE).await?;
+        let page = store.read().await?.receipt_log(&operator, holder, after, PAGE).await?;
         if page.is_empty() {
             store.close().await;
             return Ok(receipts);

@@ -9,7 +9,9 @@
 //!
 //! # Nothing leaves without a `Permit`
 //! A look-up gives `Candidate`s, which no route can read. [`idr_profile::access::gate`] turns the permitted ones into
-//! `Disclosed`, and only those have a payload. A route that bypasses the gate does not compile.
+//! `Disclosed`, and only those have a payload. Bytes come from an [`objects::Reader`], which a permit makes. What operators see
+//! of the store is not decided; it asks for a [`control::Operator`], and only commands and their socket make one. A route that
+//! bypasses the gate does not compile.
 
 pub mod archive;
 pub mod assertion;

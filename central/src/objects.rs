@@ -3,6 +3,8 @@
 //! [`Objects`] is the whole interface; which database row owns an object is the store's business. The seam towards
 //! other kinds of storage is `object_store`'s own trait: local directory (default), memory (unit tests), S3.
 //!
+//! Whoever has [`Objects`] can write. Bytes are given by a [`Reader`] only, and that asks for a [`Permit`] or an [`Operator`].
+//!
 //! # On disk
 //! [`ObjectKey`] is `aaaa/bb/cc/<uuid>`: a UUIDv7 under folders named by its first 32 bits, so one folder holds the
 //! objects of 65.5 s and the newest folders are the only ones that change. Nobody else's string ever becomes a name.
@@ -14,11 +16,12 @@
 //! leaves no object; what a crash leaves behind is found by [`Objects::strays`] and [`Objects::remove_unfinished`].
 //!
 //! # Bounds
-//! A writer holds at most [`PART_BYTES`] × ([`PARTS_IN_FLIGHT`] + 1) bytes; a reader one chunk. [`Objects::read`] takes
+//! A writer holds at most [`PART_BYTES`] × ([`PARTS_IN_FLIGHT`] + 1) bytes; a reader one chunk. [`Reader::read`] takes
 //! a limit.
 
 use bytes::{Bytes, BytesMut};
 use futures::stream::{BoxStream, StreamExt as _, TryStreamExt as _};
+use idr_profile::access::Permit;
 use idr_profile::digest::{Digest, Digester};
 use jiff::Timestamp;
 use object_store::buffered::BufWriter;
@@ -32,6 +35,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::io::AsyncWriteExt as _;
 use uuid::Uuid;
+
+use crate::control::Operator;
 
 /// Bytes of an object as they are read.
 pub type ByteStream = BoxStream<'static, Result<Bytes, ObjectError>>;
@@ -108,13 +113,23 @@ pub enum ObjectError {
     Folder(#[source] std::io::Error),
 }
 
-/// What [`ObjectWriter::finish`] made durable.
+/// What [`ObjectWriter::finish`] made durable, and nothing else can make.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Written {
+    key: ObjectKey,
+    size: u64,
+}
+
+impl Written {
     /// Key to commit with the index row.
-    pub key: ObjectKey,
+    pub fn key(&self) -> &ObjectKey {
+        &self.key
+    }
+
     /// Bytes stored.
-    pub size: u64,
+    pub fn size(&self) -> u64 {
+        self.size
+    }
 }
 
 /// The object storage of one node or one shared bucket.
@@ -171,11 +186,25 @@ impl Objects {
         }
     }
 
-    /// Streams an object, or the part of it in `range` (bytes; an end beyond the object is cut). Gives its whole size too.
+    /// Reads what a permit was given for: the key comes with the thing that was disclosed under it.
+    pub fn permitted(&self, _: &Permit) -> Reader<'_> {
+        Reader { objects: self }
+    }
+
+    /// Reads for an operator, who checks what is held.
+    pub fn checked_by(&self, _: &Operator) -> Reader<'_> {
+        Reader { objects: self }
+    }
+
+    /// Reads back what was just written and nobody owns yet, at most `limit` bytes.
     ///
     /// # Errors
-    /// [`ObjectError::Missing`], [`ObjectError::Storage`]; the stream gives `Storage` for a failure after its start.
-    pub async fn open(&self, key: &ObjectKey, range: Option<Range<u64>>) -> Result<(u64, ByteStream), ObjectError> {
+    /// As [`Reader::read`].
+    pub async fn read_back(&self, written: &Written, limit: u64) -> Result<Bytes, ObjectError> {
+        self.read(&written.key, limit).await
+    }
+
+    async fn open(&self, key: &ObjectKey, range: Option<Range<u64>>) -> Result<(u64, ByteStream), ObjectError> {
         let options = GetOptions { range: range.map(GetRange::Bounded), ..GetOptions::default() };
         let found = self.store.get_opts(&key.path(), options).await.map_err(|source| match source {
             object_store::Error::NotFound { .. } => ObjectError::Missing { key: key.clone() },
@@ -185,13 +214,7 @@ impl Objects {
         Ok((size, found.into_stream().map_err(failed("reading an object")).boxed()))
     }
 
-    /// Streams a Part 10 object and checks it on the way: the data set begins at `data_set_offset`, and its digest
-    /// (profile 01 §3.1) must be `digest`. The last chunk is given only after the digest held, so a receiver never
-    /// gets a whole object that was altered.
-    ///
-    /// # Errors
-    /// As [`open`](Self::open); the stream ends with [`ObjectError::Altered`] if the digest differs.
-    pub async fn open_verified(
+    async fn open_verified(
         &self,
         key: &ObjectKey,
         transfer_syntax_uid: &str,
@@ -211,11 +234,7 @@ impl Objects {
         Ok((size, futures::stream::unfold(state, Verifying::next).fuse().boxed()))
     }
 
-    /// Reads a whole object of at most `limit` bytes.
-    ///
-    /// # Errors
-    /// As [`open`](Self::open), and [`ObjectError::TooLarge`] before any byte is read.
-    pub async fn read(&self, key: &ObjectKey, limit: u64) -> Result<Bytes, ObjectError> {
+    async fn read(&self, key: &ObjectKey, limit: u64) -> Result<Bytes, ObjectError> {
         let (size, mut stream) = self.open(key, None).await?;
         if size > limit {
             return Err(ObjectError::TooLarge { key: key.clone(), size, limit });
@@ -272,6 +291,46 @@ impl Objects {
         let remove =
             move || folders_of(&made).map(|folder| folders.remove_unfinished(&folder, untouched_since)).sum::<std::io::Result<usize>>();
         tokio::task::spawn_blocking(remove).await.map_err(|join| ObjectError::Folder(join.into()))?.map_err(ObjectError::Folder)
+    }
+}
+
+/// Bytes of objects, for who may have them: made for a [`Permit`] or an [`Operator`], and nothing else gives any.
+#[derive(Clone, Copy)]
+pub struct Reader<'a> {
+    objects: &'a Objects,
+}
+
+impl Reader<'_> {
+    /// Streams an object, or the part of it in `range` (bytes; an end beyond the object is cut). Gives its whole size too.
+    ///
+    /// # Errors
+    /// [`ObjectError::Missing`], [`ObjectError::Storage`]; the stream gives `Storage` for a failure after its start.
+    pub async fn open(&self, key: &ObjectKey, range: Option<Range<u64>>) -> Result<(u64, ByteStream), ObjectError> {
+        self.objects.open(key, range).await
+    }
+
+    /// Streams a Part 10 object and checks it on the way: the data set begins at `data_set_offset`, and its digest
+    /// (profile 01 §3.1) must be `digest`. The last chunk is given only after the digest held, so a receiver never
+    /// gets a whole object that was altered.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); the stream ends with [`ObjectError::Altered`] if the digest differs.
+    pub async fn open_verified(
+        &self,
+        key: &ObjectKey,
+        transfer_syntax_uid: &str,
+        data_set_offset: u64,
+        digest: Digest,
+    ) -> Result<(u64, ByteStream), ObjectError> {
+        self.objects.open_verified(key, transfer_syntax_uid, data_set_offset, digest).await
+    }
+
+    /// Reads a whole object of at most `limit` bytes.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), and [`ObjectError::TooLarge`] before any byte is read.
+    pub async fn read(&self, key: &ObjectKey, limit: u64) -> Result<Bytes, ObjectError> {
+        self.objects.read(key, limit).await
     }
 }
 

@@ -23,7 +23,7 @@ use crate::central::Central;
 use crate::consent::gate;
 use crate::consent::log::Mention;
 use crate::https::soap::documents::{self, Exchange};
-use crate::objects::{ByteStream, ObjectError, ObjectKey, Objects};
+use crate::objects::{ByteStream, ObjectError, ObjectKey, Reader};
 use crate::store::query::StoredDocument;
 use crate::store::{StoreError, Tx};
 
@@ -107,7 +107,7 @@ impl Stored for StoredDocument {
         Mention { document: Some(self.unique_id.clone()), manifest, ..Mention::default() }
     }
 
-    async fn check(&self, objects: &Objects) -> Result<(), ObjectError> {
+    async fn check(&self, objects: Reader<'_>) -> Result<(), ObjectError> {
         if self.size > CHECKED_WHOLE {
             let (size, _) = objects.open(&self.object_key, Some(0..1)).await?;
             return if size == self.size { Ok(()) } else { Err(ObjectError::Altered { key: self.object_key.clone() }) };
@@ -121,7 +121,7 @@ impl Stored for StoredDocument {
         }
     }
 
-    async fn open(&self, objects: &Objects) -> Result<ByteStream, ObjectError> {
+    async fn open(&self, objects: Reader<'_>) -> Result<ByteStream, ObjectError> {
         let (_, bytes) = objects.open(&self.object_key, None).await?;
         let state = Verifying {
             bytes,

@@ -213,7 +213,7 @@ impl Open {
         let sink = Arc::new(sink);
         let store = open_store(&config).await?;
         let holder = Holder::new(&config.central.organisation, &config.central.node)?;
-        let nothing_signed = store.read().await?.receipt_log(&holder, None, 1).await?.is_empty();
+        let nothing_signed = store.read().await?.nothing_signed(&holder).await?;
         let random = || {
             let mut bytes = [0; 10];
             rand::rng().fill_bytes(&mut bytes);

@@ -9,7 +9,7 @@
 //!
 //! # Failure
 //! Bytes that are missing, or are not those that were committed, end the stream before its last chunk: a receiver never gets a
-//! whole object that was altered. What was missing from the start is told before the first byte ([`Stored::check`]).
+//! whole object that was altered. What was missing from the start is told before the first byte ([`Retrieval::check`]).
 
 pub mod rad_69;
 
@@ -28,7 +28,7 @@ use crate::audit::{Delivered, Extent, Opening, Outcome};
 use crate::central::Central;
 use crate::consent::gate::{self, Decided, Unanswered};
 use crate::consent::log::{self, By, Mention};
-use crate::objects::{ByteStream, ObjectError, Objects};
+use crate::objects::{ByteStream, ObjectError, Reader};
 use crate::store::instances::{StoredInstance, Which};
 use crate::store::{StoreError, Tx};
 
@@ -48,13 +48,13 @@ pub trait Stored: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`ObjectError`].
-    async fn check(&self, objects: &Objects) -> Result<(), ObjectError>;
+    async fn check(&self, objects: Reader<'_>) -> Result<(), ObjectError>;
 
     /// Its bytes, checked on the way.
     ///
     /// # Errors
     /// [`ObjectError`], also inside the stream.
-    async fn open(&self, objects: &Objects) -> Result<ByteStream, ObjectError>;
+    async fn open(&self, objects: Reader<'_>) -> Result<ByteStream, ObjectError>;
 
     /// Its access unit as it is now.
     ///
@@ -109,6 +109,15 @@ impl<T: Stored> Retrieval<T> {
         self.expected = count;
     }
 
+    /// Whether the bytes of the `index`-th thing are there, before the first one is promised.
+    ///
+    /// # Errors
+    /// [`Stopped::Object`]. Without such a thing: withdrawn.
+    pub async fn check(&self, index: usize) -> Result<(), Stopped> {
+        let disclosed = self.decided.gated.disclosed.get(index).ok_or(Stopped::Withdrawn)?;
+        Ok(disclosed.payload().check(self.central.objects.permitted(disclosed.permit())).await?)
+    }
+
     /// Decides again and opens the bytes of the `index`-th thing.
     ///
     /// # Errors
@@ -116,7 +125,7 @@ impl<T: Stored> Retrieval<T> {
     pub async fn open(&mut self, index: usize) -> Result<ByteStream, Stopped> {
         let disclosed = self.decided.gated.disclosed.get(index).ok_or(Stopped::Withdrawn)?;
         recheck(&self.central, &self.who, &self.decided, disclosed).await?;
-        Ok(disclosed.payload().open(&self.central.objects).await?)
+        Ok(disclosed.payload().open(self.central.objects.permitted(disclosed.permit())).await?)
     }
 
     /// So many bytes have left.
@@ -231,13 +240,13 @@ impl Stored for StoredInstance {
         }
     }
 
-    async fn check(&self, objects: &Objects) -> Result<(), ObjectError> {
+    async fn check(&self, objects: Reader<'_>) -> Result<(), ObjectError> {
         let (size, _) = objects.open(&self.object_key, Some(0..1)).await?;
         if size == self.object_size { Ok(()) } else { Err(ObjectError::Altered { key: self.object_key.clone() }) }
     }
 
     /// The Part 10 file: file meta of our own (profile 01 §8.1), the data set byte for byte as it was stored.
-    async fn open(&self, objects: &Objects) -> Result<ByteStream, ObjectError> {
+    async fn open(&self, objects: Reader<'_>) -> Result<ByteStream, ObjectError> {
         let (_, bytes) = objects.open_verified(&self.object_key, &self.transfer_syntax_uid, self.data_set_offset, self.digest).await?;
         let mut skip = self.data_set_offset;
         let data_set = bytes.filter_map(move |chunk| {

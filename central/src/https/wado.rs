@@ -87,9 +87,9 @@ pub async fn instance(
         retrieval.close("406").await;
         return answer(not_acceptable());
     };
-    let opened = match found.check(&central.objects).await {
+    let opened = match retrieval.check(0).await {
         Ok(()) => retrieval.open(0).await,
-        Err(error) => Err(error.into()),
+        Err(error) => Err(error),
     };
     match opened {
         Ok(bytes) => respond(&central, frame, &found, bytes, retrieval, place),

@@ -54,7 +54,7 @@ impl Prepared {
             entry.repository_unique_id = Some(repository.clone());
             new_documents.push(NewDocument {
                 unique_id: entry.unique_id.clone(),
-                object_key: part.key.clone(),
+                object_key: part.written.key().clone(),
                 size: document.size,
                 sha1: document.sha1.clone(),
                 mime_type: entry.mime_type.clone(),

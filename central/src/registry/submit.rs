@@ -163,7 +163,7 @@ impl Received {
         let manifests: HashSet<&str> = message.manifest_ids().collect();
         for (document, part) in self.request.documents.iter().zip(&self.parts) {
             let manifest = match document.id.as_deref().is_some_and(|id| manifests.contains(id)) {
-                true => Some(Manifest::read(&central.objects.read(&part.key, MANIFEST_BYTES_MAX).await?)),
+                true => Some(Manifest::read(&central.objects.read_back(&part.written, MANIFEST_BYTES_MAX).await?)),
                 false => None,
             };
             let manifest_patient = manifest.iter().flatten().find_map(|manifest| patient_of(central, manifest));
@@ -171,7 +171,7 @@ impl Received {
                 id: document.id.clone(),
                 sha1: part.sha1.clone(),
                 sha256: part.sha256,
-                size: part.size,
+                size: part.written.size(),
                 manifest,
                 manifest_patient,
             });
@@ -453,7 +453,7 @@ impl Work {
                     let registered = registered.map_err(|error| self.store_failed(&error))?;
                     let response = warnings.and(findings).response();
                     let receipts = registered.receipts.iter().map(idr_profile::receipt::Carried::to_json).collect();
-                    let mut owned: HashSet<ObjectKey> = received.parts.iter().map(|part| part.key.clone()).collect();
+                    let mut owned: HashSet<ObjectKey> = received.parts.iter().map(|part| part.written.key().clone()).collect();
                     owned.retain(|key| !registered.unused_objects.contains(key));
                     (Answer { response: encode(&response), receipts }, owned, false)
                 }

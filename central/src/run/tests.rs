@@ -10,6 +10,7 @@ use tower::ServiceExt as _;
 
 use super::*;
 use crate::audit::{BodyKey, Kind, Object, Record, tail, verify};
+use crate::control::Operator;
 use crate::control::fsck;
 use crate::testing::{Instance, PKI, STUDY, config, patient, t0, trust};
 
@@ -77,7 +78,8 @@ async fn keys_are_made_at_the_first_start_and_stay_and_one_process_has_the_state
     let open = place.open().await.expect("the same state");
     assert_eq!(store(&open, &Instance::ct(2)).await, StatusCode::OK);
     let holder = open.central.custody.holder().clone();
-    let log = open.central.store.read().await.expect("readable").receipt_log(&holder, None, 10).await.expect("readable");
+    let log =
+        open.central.store.read().await.expect("readable").receipt_log(&Operator::of_tests(), &holder, None, 10).await.expect("readable");
     assert_eq!((log.len(), log[0].kid()), (2, log[1].kid()));
     open.close().await;
     std::fs::remove_file(place.state().join("keys/receipt.ed25519.pk8")).expect("there");
@@ -114,7 +116,7 @@ async fn fsck_finds_bytes_that_changed_or_are_gone() {
     for n in 1..=3 {
         assert_eq!(store(&open, &Instance::ct(n)).await, StatusCode::OK);
     }
-    let held = open.central.store.read().await.expect("readable").held_objects(None, 10).await.expect("readable");
+    let held = open.central.store.read().await.expect("readable").held_objects(&Operator::of_tests(), None, 10).await.expect("readable");
     open.close().await;
     let config = place.config();
     assert_eq!(fsck(&config, false).await.expect("readable"), [""; 0]);

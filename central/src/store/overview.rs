@@ -1,7 +1,9 @@
-//! What operators see of the store: counts, states, and where bytes are. No patient identifier, name or clinical value.
+//! What operators see of the store: counts, states, and where bytes are. No patient identifier, name or clinical value. What
+//! tells of one study or object is not decided by a permit, so it asks for the [`Operator`], whom no route can make.
 
 use super::sql::sql;
 use super::{StoreError, Tx};
+use crate::control::Operator;
 use crate::objects::ObjectKey;
 use idr_ihe::metadata::PatientId;
 use idr_profile::digest::Digest;
@@ -114,7 +116,7 @@ impl Tx {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn study_overview(&mut self, study_uid: &str) -> Result<Option<StudyOverview>, StoreError> {
+    pub async fn study_overview(&mut self, _: &Operator, study_uid: &str) -> Result<Option<StudyOverview>, StoreError> {
         let select = "SELECT COUNT(*) AS instances, COUNT(rejected_title) AS rejected, COUNT(DISTINCT series_uid) AS series, \
                       COALESCE(SUM(size_bytes), 0) AS bytes, MIN(stored_at) AS first_stored, MAX(stored_at) AS last_stored \
                       FROM instances WHERE study_uid = $1";
@@ -165,7 +167,7 @@ impl Tx {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn studies_of(&mut self, patient: &PatientId, limit: u32) -> Result<Vec<String>, StoreError> {
+    pub async fn studies_of(&mut self, _: &Operator, patient: &PatientId, limit: u32) -> Result<Vec<String>, StoreError> {
         let Some(key) = self.patient_key(patient).await? else { return Ok(Vec::new()) };
         let select = "SELECT study_uid FROM imaging_units WHERE patient_key = $1 UNION \
                       SELECT m.study_uid FROM manifests m JOIN entries e ON e.entry_uuid = m.entry_uuid WHERE e.patient_key = $1 \
@@ -186,7 +188,7 @@ impl Tx {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn held_objects(&mut self, after: Option<&str>, limit: u32) -> Result<Vec<HeldObject>, StoreError> {
+    pub async fn held_objects(&mut self, _: &Operator, after: Option<&str>, limit: u32) -> Result<Vec<HeldObject>, StoreError> {
         let select = "SELECT sop_instance_uid, object_key, object_size, data_set_offset, transfer_syntax_uid, digest FROM instances \
                       WHERE sop_instance_uid > $1 ORDER BY sop_instance_uid LIMIT $2";
         let held = |row: &super::sql::Row| {
@@ -206,7 +208,7 @@ impl Tx {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn held_documents(&mut self, after: Option<&str>, limit: u32) -> Result<Vec<HeldDocument>, StoreError> {
+    pub async fn held_documents(&mut self, _: &Operator, after: Option<&str>, limit: u32) -> Result<Vec<HeldDocument>, StoreError> {
         let select = "SELECT unique_id, object_key, size, sha1 FROM documents WHERE unique_id > $1 ORDER BY unique_id LIMIT $2";
         let held = |row: &super::sql::Row| {
             Ok(HeldDocument {

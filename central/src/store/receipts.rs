@@ -3,6 +3,7 @@
 use super::sql::sql;
 use super::units::{self, ENTRY, IMAGING_UNIT, Units};
 use super::{Found, StoreError, Tx, candidates};
+use crate::control::Operator;
 use idr_profile::access::Candidate;
 use idr_profile::receipt::{Carried, Commits, Holder, Ids, Receipt, ReceiptHash, Signer, Source, Statement};
 use jiff::Timestamp;
@@ -161,11 +162,26 @@ impl Tx {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn receipt_log(&mut self, holder: &Holder, after: Option<Uuid>, limit: u32) -> Result<Vec<Carried>, StoreError> {
+    pub async fn receipt_log(
+        &mut self,
+        _: &Operator,
+        holder: &Holder,
+        after: Option<Uuid>,
+        limit: u32,
+    ) -> Result<Vec<Carried>, StoreError> {
         let after = after.map(|id| id.to_string()).unwrap_or_default();
         let select = sql("SELECT carried FROM receipts WHERE holder = $1 AND id > $2 ORDER BY id LIMIT $3");
         let rows = self.rows(select.bind(holder.to_string()).bind(after).bind(limit)).await?;
         rows.iter().map(carried).collect()
+    }
+
+    /// Whether the holder has signed no receipt yet.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn nothing_signed(&mut self, holder: &Holder) -> Result<bool, StoreError> {
+        let select = sql("SELECT id FROM receipts WHERE holder = $1 LIMIT 1");
+        Ok(self.row(select.bind(holder.to_string())).await?.is_none())
     }
 
     /// Key records of a holder, oldest first: what a reader needs before it believes later receipts (11 §2). No patient

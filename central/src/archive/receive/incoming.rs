@@ -173,7 +173,7 @@ impl Incoming {
         };
         if let Err(error) = self.storing.open_record(&identity.study_uid, &admitted).await {
             tracing::error!(cause = %error, "nothing is stored without its record");
-            self.storing.discard(&written.key).await;
+            self.storing.discard(written.key()).await;
             return Outcome::failed(OUT_OF_RESOURCES, Cause::Resources);
         }
         let new = NewInstance {
@@ -184,8 +184,8 @@ impl Incoming {
             transfer_syntax_uid: identity.transfer_syntax_uid.clone(),
             digest: digester.finish(),
             size_bytes: self.data_set_bytes,
-            object_key: written.key.clone(),
-            object_size: written.size,
+            object_key: written.key().clone(),
+            object_size: written.size(),
             data_set_offset: self.received - self.data_set_bytes,
             patient: admitted.patient,
             stored_under: self.storing.under.clone(),
@@ -198,7 +198,7 @@ impl Incoming {
         let arrival = self.storing.central.committer.commit(new).await;
         // After an error nobody knows whether the commit is durable: the sweep removes what no row names.
         if matches!(&arrival, Ok(arrival) if !matches!(arrival, Arrival::New { .. })) {
-            self.storing.discard(&written.key).await;
+            self.storing.discard(written.key()).await;
         }
         self.storing.arrived(arrival, self.data_set_bytes, verdict, identity, now).await
     }

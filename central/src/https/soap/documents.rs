@@ -34,7 +34,6 @@ use crate::archive::retrieve::{Retrieval, Stopped, Stored};
 use crate::assertion::Authenticated;
 use crate::audit::{Entry, Kind, Outcome};
 use crate::central::Central;
-use crate::objects::Objects;
 use crate::store::StoreError;
 
 /// A request that is being answered.
@@ -159,7 +158,7 @@ impl Exchange {
 
     /// Bytes that cannot be read are told before any are promised.
     async fn check<T: Stored>(&self, central: &Central, retrieval: &Retrieval<T>, items: &mut [Item]) {
-        let checks: Vec<BoxFuture<'_, bool>> = retrieval.items().map(|item| readable(item, &central.objects).boxed()).collect();
+        let checks: Vec<BoxFuture<'_, bool>> = (0..retrieval.items().len()).map(|index| readable(retrieval, index).boxed()).collect();
         let checked: Vec<bool> = stream::iter(checks).buffered(CHECKS_IN_FLIGHT).collect().await;
         for item in items {
             if let Ok(index) = &item.outcome
@@ -172,8 +171,8 @@ impl Exchange {
     }
 }
 
-async fn readable<T: Stored>(item: &T, objects: &Objects) -> bool {
-    let checked = item.check(objects).await;
+async fn readable<T: Stored>(retrieval: &Retrieval<T>, index: usize) -> bool {
+    let checked = retrieval.check(index).await;
     if let Err(error) = &checked {
         tracing::error!(code = "IDR-R-09", cause = %error, "stored bytes cannot be read");
     }

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use super::body::{BodyError, BodyReader};
 use crate::central::Central;
-use crate::objects::{ObjectError, ObjectKey, ObjectWriter, Objects};
+use crate::objects::{ObjectError, ObjectKey, ObjectWriter, Objects, Written};
 
 /// Why a message is not received.
 #[derive(Debug, thiserror::Error)]
@@ -48,10 +48,8 @@ impl From<multipart::MultipartError> for ReceiveError {
 pub struct Part {
     /// Content-ID without brackets; none for a document that stood in line.
     pub content_id: Option<String>,
-    /// Where it is.
-    pub key: ObjectKey,
-    /// Bytes.
-    pub size: u64,
+    /// Where it is, and how long.
+    pub written: Written,
     /// SHA-1, lower-case hex.
     pub sha1: String,
     /// SHA-256.
@@ -69,8 +67,8 @@ impl Staged {
     /// The documents with these keys have an owner now; the others are discarded before this returns.
     pub async fn release(mut self, owned: &HashSet<ObjectKey>) {
         for part in std::mem::take(&mut self.parts) {
-            if !owned.contains(&part.key) {
-                discard(&self.objects, &part.key).await;
+            if !owned.contains(part.written.key()) {
+                discard(&self.objects, part.written.key()).await;
             }
         }
     }
@@ -88,7 +86,7 @@ impl Staged {
         let mut digests = Digests::new();
         digests.update(&bytes);
         let written = self.objects.put(key, bytes).await?;
-        let part = digests.part(None, written.key, written.size);
+        let part = digests.part(None, written);
         self.parts.push(part.clone());
         Ok(part)
     }
@@ -104,7 +102,7 @@ impl Drop for Staged {
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
                 for part in parts {
-                    discard(&objects, &part.key).await;
+                    discard(&objects, part.written.key()).await;
                 }
             });
         }
@@ -132,10 +130,10 @@ impl Digests {
         self.sha256.update(bytes);
     }
 
-    fn part(self, content_id: Option<String>, key: ObjectKey, size: u64) -> Part {
+    fn part(self, content_id: Option<String>, written: Written) -> Part {
         let mut sha256 = [0; 32];
         sha256.copy_from_slice(self.sha256.finish().as_ref());
-        Part { content_id, key, size, sha1: hex::encode(self.sha1.finish()), sha256 }
+        Part { content_id, written, sha1: hex::encode(self.sha1.finish()), sha256 }
     }
 }
 
@@ -255,7 +253,7 @@ impl Incoming {
             Event::PartEnd => {
                 if let Some(Writing { content_id, writer, digests }) = self.writing.take() {
                     let written = writer.finish().await?;
-                    self.staged.parts.push(digests.part(content_id, written.key, written.size));
+                    self.staged.parts.push(digests.part(content_id, written));
                 }
             }
             Event::Part(_) | Event::Root(_) | Event::End => {}

@@ -3,6 +3,7 @@
 use super::super::CentralStore;
 use super::super::instances::{Arrival, Commit, Inconsistency, Which};
 use super::fixtures::*;
+use crate::control::Operator;
 use idr_profile::access::Status;
 use idr_profile::receipt::{Carried, Commits, Kind, LogWalk, ReceiptHash, Statement};
 use std::sync::Arc;
@@ -43,7 +44,7 @@ pub async fn an_instance_is_stored_once_and_its_r3_is_given_again(store: Arc<dyn
     let found = tx.instances_found(STUDY, Which::Study, 10).await.unwrap();
     assert_eq!(found.len(), 1);
     assert_eq!(found[0].1.object_key, key(1), "the first arrival's bytes");
-    assert_eq!(tx.receipt_log(&holder(), None, 10).await.unwrap(), std::slice::from_ref(receipt));
+    assert_eq!(tx.receipt_log(&Operator::of_tests(), &holder(), None, 10).await.unwrap(), std::slice::from_ref(receipt));
 }
 
 pub async fn another_digest_is_a_conflict_and_changes_nothing(store: Arc<dyn CentralStore>) {
@@ -55,7 +56,7 @@ pub async fn another_digest_is_a_conflict_and_changes_nothing(store: Arc<dyn Cen
     assert_eq!((held.digest, &held.object_key), (instance(1).digest, &key(1)));
     let mut tx = store.read().await.unwrap();
     assert_eq!(tx.instances_found(STUDY, Which::Study, 10).await.unwrap()[0].1.digest, instance(1).digest);
-    assert_eq!(tx.receipt_log(&holder(), None, 10).await.unwrap().len(), 1);
+    assert_eq!(tx.receipt_log(&Operator::of_tests(), &holder(), None, 10).await.unwrap().len(), 1);
 }
 
 pub async fn an_instance_that_contradicts_its_study_or_series_is_not_stored(store: Arc<dyn CentralStore>) {
@@ -83,7 +84,7 @@ pub async fn an_instance_that_contradicts_its_study_or_series_is_not_stored(stor
         assert_eq!(commits[0].arrivals, [Arrival::Inconsistent(expected)]);
     }
     let mut tx = store.read().await.unwrap();
-    assert_eq!(tx.receipt_log(&holder(), None, 10).await.unwrap().len(), 1, "nothing was stored");
+    assert_eq!(tx.receipt_log(&Operator::of_tests(), &holder(), None, 10).await.unwrap().len(), 1, "nothing was stored");
     drop(tx);
     let mut unenforced = other_id();
     unenforced.enforced.clear();
@@ -152,13 +153,13 @@ pub async fn the_receipts_are_one_verifiable_chain_with_rising_ids(store: Arc<dy
     tx.commit_instances(&[instance(6)], &custody(), at(-5000)).await.unwrap();
     tx.commit().await.unwrap();
     let mut tx = store.read().await.unwrap();
-    let log = tx.receipt_log(&holder(), None, 100).await.unwrap();
+    let log = tx.receipt_log(&Operator::of_tests(), &holder(), None, 100).await.unwrap();
     assert_eq!(log.iter().map(|receipt| receipt.receipt().kind()).filter(|kind| *kind == Kind::Registration).count(), 2);
     assert!(log.windows(2).all(|pair| pair[0].receipt().id < pair[1].receipt().id));
     let mut walk = LogWalk::new(verifier(), None);
     log.iter().for_each(|receipt| walk.push(receipt));
     assert_eq!(walk.finish(log.last().map(Carried::hash)), []);
-    let rest = tx.receipt_log(&holder(), Some(log[3].receipt().id), 2).await.unwrap();
+    let rest = tx.receipt_log(&Operator::of_tests(), &holder(), Some(log[3].receipt().id), 2).await.unwrap();
     assert_eq!(rest, log[4..6]);
 }
 

@@ -6,6 +6,7 @@ use super::super::messages::{Claim, Lease, MessageKey, Presentation, Presented};
 use super::super::query::DocumentFilter;
 use super::super::{CentralStore, StoreError};
 use super::fixtures::*;
+use crate::control::Operator;
 use idr_profile::receipt::{Carried, LogWalk};
 use jiff::{SignedDuration, Timestamp};
 use std::sync::Arc;
@@ -97,7 +98,7 @@ pub async fn of_64_equal_instances_one_is_new(store: Arc<dyn CentralStore>) {
     let arrivals = tasks.join_all().await;
     assert_eq!(arrivals.iter().filter(|arrival| matches!(arrival, Arrival::New { .. })).count(), 1);
     assert_eq!(arrivals.iter().filter(|arrival| matches!(arrival, Arrival::Identical { same_unit: true, receipt: Some(_) })).count(), 63);
-    assert_eq!(store.read().await.unwrap().receipt_log(&holder(), None, 100).await.unwrap().len(), 1);
+    assert_eq!(store.read().await.unwrap().receipt_log(&Operator::of_tests(), &holder(), None, 100).await.unwrap().len(), 1);
 }
 
 pub async fn instances_of_many_senders_share_commits_and_keep_their_own_outcomes(store: Arc<dyn CentralStore>) {
@@ -116,7 +117,7 @@ pub async fn instances_of_many_senders_share_commits_and_keep_their_own_outcomes
     assert_eq!(new, 50, "each once");
     assert!(failed.is_empty() || failed == [99], "nobody fails for another: {failed:?}");
     let mut tx = store.read().await.unwrap();
-    let log = tx.receipt_log(&holder(), None, 1000).await.unwrap();
+    let log = tx.receipt_log(&Operator::of_tests(), &holder(), None, 1000).await.unwrap();
     assert_eq!(log.len(), 50);
     let mut walk = LogWalk::new(verifier(), None);
     log.iter().for_each(|receipt| walk.push(receipt));
@@ -129,7 +130,7 @@ pub async fn an_instance_that_cannot_be_committed_fails_alone(store: Arc<dyn Cen
     same_object.object_key = key(1);
     let (first, second, third) = tokio::join!(committer.commit(instance(1)), committer.commit(same_object), committer.commit(instance(3)));
     assert!(matches!((first, second, third), (Ok(Arrival::New { .. }), Err(_), Ok(Arrival::New { .. }))));
-    assert_eq!(store.read().await.unwrap().receipt_log(&holder(), None, 9).await.unwrap().len(), 2);
+    assert_eq!(store.read().await.unwrap().receipt_log(&Operator::of_tests(), &holder(), None, 9).await.unwrap().len(), 2);
 }
 
 pub async fn an_assertion_is_bound_to_the_certificate_of_its_first_use(store: Arc<dyn CentralStore>) {
@@ -237,5 +238,5 @@ pub async fn purging_takes_what_is_over_and_no_patient_data(store: Arc<dyn Centr
     let mut tx = store.read().await.unwrap();
     assert_eq!(tx.documents_found(&patient(), &DocumentFilter::default(), 9).await.unwrap().len(), 1);
     assert!(tx.instance(&uid(1)).await.unwrap().is_some());
-    assert_eq!(tx.receipt_log(&holder(), None, 9).await.unwrap().len(), 2);
+    assert_eq!(tx.receipt_log(&Operator::of_tests(), &holder(), None, 9).await.unwrap().len(), 2);
 }

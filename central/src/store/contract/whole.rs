@@ -6,6 +6,7 @@ use super::super::query::DocumentFilter;
 use super::super::sql::sql;
 use super::super::{CentralStore, SqliteOptions, SqliteStore};
 use super::fixtures::*;
+use crate::control::Operator;
 use idr_profile::receipt::{Carried, LogWalk};
 use jiff::civil::date;
 use std::path::Path;
@@ -64,7 +65,7 @@ pub async fn a_transaction_that_is_dropped_leaves_nothing(store: Arc<dyn Central
     }
     // The chain goes on where the last commit left it.
     store_instances(&*store, [instance(2)]).await;
-    let log = store.read().await.unwrap().receipt_log(&holder(), None, 9).await.unwrap();
+    let log = store.read().await.unwrap().receipt_log(&Operator::of_tests(), &holder(), None, 9).await.unwrap();
     let mut walk = LogWalk::new(verifier(), None);
     log.iter().for_each(|receipt| walk.push(receipt));
     assert_eq!(walk.finish(log.last().map(Carried::hash)), []);
