@@ -14,7 +14,7 @@
 //! * [`pdu`]: protocol data units as values; [`codec`]: their bytes (PS3.8 §9.3).
 //! * [`association`]: the state machines of PS3.8 §9.2 for both sides, and the negotiation (PS3.7 Annex D).
 //! * [`message`]: command sets, and messages as presentation data values (PS3.7 §6.3, PS3.8 Annex E).
-//! * [`service`]: which operation a command asks for, and its answer (PS3.4 Annexes A and B, PS3.7 §9).
+//! * [`service`]: which operation a command asks for, and its answer (PS3.4 Annexes A, B and J, PS3.7 §9, §10).
 //! * [`status`]: the codes of a response, named (PS3.7 Annex C, PS3.4 Table B.2-1).
 //!
 //! # Bounds

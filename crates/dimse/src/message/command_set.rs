@@ -88,9 +88,11 @@ impl CommandField {
     pub const C_ECHO_RQ: CommandField = CommandField(0x0030);
     pub const C_ECHO_RSP: CommandField = CommandField(0x8030);
     pub const N_EVENT_REPORT_RQ: CommandField = CommandField(0x0100);
+    pub const N_EVENT_REPORT_RSP: CommandField = CommandField(0x8100);
     pub const N_GET_RQ: CommandField = CommandField(0x0110);
     pub const N_SET_RQ: CommandField = CommandField(0x0120);
     pub const N_ACTION_RQ: CommandField = CommandField(0x0130);
+    pub const N_ACTION_RSP: CommandField = CommandField(0x8130);
     pub const N_CREATE_RQ: CommandField = CommandField(0x0140);
     pub const N_DELETE_RQ: CommandField = CommandField(0x0150);
     pub const C_CANCEL_RQ: CommandField = CommandField(0x0FFF);

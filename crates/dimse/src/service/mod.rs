@@ -1,9 +1,10 @@
-//! Which operation a command asks for, and its answer (PS3.7 §9, Annex C; PS3.4 Annexes A and B).
+//! Which operation a command asks for, and its answer (PS3.7 §9, §10, Annex C; PS3.4 Annexes A, B and J).
 //!
-//! [`Dispatcher`] looks at the commands of one association. What it refuses it has already answered; [`storage`] and
-//! [`verification`] make the answers of the operations that are performed.
+//! [`Dispatcher`] looks at the commands of one association. What it refuses it has already answered; [`storage`],
+//! [`storage_commitment`] and [`verification`] make the answers of the operations that are performed.
 
 pub mod storage;
+pub mod storage_commitment;
 pub mod verification;
 
 use crate::message::command_set::{CommandField, CommandSet, Element};
@@ -78,6 +79,8 @@ impl Dispatcher {
 fn is_mistyped(command: &CommandSet) -> bool {
     let data_set = match command.command_field() {
         CommandField::C_STORE_RQ | CommandField::C_FIND_RQ | CommandField::C_GET_RQ | CommandField::C_MOVE_RQ => Some(true),
+        // Of N-ACTION there is storage commitment, whose action has a data set.
+        CommandField::N_ACTION_RQ => Some(true),
         CommandField::C_ECHO_RQ => Some(false),
         _ => None,
     };
