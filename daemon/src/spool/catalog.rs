@@ -12,6 +12,7 @@
 //! | `w` tenant `\0` last arrival, study | – ; studies with held objects |
 //! | `q` tenant `\0` state `\0` not before, id | – ; released objects have none |
 //! | `l` tenant `\0` state `\0` id | – |
+//! | `h` tenant `\0` SOP instance `\0` inbound row `\0` id | – ; who handed an object over that has, or had, more than one such row or file |
 //! | `!…` | what of the journal and the files is in here; see [`Catalog::covers`] |
 //!
 //! Each row is a function of the entries and notes alone, not of the order in which they came, so that a rebuilt index is
@@ -19,7 +20,7 @@
 
 use super::index::{Change, Index, IndexError};
 use super::journal::{Event, Mark};
-use super::record::{Amount, Entry, Note, Progress, SpoolId, State, Study, Tenant};
+use super::record::{Amount, Announced, Entry, Note, Progress, SpoolId, State, Study, Tenant};
 use idr_profile::digest::Digest;
 use idr_profile::receipt::ReceiptHash;
 use jiff::Timestamp;
@@ -203,6 +204,24 @@ impl Catalog {
         self.entries(ids.iter().map(|(_, id)| read_id(id)))
     }
 
+    /// All objects with a SOP Instance UID that an inbound row handed over, as the first or again; at most 200.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub fn handed_over(&self, tenant: &Tenant, inbound: &str, sop_instance_uid: &str) -> Result<Vec<Entry>, IndexError> {
+        let mut entries = self.instances(tenant, sop_instance_uid)?;
+        entries.retain(|entry| entry.record.announced.inbound == inbound);
+        let from = key(b'h', &[tenant.as_str(), sop_instance_uid, inbound]);
+        for (key, _) in self.index.scan(&from, &end_of(&from), 100)? {
+            let id = read_id(key.get(from.len()..).unwrap_or_default())?;
+            if entries.iter().all(|entry| entry.id() != id) {
+                // A first object that is not in the index (yet) is no ground for anything.
+                entries.extend(self.entry(id)?);
+            }
+        }
+        Ok(entries)
+    }
+
     /// One study.
     ///
     /// # Errors
@@ -351,7 +370,8 @@ impl Catalog {
                 Some(study) => changes.push(study_row(&noted(study, note))),
                 None => applied = Applied::Unknown,
             },
-            Event::Begun { .. } | Event::Repeated { .. } | Event::Mark(_) => {}
+            Event::Repeated { first, announced, .. } => changes.push((handed_over_key(announced, *first), Some(Vec::new()))),
+            Event::Begun { .. } | Event::Mark(_) => {}
         }
         if let Some(row) = self.index.read(COVERS)? {
             let covers = Covers { journal: number, ..read_covers(&row)? };
@@ -373,6 +393,10 @@ impl Catalog {
         let unique = unique_key(tenant, &record.announced.sop_instance_uid, &record.digest);
         let holder = self.index.read(&unique)?.map(|id| read_id(&id)).transpose()?;
         let holder = holder.map(|id| self.entry(id)).transpose()?.flatten();
+        // The row of these bytes names one object: who handed the others over stands in rows of their own.
+        for one in holder.iter().flat_map(|holder| [holder, entry]) {
+            changes.push((handed_over_key(&one.record.announced, one.id()), Some(Vec::new())));
+        }
         // Who still has the bytes holds them, the first before others; of those given up the last.
         let rank = |entry: &Entry| match entry.progress.state {
             State::Released => (1, u64::MAX - entry.id().0),
@@ -531,6 +555,11 @@ fn entry_key(id: SpoolId) -> Vec<u8> {
 
 fn unique_key(tenant: &Tenant, sop_instance_uid: &str, digest: &Digest) -> Vec<u8> {
     [&key(b'u', &[tenant.as_str(), sop_instance_uid])[..], &digest.as_bytes()[..]].concat()
+}
+
+fn handed_over_key(announced: &Announced, id: SpoolId) -> Vec<u8> {
+    let parts = [announced.tenant.as_str(), announced.sop_instance_uid.as_str(), announced.inbound.as_str()];
+    [&key(b'h', &parts)[..], &id.0.to_be_bytes()[..]].concat()
 }
 
 fn member_key(tenant: &Tenant, study_uid: &str, id: SpoolId) -> Vec<u8> {

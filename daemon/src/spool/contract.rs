@@ -3,7 +3,7 @@
 use super::disk::{FileSystem, MemoryDisk};
 use super::files::{FileSpool, Hop};
 use super::index::{IndexStore, MemoryStore, RedbStore, SledStore};
-use super::record::{Cause, Move, Note, Progress, State};
+use super::record::{Announced, Cause, Move, Note, Progress, SpoolId, State};
 use super::sample::{announced, at, data, digest, facts, hand_over, memory_spool, open, parts, read, study_uid, tenant};
 use super::{Claim, Spool, SpoolError};
 use std::path::Path;
@@ -61,6 +61,33 @@ async fn the_same_bytes_again_give_the_same_object_and_receipt(spool: &dyn Spool
     elsewhere.tenant = "t2".parse().expect("valid");
     let elsewhere = hand_over(spool, elsewhere, facts(1), &bytes).await.expect("another tenant has its own");
     assert!(!elsewhere.repeated && elsewhere.r1 != first.r1);
+}
+
+async fn who_handed_the_same_bytes_over_again_is_known(spool: &dyn Spool) {
+    let bytes = data(1, 3000);
+    let uid = announced(1).sop_instance_uid;
+    let first = hand_over(spool, announced(1), facts(1), &bytes).await.expect("committed");
+    let from = |inbound: &str| Announced { inbound: inbound.to_owned(), ..announced(1) };
+    let tenant = tenant();
+    let ids = async |inbound: &str| -> Vec<SpoolId> {
+        let found = spool.handed_over(&tenant, inbound, &uid).await.expect("works");
+        found.iter().map(super::Entry::id).collect()
+    };
+    assert_eq!((ids("ct-1").await, ids("pacs").await), (vec![first.id], vec![]));
+    let again = hand_over(spool, from("pacs"), facts(2), &bytes).await.expect("committed");
+    assert!(again.repeated);
+    let other = hand_over(spool, from("ws-1"), facts(3), &data(2, 3000)).await.expect("other bytes are another object");
+    assert_eq!((ids("ct-1").await, ids("pacs").await, ids("ws-1").await), (vec![first.id], vec![first.id], vec![other.id]));
+    assert_eq!(ids("ct").await, vec![], "not by a part of the name");
+    let elsewhere = "t2".parse().expect("valid");
+    assert_eq!(spool.handed_over(&elsewhere, "ct-1", &uid).await.expect("works"), []);
+    // Given up, and handed over by another: both rows have handed over what is here or was passed on.
+    for state in [State::Queued, State::Sent, State::Committed, State::Registered, State::Released] {
+        spool.advance(vec![Move { id: first.id, to: to(state, 20) }]).await.expect("moved");
+    }
+    let later = hand_over(spool, from("mr-1"), facts(4), &bytes).await.expect("committed");
+    assert_ne!(later.id, first.id);
+    assert_eq!((ids("ct-1").await, ids("pacs").await, ids("mr-1").await), (vec![first.id], vec![first.id], vec![later.id]));
 }
 
 async fn of_two_equal_hand_overs_at_once_one_is_first(spool: &dyn Spool) {
@@ -219,6 +246,7 @@ promises!(
     nothing_is_visible_before_the_commit,
     what_was_committed_is_found_with_its_digest_and_bytes,
     the_same_bytes_again_give_the_same_object_and_receipt,
+    who_handed_the_same_bytes_over_again_is_known,
     of_two_equal_hand_overs_at_once_one_is_first,
     a_lease_keeps_others_away_until_it_ends,
     a_step_the_states_do_not_have_moves_nothing,

@@ -154,6 +154,10 @@ impl Spool for MemorySpool {
         Ok(self.seen_all(self.shared.catalog.instances(tenant, sop_instance_uid)?))
     }
 
+    async fn handed_over(&self, tenant: &Tenant, inbound: &str, sop_instance_uid: &str) -> Result<Vec<Entry>, SpoolError> {
+        Ok(self.seen_all(self.shared.catalog.handed_over(tenant, inbound, sop_instance_uid)?))
+    }
+
     async fn study(&self, tenant: &Tenant, study_uid: &str) -> Result<Option<Study>, SpoolError> {
         Ok(self.shared.catalog.study(tenant, study_uid)?)
     }
@@ -217,6 +221,9 @@ impl Writer for MemoryWriter {
         let shared = &self.spool.shared;
         let first = shared.catalog.holder(&self.announced.tenant, &self.announced.sop_instance_uid, &digest)?;
         if let Some(first) = first.as_ref().filter(|first| first.progress.state != State::Released) {
+            let (id, received) = (self.id, facts.received);
+            let announced = Box::new(self.announced.clone());
+            self.spool.record(&Event::Repeated { id, first: first.id(), r1: first.r1, announced, received })?;
             return Ok(Committed { id: first.id(), digest, r1: first.r1, repeated: true });
         }
         let announced = self.announced.clone();

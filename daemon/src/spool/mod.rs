@@ -110,6 +110,13 @@ pub trait Spool: Send + Sync {
     /// [`SpoolError::Index`].
     async fn instances(&self, tenant: &Tenant, sop_instance_uid: &str) -> Result<Vec<Entry>, SpoolError>;
 
+    /// All objects with a SOP Instance UID that an inbound row has handed over, as the first or again, also released ones;
+    /// at most 200. The objects that others handed over under the same UID are none of its business.
+    ///
+    /// # Errors
+    /// [`SpoolError::Index`].
+    async fn handed_over(&self, tenant: &Tenant, inbound: &str, sop_instance_uid: &str) -> Result<Vec<Entry>, SpoolError>;
+
     /// A study.
     ///
     /// # Errors

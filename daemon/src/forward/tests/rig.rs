@@ -106,6 +106,9 @@ impl Spool for Fused {
     async fn instances(&self, tenant: &Tenant, sop_instance_uid: &str) -> Result<Vec<Entry>, SpoolError> {
         self.0.instances(tenant, sop_instance_uid).await
     }
+    async fn handed_over(&self, tenant: &Tenant, inbound: &str, uid: &str) -> Result<Vec<Entry>, SpoolError> {
+        self.0.handed_over(tenant, inbound, uid).await
+    }
     async fn study(&self, tenant: &Tenant, study_uid: &str) -> Result<Option<Study>, SpoolError> {
         self.0.study(tenant, study_uid).await
     }

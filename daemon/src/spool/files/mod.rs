@@ -173,6 +173,11 @@ impl FileSpool {
         Arc::new(self.clone())
     }
 
+    /// The disk of the spool folder: what else is kept beside the objects lies there too, under the same lock.
+    pub fn disk(&self) -> Arc<dyn Disk> {
+        Arc::clone(&self.shared.disk)
+    }
+
     /// Room left at the last look, bytes, less what was written since.
     pub fn free_bytes(&self) -> u64 {
         self.shared.health.free_bytes()
@@ -218,6 +223,22 @@ impl Shared {
     fn index_failed(&self, error: &IndexError) {
         tracing::error!(error = %error, "the spool's index failed; new objects are refused until a restart makes it again");
         self.health.index_failed.store(true, Ordering::SeqCst);
+    }
+
+    /// The first objects of hand-overs by an inbound row that the journal does not know yet.
+    fn repeated(&self, tenant: &Tenant, inbound: &str, sop_instance_uid: &str) -> Vec<SpoolId> {
+        let of_it = |what: &Unsettled| match what {
+            Unsettled::Repeat(line, _) => match &**line {
+                Event::Repeated { first, announced, .. }
+                    if announced.tenant == *tenant && announced.inbound == inbound && announced.sop_instance_uid == sop_instance_uid =>
+                {
+                    Some(*first)
+                }
+                _ => None,
+            },
+            _ => None,
+        };
+        lock(&self.flight).unsettled.values().filter_map(of_it).collect()
     }
 
     /// What keeps anything from being accepted, also what is on its way.
@@ -467,6 +488,22 @@ impl Spool for FileSpool {
     async fn instances(&self, tenant: &Tenant, sop_instance_uid: &str) -> Result<Vec<Entry>, SpoolError> {
         let (tenant, uid) = (tenant.clone(), sop_instance_uid.to_owned());
         self.look(move |shared| Ok(shared.catalog.instances(&tenant, &uid)?.into_iter().map(|entry| shared.seen(entry)).collect())).await
+    }
+
+    async fn handed_over(&self, tenant: &Tenant, inbound: &str, sop_instance_uid: &str) -> Result<Vec<Entry>, SpoolError> {
+        let (tenant, inbound, uid) = (tenant.clone(), inbound.to_owned(), sop_instance_uid.to_owned());
+        self.look(move |shared| {
+            // Repeated hand-overs whose journal line is not written yet; looked at first, since they go into the rows next.
+            let repeated = shared.repeated(&tenant, &inbound, &uid);
+            let mut entries = shared.catalog.handed_over(&tenant, &inbound, &uid)?;
+            for id in repeated {
+                if entries.iter().all(|entry| entry.id() != id) {
+                    entries.extend(shared.catalog.entry(id)?);
+                }
+            }
+            Ok(entries.into_iter().map(|entry| shared.seen(entry)).collect())
+        })
+        .await
     }
 
     async fn study(&self, tenant: &Tenant, study_uid: &str) -> Result<Option<Study>, SpoolError> {
