@@ -23,6 +23,7 @@ use idr_host::places::{Place, Places};
 use idr_profile::rules::{Occurrence, Reply, RuleSet, RuleSets, Rules};
 use jiff::Timestamp;
 
+use crate::commitment::Commitments;
 use crate::config::{Config, Inbound, TlsDemand};
 use crate::health::Counters;
 use crate::reception::Reception;
@@ -47,6 +48,8 @@ pub struct Ingress {
     pub rules: Arc<ArcSwap<RuleSets>>,
     /// Where instances go.
     pub spool: Arc<dyn Spool>,
+    /// Who is told that they are safe.
+    pub commitments: Arc<Commitments>,
     /// Counters of the health port.
     pub counters: Arc<Counters>,
     /// `organisation_oids` of the controller map.
@@ -79,11 +82,12 @@ impl Ingress {
         config: Arc<Config>,
         rules: Arc<ArcSwap<RuleSets>>,
         spool: Arc<dyn Spool>,
+        commitments: Arc<Commitments>,
         counters: Arc<Counters>,
         organisation_oids: Vec<String>,
         clock: fn() -> Timestamp,
     ) -> Self {
-        Self { config, rules, spool, counters, organisation_oids, clock, associations: Places::default() }
+        Self { config, rules, spool, commitments, counters, organisation_oids, clock, associations: Places::default() }
     }
 
     /// Bounds of PDUs and messages.
@@ -238,7 +242,7 @@ impl Ingress {
     }
 }
 
-/// SOP classes of the rule set with their transfer syntaxes, and Verification.
+/// SOP classes of the rule set with their transfer syntaxes, Verification and Storage Commitment.
 fn supported(rules: &Rules) -> BTreeMap<String, Support> {
     let roles = Roles { scu: true, scp: false };
     let mut supported: BTreeMap<String, Support> = rules
@@ -256,6 +260,10 @@ fn supported(rules: &Rules) -> BTreeMap<String, Support> {
     let data = ["1.2.840.10008.1.2", "1.2.840.10008.1.2.1"].map(str::to_owned).to_vec();
     supported.insert(
         idr_dimse::service::verification::SOP_CLASS_UID.to_owned(),
+        Support { transfer_syntaxes: data.clone(), roles, extended_negotiation: None },
+    );
+    supported.insert(
+        idr_dimse::service::storage_commitment::SOP_CLASS_UID.to_owned(),
         Support { transfer_syntaxes: data, roles, extended_negotiation: None },
     );
     supported

@@ -52,6 +52,13 @@ pub struct Inbound {
     pub patient_id_issuer: Option<String>,
     /// Issuer of Accession Number when the object has none, OID.
     pub accession_issuer: Option<String>,
+    /// Where storage commitment is reported when the association of the request has ended: address and port of the device
+    /// (profile 10 F16), over TLS unless `tls = "optional"`. Absent: on that association alone.
+    pub commitment_address: Option<SocketAddr>,
+    /// AE title that is called then; absent: the calling AE title of the request.
+    pub commitment_ae_title: Option<String>,
+    /// Name that the device's certificate must have; absent: its address.
+    pub commitment_server_name: Option<String>,
     /// `languageCode` of the manifest, instead of the affinity domain's.
     pub language: Option<String>,
     /// Queue instances before the study is evaluated (profile 01 §6.5).
@@ -235,6 +242,24 @@ impl Default for Dimse {
     }
 }
 
+/// Storage commitment, asked by devices.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Commitment {
+    /// Instances in one request; more: 0213H.
+    pub references_max: usize,
+    /// Requests of one row without a report; more: 0213H. Of those that are held as many are kept.
+    pub requests_max: usize,
+    /// Longest wait for the answer to a report on the association of the request, seconds; then it goes on one of our own.
+    pub answer_seconds: u64,
+}
+
+impl Default for Commitment {
+    fn default() -> Self {
+        Self { references_max: 10_000, requests_max: 1_000, answer_seconds: 30 }
+    }
+}
+
 /// The centre: one peer (profile 10 F05).
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -378,6 +403,9 @@ pub struct ConfigFile {
     /// Who may send.
     #[serde(default)]
     pub inbound: Vec<Inbound>,
+    /// Storage commitment.
+    #[serde(default)]
+    pub commitment: Commitment,
     /// Where to forward; absent: objects are held.
     pub centre: Option<Centre>,
     /// Who signs; needed with `centre`.
@@ -424,6 +452,9 @@ impl ConfigFile {
             ("dimse.connections_max", file.dimse.connections_max as u64, 1..=65_536),
             ("dimse.connections_per_address_max", file.dimse.connections_per_address_max as u64, 1..=65_536),
             ("dimse.handshakes_max", file.dimse.handshakes_max as u64, 1..=65_536),
+            ("commitment.references_max", file.commitment.references_max as u64, 1..=100_000),
+            ("commitment.requests_max", file.commitment.requests_max as u64, 1..=100_000),
+            ("commitment.answer_seconds", file.commitment.answer_seconds, 1..=600),
         ] {
             if !range.contains(&value) {
                 return fault(key, format!("{value} is outside {}–{}", range.start(), range.end()));
@@ -443,6 +474,12 @@ impl ConfigFile {
                 return fault(&key("addresses"), "an AE title is no proof: name its addresses, or set tls = \"mutual\"".to_owned());
             }
             check_fingerprints(&key("certificates"), &row.certificates)?;
+            if let Some(title) = &row.commitment_ae_title {
+                check_ae_title(&key("commitment_ae_title"), title)?;
+            }
+            if row.commitment_address.is_some_and(|address| address.port() == 0 || address.ip().is_unspecified()) {
+                return fault(&key("commitment_address"), "name the address and the port that the device listens on".to_owned());
+            }
             for (name, oid) in [("patient_id_issuer", &row.patient_id_issuer), ("accession_issuer", &row.accession_issuer)] {
                 if let Some(oid) = oid
                     && !idr_ihe::metadata::is_oid(oid)

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
+use crate::commitment::Commitments;
 use crate::config::Config;
 use crate::forward::Forward;
 use crate::spool::{FileSpool, Tenant};
@@ -138,6 +139,8 @@ pub struct Operator {
     pub studies: Arc<Studies>,
     /// The forwarder, if there is a centre.
     pub forward: Option<Arc<Forward>>,
+    /// Requests for storage commitment.
+    pub commitments: Arc<Commitments>,
     /// Whose items.
     pub tenants: Vec<Tenant>,
 }
@@ -174,7 +177,11 @@ async fn perform(request: Request, operator: &Operator) -> anyhow::Result<Value>
                 Some(forward) => forward.status(),
                 None => json!({"configured": false}),
             };
-            Ok(json!({"states": states, "refusing": refusing, "free_bytes": operator.spool.free_bytes(), "centre": centre}))
+            let (waiting, held) = operator.commitments.totals();
+            let commitments = json!({"waiting": waiting, "held": held});
+            Ok(json!({
+                "states": states, "refusing": refusing, "free_bytes": operator.spool.free_bytes(), "centre": centre, "commitments": commitments
+            }))
         }
         Request::StudyShow { uid } => study(&uid, operator).await,
         Request::StudyRelease { uid } => {
@@ -365,6 +372,10 @@ fn status_lines(answer: &Value) -> Vec<String> {
         lines.push(format!("{:<12} {:<12} {objects:>10} {bytes:>16}", text(&row["tenant"]), text(&row["state"])));
     }
     lines.push(format!("free {} bytes", answer["free_bytes"]));
+    let commitments = &answer["commitments"];
+    if commitments["waiting"].as_u64().unwrap_or_default() + commitments["held"].as_u64().unwrap_or_default() > 0 {
+        lines.push(format!("storage commitment: {} requests wait for their report, {} held", commitments["waiting"], commitments["held"]));
+    }
     lines.push(format!("centre: {}", answer["centre"]));
     lines.extend(answer["refusing"].as_str().map(|refusal| format!("new objects are refused: {refusal}")));
     lines

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use idr_host::monitor::{Counter, Monitored};
 
+use crate::commitment::Commitments;
 use crate::spool::{Spool, Tenant};
 
 /// What is counted since the start.
@@ -28,6 +29,8 @@ pub struct Monitor {
     pub counters: Arc<Counters>,
     /// What is held.
     pub spool: Arc<dyn Spool>,
+    /// What devices wait to be told.
+    pub commitments: Arc<Commitments>,
     /// Whose objects are taken in.
     pub tenants: Vec<Tenant>,
 }
@@ -45,6 +48,9 @@ impl Monitored for Monitor {
         line("idr_site_ingest_objects_total", "{result=\"failed\"}", self.counters.objects_failed.value());
         line("idr_site_ingest_bytes_total", "", self.counters.bytes_stored.value());
         line("idr_site_associations_rejected_total", "", self.counters.associations_rejected.value());
+        let (waiting, held) = self.commitments.totals();
+        line("idr_site_commitment_requests", "{state=\"waiting\"}", waiting as u64);
+        line("idr_site_commitment_requests", "{state=\"held\"}", held as u64);
         for ((tenant, state), amount) in self.spool.totals().iter() {
             let labels = format!("{{tenant=\"{tenant}\",state=\"{state}\"}}");
             line("idr_site_queue_items", &labels, amount.objects);

@@ -2,10 +2,11 @@
 //!
 //! The modules, in the order in which an image meets them: [`config`] (what is allowed), [`listener`] (associations),
 //! [`admission`] (who may send), [`reception`] (one instance: scan, judge, commit), [`spool`] and [`receipts`] (held until
-//! central has it, and provably so), [`study`] (when a study is complete), [`forward`] (to central, and its manifest),
+//! central has it, and provably so), [`commitment`] (is told to whoever asks), [`study`] (when a study is complete), [`forward`] (to central, and its manifest),
 //! [`control`] and [`health`] (what operators and monitors see). [`site`] puts them together.
 
 pub mod admission;
+pub mod commitment;
 pub mod config;
 pub mod control;
 pub mod forward;

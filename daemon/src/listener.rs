@@ -1,18 +1,19 @@
 //! DIMSE listener: tokio and rustls around [`idr_dimse::association::Acceptor`], one task per association.
 //!
 //! The machine decides, this file reads, writes and runs timers. Whether an association or an instance is wanted is
-//! [`crate::admission`]; what happens to the bytes of an instance is [`crate::reception`].
+//! [`crate::admission`]; what happens to the bytes of an instance is [`crate::reception`]; what a device is told about them
+//! later is [`crate::commitment`].
 //!
 //! # Failure
 //! An error of `accept` is logged and waited out. An association that ends early, for whatever reason, discards the
-//! instance in flight and nothing else (D014). At shutdown the message in flight is answered, then the association ends.
+//! instance in flight and nothing else (D014); a storage commitment report without an answer goes on another one. At shutdown the message in flight is answered, then the association ends.
 //!
 //! # Bounds
 //! TCP connections at once, handshake time, ARTIM, silence in and between messages, life of an association, time to
 //! write: `[dimse]` of the configuration (profile 10 §11 BD-01 … BD-09).
 //!
 //! # Standard
-//! PS3.8 §9.2; PS3.7 §9.3.1, §9.3.5; PS3.15 §B.12.
+//! PS3.8 §9.2; PS3.7 §9.3.1, §9.3.5, §10.1.1, §10.1.4; PS3.15 §B.12.
 
 use std::collections::VecDeque;
 use std::io;
@@ -27,7 +28,9 @@ use idr_dimse::codec::{PduDecoder, data_header, encode};
 use idr_dimse::message::command_set::{CommandField, CommandSet};
 use idr_dimse::pdu::Pdu;
 use idr_dimse::service::storage::{self, StoreRequest};
+use idr_dimse::service::storage_commitment::{self as commitment, ActionInformation};
 use idr_dimse::service::{Dispatched, Dispatcher, verification};
+use idr_dimse::status::Status;
 use idr_host::places::Connections;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -37,6 +40,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::{Admitted, Ingress, Peer};
+use crate::commitment::Ticket;
 use crate::reception::Reception;
 
 /// (0002,0012) of 01 §8.1: who we are on the wire too.
@@ -44,7 +48,7 @@ pub const IMPLEMENTATION_CLASS_UID: &str = "2.25.4304112981169876548029509309345
 /// Implementation Version Name.
 pub const IMPLEMENTATION_VERSION_NAME: &str = "IDR_SITE";
 
-const OPERATIONS: &[CommandField] = &[CommandField::C_ECHO_RQ, CommandField::C_STORE_RQ];
+const OPERATIONS: &[CommandField] = &[CommandField::C_ECHO_RQ, CommandField::C_STORE_RQ, CommandField::N_ACTION_RQ];
 
 /// How connections of one listener are carried.
 #[derive(Clone)]
@@ -135,8 +139,18 @@ async fn connection(
 enum InFlight {
     /// An instance.
     Store { command: CommandSet, reception: Box<Reception> },
+    /// A request for storage commitment; `None`: more bytes than it may have.
+    Action { command: CommandSet, information: Option<Vec<u8>> },
     /// Nothing: the operation is refused, and answered when its data set has passed.
     Refused { response: CommandSet },
+}
+
+/// A storage commitment report to be made on this association.
+struct Report {
+    ticket: Ticket,
+    context_id: u8,
+    /// Once it is sent: its Message ID, and how long its answer is waited for.
+    sent: Option<(u16, Instant)>,
 }
 
 struct Association<S> {
@@ -150,6 +164,9 @@ struct Association<S> {
     actions: VecDeque<Action>,
     admitted: Option<Admitted>,
     in_flight: Option<InFlight>,
+    /// One after the other, the first may be sent.
+    reports: VecDeque<Report>,
+    message_id: u16,
     artim: Option<Instant>,
     /// Bytes to write, gathered so that a PDU leaves in one write.
     out: Vec<u8>,
@@ -172,6 +189,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<S> {
             actions: VecDeque::new(),
             admitted: None,
             in_flight: None,
+            reports: VecDeque::new(),
+            message_id: 0,
             artim: None,
             out: Vec::new(),
             closing: false,
@@ -188,8 +207,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<S> {
             if self.closing {
                 break Ok(());
             }
+            if self.report().await {
+                continue;
+            }
             let idle = self.acceptor.idle_limit().map(|limit| Instant::now() + limit);
-            let deadline = [idle, self.artim].into_iter().flatten().chain([end]).min().unwrap_or(end);
+            let unanswered = self.reports.front().and_then(|report| report.sent).map(|(_, until)| until);
+            let deadline = [idle, self.artim, unanswered].into_iter().flatten().chain([end]).min().unwrap_or(end);
             let draining = self.stop.is_cancelled();
             if draining && self.in_flight.is_none() {
                 // The peer is told; its end of the connection is not waited for.
@@ -235,6 +258,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<S> {
                         break Ok(());
                     }
                 }
+                // Another association may do better; the answer may still come on this one, and is then of no use.
+                None if unanswered.is_some_and(|until| until <= Instant::now()) => drop(self.reports.pop_front()),
                 None => self.feed(Event::IdleExpired),
             }
         };
@@ -333,12 +358,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<S> {
             Dispatched::Perform if command.command_field() == CommandField::C_ECHO_RQ => {
                 self.answer(context_id, &command, &verification::response(&command));
             }
+            Dispatched::Perform if command.command_field() == CommandField::N_ACTION_RQ => {
+                let of_it = self.acceptor.context(context_id).is_some_and(|context| context.abstract_syntax == commitment::SOP_CLASS_UID);
+                let checked = if of_it { commitment::check_action(&command) } else { Err(Status::UNRECOGNIZED_OPERATION) };
+                self.in_flight = Some(match checked {
+                    Ok(()) => InFlight::Action { command, information: Some(Vec::new()) },
+                    Err(status) => {
+                        self.dispatcher.answered(command.message_id());
+                        InFlight::Refused { response: commitment::action_response(&command, status) }
+                    }
+                });
+            }
             Dispatched::Perform => {
                 let (Some(request), Some(context), Some(admitted)) =
                     (StoreRequest::read(&command), self.acceptor.context(context_id), self.admitted.as_ref())
                 else {
-                    // Not reached: only C-ECHO and C-STORE are performed, on an accepted context. Refuse rather than trust.
-                    self.answer(context_id, &command, &CommandSet::response(&command, idr_dimse::status::Status::PROCESSING_FAILURE));
+                    // Not reached: nothing else is performed, and on an accepted context. Refuse rather than trust.
+                    self.answer(context_id, &command, &CommandSet::response(&command, Status::PROCESSING_FAILURE));
                     return Ok(());
                 };
                 let reception = self.ingress.receive(admitted, &self.peer, context, &request).await;
@@ -346,14 +382,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<S> {
             }
             Dispatched::Refuse(response) if command.has_data_set() => self.in_flight = Some(InFlight::Refused { response }),
             Dispatched::Refuse(response) => self.respond(context_id, &response),
-            Dispatched::Cancel(_) | Dispatched::Response | Dispatched::Nothing => {}
+            Dispatched::Response => self.reported(&command).await,
+            Dispatched::Cancel(_) | Dispatched::Nothing => {}
         }
         Ok(())
     }
 
     async fn data(&mut self, context_id: u8, fragment: &[u8], last: bool) -> io::Result<()> {
-        if let Some(InFlight::Store { reception, .. }) = &mut self.in_flight {
-            reception.feed(fragment).await;
+        match &mut self.in_flight {
+            Some(InFlight::Store { reception, .. }) => reception.feed(fragment).await,
+            Some(InFlight::Action { information, .. }) => {
+                let room = self.ingress.commitments.request_bytes_max();
+                *information = information.take().filter(|so_far| so_far.len() + fragment.len() <= room);
+                information.iter_mut().for_each(|so_far| so_far.extend_from_slice(fragment));
+            }
+            Some(InFlight::Refused { .. }) | None => {}
         }
         if !last {
             return Ok(());
@@ -363,10 +406,84 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<S> {
                 let outcome = reception.finish().await;
                 self.answer(context_id, &command, &storage::response(&command, &outcome));
             }
+            Some(InFlight::Action { command, information }) => {
+                let taken = match (self.action(context_id, information), &self.admitted) {
+                    (Ok(information), Some(admitted)) => self.ingress.commitments.accept(admitted.into(), information).await,
+                    (Ok(_), None) => Err(Status::PROCESSING_FAILURE),
+                    (Err(status), _) => Err(status),
+                };
+                let status = taken.as_ref().err().copied().unwrap_or(Status::SUCCESS);
+                self.answer(context_id, &command, &commitment::action_response(&command, status));
+                self.reports.extend(taken.ok().map(|ticket| Report { ticket, context_id, sent: None }));
+            }
             Some(InFlight::Refused { response }) => self.respond(context_id, &response),
             None => {}
         }
         Ok(())
+    }
+
+    /// A request for storage commitment is complete; the error is the status of its answer.
+    fn action(&self, context_id: u8, information: Option<Vec<u8>>) -> Result<ActionInformation, Status> {
+        let (Some(context), Some(admitted)) = (self.acceptor.context(context_id), self.admitted.as_ref()) else {
+            return Err(Status::PROCESSING_FAILURE);
+        };
+        let commitments = &self.ingress.commitments;
+        let refused = |status: Status, cause: &str| {
+            let inbound = admitted.row.name.as_str();
+            tracing::warn!(inbound, calling_ae_title = admitted.calling_ae, %status, "a request for storage commitment is refused: {cause}");
+            status
+        };
+        let Some(bytes) = information else {
+            return Err(refused(Status::RESOURCE_LIMITATION, "it is longer than commitment.references_max allows"));
+        };
+        let read = ActionInformation::read(&context.transfer_syntax, &bytes, commitments.references_max());
+        read.map_err(|error| refused(error.status(), &error.to_string()))
+    }
+
+    /// Sends the next storage commitment report, if one waits and no message is on its way; gives back whether there is
+    /// something to do now. Its decision is made here, when the answer to the request has left.
+    async fn report(&mut self) -> bool {
+        let Some(next) = self.reports.front().filter(|next| next.sent.is_none() && self.in_flight.is_none()) else { return false };
+        let context = self.acceptor.context(next.context_id);
+        let information = self.ingress.commitments.report(&next.ticket).await;
+        let encoded = match (information, context) {
+            (Ok(information), Some(context)) => {
+                information.encode(&context.transfer_syntax).map(|data| (information.event_type(), data)).map_err(|error| error.to_string())
+            }
+            (Err(error), _) => Err(error.to_string()),
+            (Ok(_), None) => Err("its presentation context is gone".to_owned()),
+        };
+        let context_id = next.context_id;
+        self.message_id = self.message_id.wrapping_add(1);
+        let mut actions = Vec::new();
+        let sent = encoded.and_then(|(event_type, data)| {
+            let command = commitment::event_report_request(self.message_id, event_type);
+            let sent = self.acceptor.send_command(context_id, &command, &mut actions);
+            let sent = sent.and_then(|()| self.acceptor.send_data(context_id, data, true, &mut actions));
+            sent.map_err(|error| error.to_string())
+        });
+        match sent {
+            Ok(()) => {
+                let until = Instant::now() + self.ingress.commitments.answer_wait();
+                self.reports.iter_mut().take(1).for_each(|report| report.sent = Some((self.message_id, until)));
+            }
+            Err(cause) => {
+                tracing::warn!(peer = %self.peer.address, cause, "a storage commitment report cannot be made on this association");
+                self.reports.pop_front();
+            }
+        }
+        self.actions.extend(actions);
+        true
+    }
+
+    /// A response: to the report that is on its way, or to none that is waited for any more.
+    async fn reported(&mut self, response: &CommandSet) {
+        let Some((message_id, _)) = self.reports.front().and_then(|report| report.sent) else { return };
+        if let Some(status) = commitment::event_report_status(response, message_id)
+            && let Some(report) = self.reports.pop_front()
+        {
+            self.ingress.commitments.answered(report.ticket, status).await;
+        }
     }
 
     fn answer(&mut self, context_id: u8, request: &CommandSet, response: &CommandSet) {
@@ -387,6 +504,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<S> {
         if let Some(InFlight::Store { reception, .. }) = self.in_flight.take() {
             reception.abort().await;
         }
+        // Their tickets go to who reports elsewhere.
+        self.reports.clear();
         self.admitted = None;
     }
 }

@@ -1,6 +1,6 @@
 //! The running site: everything the configuration names, started in order and stopped in the reverse.
 //!
-//! Start: configuration, rule sets, trust, spool (recovery), listeners, `READY=1`. Stop: no new associations, messages in
+//! Start: configuration, rule sets, trust, spool (recovery), commitments, listeners, `READY=1`. Stop: no new associations, messages in
 //! flight are answered, the forwarder ends its step, the spool is closed.
 
 use std::sync::Arc;
@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::Ingress;
+use crate::commitment::Commitments;
 use crate::config::{Config, Dimse, Environment};
 use crate::control;
 use crate::forward::{self, Forward};
@@ -72,6 +73,7 @@ pub fn check(config: &Config) -> anyhow::Result<()> {
     if !config.dimse.listen_tls.is_empty() {
         tls_listener(config, &trust)?;
     }
+    Commitments::check(config, &trust)?;
     Forward::check(config)?;
     Ok(())
 }
@@ -140,7 +142,13 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     let seam = spool.seam();
     let counters = Arc::new(Counters::default());
     let maps = forward::load_maps(&config)?;
-    let ingress = Arc::new(Ingress::new(config.clone(), rules.clone(), seam.clone(), counters.clone(), maps.organisation_oids(), now));
+    let commitments = {
+        let (config, trust, disk, seam) = (config.clone(), trust.clone(), spool.disk(), seam.clone());
+        tokio::task::spawn_blocking(move || Commitments::open(config, &trust, disk, seam, now)).await??
+    };
+    let organisations = maps.organisation_oids();
+    let ingress = Ingress::new(config.clone(), rules.clone(), seam.clone(), commitments.clone(), counters.clone(), organisations, now);
+    let ingress = Arc::new(ingress);
 
     let mut bound = Bound::default();
     let tls_config = match config.dimse.listen_tls.is_empty() {
@@ -178,10 +186,11 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     if let Some(forward) = &forward {
         behind.spawn(forward.clone().run(after_ingress.clone()));
     }
-    let operator = control::Operator { spool: spool.clone(), studies, forward, tenants: tenants.clone() };
+    behind.spawn(commitments.clone().run(after_ingress.clone()));
+    let operator = control::Operator { spool: spool.clone(), studies, forward, commitments: commitments.clone(), tenants: tenants.clone() };
     behind.spawn(control::serve(&config.control_socket(), operator, after_ingress.clone())?);
     if let Some(listener) = health_listener {
-        let monitor = Arc::new(Monitor { counters, spool: seam, tenants });
+        let monitor = Arc::new(Monitor { counters, spool: seam, commitments, tenants });
         behind.spawn(monitor::serve(listener, monitor, after_ingress.clone()));
     }
     let Dimse { connections_max, connections_per_address_max, handshakes_max, .. } = config.dimse;

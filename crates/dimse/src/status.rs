@@ -61,6 +61,8 @@ impl Status {
     pub const NO_SUCH_ACTION_TYPE: Status = Status(0x0123);
     /// Refused: not authorized.
     pub const NOT_AUTHORIZED: Status = Status(0x0124);
+    /// Storage commitment: the Transaction UID is in use for another request.
+    pub const DUPLICATE_TRANSACTION_UID: Status = Status(0x0131);
     /// Duplicate invocation: the Message ID is in use.
     pub const DUPLICATE_INVOCATION: Status = Status(0x0210);
     /// Unrecognized operation.

@@ -27,7 +27,7 @@
 
 pub mod catalog;
 #[cfg(test)]
-mod contract;
+pub(crate) mod contract;
 #[cfg(test)]
 mod crash;
 pub mod disk;

@@ -1,0 +1,183 @@
+//! Requests that were taken and are not reported: one file each, below the state folder.
+//!
+//! # On disk
+//! `commitments/<16 hex digits>.json`, named by a counter of ours; made whole under another name, synced, renamed. A file
+//! goes when its report was taken. One that comes back after a power cut is reported once more, which changes nothing for
+//! the device.
+//!
+//! # Failure
+//! [`Ledger::write`] returns after file and name are durable. A file that cannot be read at a start is told and left where
+//! it is: its device gets no report and keeps its copy.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::spool::Tenant;
+use crate::spool::disk::{Disk, create_folders, files_ending, read_from};
+
+/// Folder of the files.
+pub const FOLDER: &str = "commitments";
+/// Format of the files; a number we do not know is not read.
+const FORMAT: u32 = 1;
+
+/// What a device asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Request {
+    /// [`FORMAT`].
+    format: u32,
+    /// Organisation of the inbound row.
+    pub tenant: Tenant,
+    /// Name of the inbound row that asked.
+    pub inbound: String,
+    /// Its AE title.
+    pub calling_ae: String,
+    /// The AE title that it called: we report under it.
+    pub called_ae: String,
+    /// When it asked.
+    pub received: Timestamp,
+    /// Transaction UID (0008,1195).
+    pub transaction_uid: String,
+    /// SOP class and SOP instance of each reference, in the order listed.
+    pub references: Vec<(String, String)>,
+}
+
+impl Request {
+    /// A request in the present format.
+    pub fn new(
+        tenant: Tenant,
+        inbound: String,
+        (calling_ae, called_ae): (String, String),
+        received: Timestamp,
+        transaction_uid: String,
+        references: Vec<(String, String)>,
+    ) -> Self {
+        Self { format: FORMAT, tenant, inbound, calling_ae, called_ae, received, transaction_uid, references }
+    }
+}
+
+/// The folder. All calls block.
+pub struct Ledger {
+    disk: Arc<dyn Disk>,
+}
+
+impl Ledger {
+    /// Opens the folder, and reads what is in it, the oldest first.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn open(disk: Arc<dyn Disk>) -> io::Result<(Self, Vec<(u64, Request)>)> {
+        create_folders(&*disk, Path::new(FOLDER))?;
+        for unfinished in files_ending(&*disk, Path::new(FOLDER), ".part")? {
+            disk.remove(&Path::new(FOLDER).join(unfinished))?;
+        }
+        let ledger = Self { disk };
+        let mut requests = Vec::new();
+        for name in files_ending(&*ledger.disk, Path::new(FOLDER), ".json")? {
+            let Some(id) = name.strip_suffix(".json").and_then(|digits| u64::from_str_radix(digits, 16).ok()) else { continue };
+            match ledger.read(id) {
+                Ok(request) => requests.push((id, request)),
+                Err(error) => {
+                    tracing::error!(file = name, cause = %error, "a request for storage commitment cannot be read; its device gets no report");
+                }
+            }
+        }
+        Ok((ledger, requests))
+    }
+
+    /// Keeps a request; returns when it is durable.
+    ///
+    /// # Errors
+    /// What the disk says; then the request is not kept.
+    pub fn write(&self, id: u64, request: &Request) -> io::Result<()> {
+        let text = serde_json::to_vec(request)?;
+        let part = Path::new(FOLDER).join(format!("{id:016x}.part"));
+        let kept = self.disk.create(&part).and_then(|file| {
+            file.write_at(0, &text)?;
+            file.sync_data()?;
+            self.disk.rename(&part, &path(id))?;
+            self.disk.sync_folder(Path::new(FOLDER))
+        });
+        kept.inspect_err(|_| {
+            for left in [part.clone(), path(id)] {
+                let _ = self.disk.remove(&left);
+            }
+        })
+    }
+
+    /// Reads a request.
+    ///
+    /// # Errors
+    /// What the disk says; `InvalidData` for another format.
+    pub fn read(&self, id: u64) -> io::Result<Request> {
+        let request: Request = serde_json::from_slice(&read_from(&*self.disk.open(&path(id))?, 0)?)?;
+        match request.format {
+            FORMAT => Ok(request),
+            other => Err(io::Error::new(io::ErrorKind::InvalidData, format!("format {other}, this program knows {FORMAT}"))),
+        }
+    }
+
+    /// Gives a request up.
+    ///
+    /// # Errors
+    /// What the disk says; the request may come back at the next start.
+    pub fn remove(&self, id: u64) -> io::Result<()> {
+        self.disk.remove(&path(id))
+    }
+}
+
+fn path(id: u64) -> PathBuf {
+    Path::new(FOLDER).join(format!("{id:016x}.json"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spool::disk::MemoryDisk;
+    use crate::spool::sample::{at, tenant};
+
+    fn request(n: usize) -> Request {
+        let references = vec![("1.2.840.10008.5.1.4.1.1.2".to_owned(), format!("1.2.{n}")); 100];
+        Request::new(tenant(), "ct-1".to_owned(), ("CT1".to_owned(), "IDRSITE".to_owned()), at(1), format!("1.9.{n}"), references)
+    }
+
+    #[test]
+    fn what_write_returned_ok_for_is_read_after_a_power_cut_at_every_step() {
+        for cut in 1.. {
+            let disk = MemoryDisk::default();
+            disk.cut_power_at(cut);
+            let mut kept = Vec::new();
+            if let Ok((ledger, _)) = Ledger::open(Arc::new(disk.clone())) {
+                for n in 0..3 {
+                    if ledger.write(n, &request(n as usize)).is_ok() {
+                        kept.push((n, request(n as usize)));
+                    }
+                }
+            }
+            let done = !disk.is_dead();
+            let (_, found) = Ledger::open(Arc::new(disk.power_cut(cut))).expect("a working disk");
+            assert!(found.starts_with(&kept), "cut at {cut}: {} of {}", found.len(), kept.len());
+            if done {
+                return;
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_removed_is_gone_and_what_cannot_be_read_is_passed_over() {
+        let disk = MemoryDisk::default();
+        let (ledger, found) = Ledger::open(Arc::new(disk.clone())).expect("a working disk");
+        assert_eq!(found, []);
+        for n in 0..3 {
+            ledger.write(n, &request(n as usize)).expect("a working disk");
+        }
+        ledger.remove(0).expect("there");
+        assert!(disk.rot(&path(1), 0));
+        let (_, found) = Ledger::open(Arc::new(disk)).expect("a working disk");
+        assert_eq!(found, [(2, request(2))]);
+    }
+}
