@@ -12,16 +12,15 @@ impl Outcomes {
     /// Delay after the `n`-th consecutive failure of an item in one class, `n` from 0:
     /// `max(floor, U(0, min(cap, base × 2^min(n,20))))`.
     pub fn delay(&self, class: Class, n: u32, uniform: f64) -> Duration {
-        self.delay_capped(class, n, uniform, u64::MAX)
+        self.delay_capped(class, n, uniform, self.classes[&class].cap_s)
     }
 
-    /// The same with a lower cap, seconds (§4.7).
+    /// The same with another cap, seconds: §4.7 tries a device for longer apart than the class does.
     pub fn delay_capped(&self, class: Class, n: u32, uniform: f64, cap_s: u64) -> Duration {
         let class = &self.classes[&class];
-        let cap = class.cap_s.min(cap_s);
-        let most = cap.min(class.base_s << n.min(20));
+        let most = cap_s.min(class.base_s << n.min(20));
         let drawn = Duration::from_secs(most).mul_f64(uniform.clamp(0.0, 1.0));
-        drawn.max(Duration::from_secs(class.floor_s.min(cap)))
+        drawn.max(Duration::from_secs(class.floor_s.min(cap_s)))
     }
 
     /// Longest delay of a class.

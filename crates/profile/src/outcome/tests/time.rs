@@ -18,6 +18,16 @@ impl Draws {
 }
 
 #[test]
+fn a_device_that_gets_a_report_is_tried_up_to_an_hour_apart() {
+    let outcomes = base();
+    let cap_s = outcomes.device_report.cap_s;
+    assert_eq!(cap_s, 3_600);
+    assert_eq!(outcomes.delay_capped(Class::Net, 0, 1.0, cap_s), Duration::from_secs(2));
+    assert_eq!(outcomes.delay_capped(Class::Net, 20, 1.0, cap_s), Duration::from_secs(3_600));
+    assert_eq!(outcomes.delay_capped(Class::Net, 20, 0.0, cap_s), Duration::from_secs(1));
+}
+
+#[test]
 fn delays_stay_between_floor_and_cap_and_spread_evenly() {
     let mut draws = Draws(1);
     for (class, limits) in &base().classes {
