@@ -211,7 +211,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<S> {
                 continue;
             }
             let idle = self.acceptor.idle_limit().map(|limit| Instant::now() + limit);
-            let unanswered = self.reports.front().and_then(|report| report.sent).map(|(_, until)| until);
+            // A device that can be told nowhere else is waited for as long as the association lasts.
+            let elsewhere = self.admitted.as_ref().is_some_and(|admitted| self.ingress.commitments.has_address(&admitted.row.name));
+            let unanswered = self.reports.front().filter(|_| elsewhere).and_then(|report| report.sent).map(|(_, until)| until);
             let deadline = [idle, self.artim, unanswered].into_iter().flatten().chain([end]).min().unwrap_or(end);
             let draining = self.stop.is_cancelled();
             if draining && self.in_flight.is_none() {

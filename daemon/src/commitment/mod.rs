@@ -62,6 +62,8 @@ use report::{Target, Waits};
 pub const REPORTS_MAX: usize = 4;
 /// Longest attempt to report on an association of our own.
 const ATTEMPT_MAX: Duration = Duration::from_secs(600);
+/// Pause of the worker after a fault of ours.
+const AFTER_FAULT: Duration = Duration::from_secs(5);
 /// Longest sleep of the worker.
 const SLEEP_MAX: Duration = Duration::from_secs(60);
 
@@ -88,6 +90,8 @@ struct Book {
     next: u64,
     leases: u64,
     requests: BTreeMap<u64, Waiting>,
+    /// Rows whose device could not be reached: how often in a row, and when it is tried next.
+    unreached: HashMap<String, (u32, Instant)>,
 }
 
 /// A request that is not reported.
@@ -324,9 +328,14 @@ impl Commitments {
 
     /// The device has answered a report (profile 03 §4.7).
     pub async fn answered(&self, ticket: Ticket, status: Status) {
+        {
+            let mut book = self.book();
+            let inbound = book.requests.get(&ticket.id).map(|waiting| waiting.inbound.clone()).unwrap_or_default();
+            book.unreached.remove(&inbound);
+        }
         let decided = self.outcomes.decide(Signal::NEventReport(status.0), &Context::default());
         match decided.outcome {
-            Outcome::Done => self.close(ticket.id).await,
+            Outcome::Done => self.close(ticket.id, ticket.lease).await,
             Outcome::Retry(class) => self.again(&ticket, class, &format!("status {status}, row {}", decided.row)),
             _ => {
                 let row = self.outcomes.explain(&decided.row).first().map_or("", |row| row.effect.as_ref());
@@ -334,6 +343,11 @@ impl Commitments {
                 self.hold(ticket.id, ticket.lease, "refused by the device");
             }
         }
+    }
+
+    /// Whether a row can be reported to on an association of our own.
+    pub fn has_address(&self, inbound: &str) -> bool {
+        self.targets.contains_key(inbound)
     }
 
     /// Requests that wait for a report, and those that are held.
@@ -378,16 +392,19 @@ impl Commitments {
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = self.changed.notified() => {}
-                Some(ended) = attempts.join_next() => match ended {
-                    Ok(inbound) => busy.retain(|row| *row != inbound),
-                    // A fault of ours: nobody knows whose it was, so that all rows may be tried again.
-                    Err(error) => {
-                        tracing::error!(cause = %error, "a storage commitment report ended in a fault");
-                        if attempts.is_empty() {
-                            busy.clear();
+                Some(ended) = attempts.join_next() => {
+                    match ended {
+                        Ok(inbound) => busy.retain(|row| *row != inbound),
+                        // A fault of ours; it may come again at once.
+                        Err(error) => {
+                            tracing::error!(cause = %error, "a storage commitment report ended in a fault");
+                            tokio::time::sleep(AFTER_FAULT).await;
                         }
                     }
-                },
+                    if attempts.is_empty() {
+                        busy.clear();
+                    }
+                }
                 () = tokio::time::sleep(sleep), if attempts.len() < REPORTS_MAX => {}
             }
         }
@@ -414,9 +431,21 @@ impl Commitments {
         let delivering = report::deliver(&target, &calling, &information, limits, self.waits());
         match tokio::time::timeout(ATTEMPT_MAX, delivering).await {
             Ok(Ok(status)) => self.answered(ticket, status).await,
-            Ok(Err(error)) => self.again(&ticket, Class::Net, &error.to_string()),
-            Err(_) => self.again(&ticket, Class::Net, "the attempt took too long"),
+            Ok(Err(error)) => self.unreached(&ticket, &error.to_string()),
+            Err(_) => self.unreached(&ticket, "the attempt took too long"),
         }
+    }
+
+    /// No answer: nothing else goes to this device before it is tried again, and then another of its requests first.
+    fn unreached(&self, ticket: &Ticket, cause: &str) {
+        let uniform = self.uniform();
+        let mut book = self.book();
+        let Some(inbound) = book.requests.get(&ticket.id).map(|waiting| waiting.inbound.clone()) else { return };
+        let (failures, until) = book.unreached.entry(inbound).or_insert((0, Instant::now()));
+        *until = Instant::now() + self.outcomes.delay_capped(Class::Net, *failures, uniform, self.outcomes.device_report.cap_s);
+        *failures += 1;
+        drop(book);
+        self.later(ticket, Duration::ZERO, cause);
     }
 
     fn waits(&self) -> Waits {
@@ -434,10 +463,7 @@ impl Commitments {
     fn due(self: &Arc<Self>, busy: &[String]) -> Option<(Ticket, String)> {
         let now = Instant::now();
         let mut book = self.book();
-        let due = |waiting: &Waiting| match waiting.place {
-            Place::Due(at) if at <= now && !busy.contains(&waiting.inbound) => Some(at),
-            _ => None,
-        };
+        let due = |waiting: &Waiting| book.due(waiting, busy).filter(|(next, _)| *next <= now).map(|(_, since)| since);
         let id = book.requests.iter().filter_map(|(id, waiting)| Some((due(waiting)?, *id))).min()?.1;
         book.leases += 1;
         let lease = book.leases;
@@ -448,18 +474,15 @@ impl Commitments {
     }
 
     fn next_due(&self, busy: &[String]) -> Option<Instant> {
-        let due = |waiting: &Waiting| match waiting.place {
-            Place::Due(at) if !busy.contains(&waiting.inbound) => Some(at),
-            _ => None,
-        };
-        self.book().requests.values().filter_map(due).min()
+        let book = self.book();
+        book.requests.values().filter_map(|waiting| book.due(waiting, busy)).map(|(next, _)| next).min()
     }
 
     fn give_back(&self, id: u64, lease: u64) {
         let address = {
             let mut book = self.book();
             let Some(waiting) = book.requests.get_mut(&id).filter(|waiting| waiting.place == Place::Leased(lease)) else { return };
-            let address = self.targets.contains_key(&waiting.inbound);
+            let address = self.has_address(&waiting.inbound);
             if address {
                 waiting.place = Place::Due(Instant::now());
             }
@@ -477,18 +500,25 @@ impl Commitments {
         }
     }
 
-    /// Tries again later, unless that has gone on for too long (profile 03 §4.7).
+    /// Tries this request again after the delay of a class.
     fn again(&self, ticket: &Ticket, class: Class, cause: &str) {
-        let cap = if class == Class::Net { self.outcomes.device_report.cap_s } else { u64::MAX };
-        let uniform = self.random.lock().unwrap_or_else(PoisonError::into_inner).random::<f64>();
+        let failures = self.book().requests.get(&ticket.id).map_or(0, |waiting| waiting.failures);
+        self.later(ticket, self.outcomes.delay(class, failures, self.uniform()), cause);
+    }
+
+    fn uniform(&self) -> f64 {
+        self.random.lock().unwrap_or_else(PoisonError::into_inner).random()
+    }
+
+    /// Tries this request again, unless that has gone on for too long (profile 03 §4.7).
+    fn later(&self, ticket: &Ticket, delay: Duration, cause: &str) {
         let mut book = self.book();
         let Some(waiting) = book.requests.get_mut(&ticket.id).filter(|waiting| waiting.place == Place::Leased(ticket.lease)) else {
             return;
         };
         let age = (self.clock)().duration_since(waiting.received).as_secs();
         let too_long = u64::try_from(age).is_ok_and(|age| age > self.outcomes.device_report.give_up_s);
-        let address = self.targets.contains_key(&waiting.inbound);
-        let delay = self.outcomes.delay_capped(class, waiting.failures, uniform, cap);
+        let address = self.has_address(&waiting.inbound);
         waiting.failures += 1;
         tracing::warn!(inbound = waiting.inbound, failures = waiting.failures, cause, "a storage commitment report was not taken");
         match (too_long, address) {
@@ -524,8 +554,16 @@ impl Commitments {
     }
 
     /// The report was taken.
-    async fn close(&self, id: u64) {
-        let closed = self.book().requests.remove(&id);
+    async fn close(&self, id: u64, lease: u64) {
+        // Whoever has asked again in the meantime is told again.
+        let closed = {
+            let mut book = self.book();
+            let taken = book.requests.get(&id).is_some_and(|waiting| waiting.place == Place::Leased(lease));
+            if taken { book.requests.remove(&id) } else { None }
+        };
+        if closed.is_none() {
+            return;
+        }
         let ledger = self.ledger.clone();
         let removed = tokio::task::spawn_blocking(move || ledger.remove(id)).await;
         if let Ok(Err(error)) = removed {
@@ -548,6 +586,18 @@ impl Commitments {
 enum Entered {
     New(Ticket),
     Kept(Ticket),
+}
+
+impl Book {
+    /// When a request may be tried, and since when it waits; `None` if it does not wait for the worker, or its row is busy.
+    fn due(&self, waiting: &Waiting, busy: &[String]) -> Option<(Instant, Instant)> {
+        match waiting.place {
+            Place::Due(at) if !busy.contains(&waiting.inbound) => {
+                Some((self.unreached.get(&waiting.inbound).map_or(at, |(_, until)| at.max(*until)), at))
+            }
+            _ => None,
+        }
+    }
 }
 
 impl Waiting {

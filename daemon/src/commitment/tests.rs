@@ -216,3 +216,32 @@ async fn one_report_of_a_row_is_on_its_way_at_a_time() {
     assert_eq!(place(&commitments, "1.9.1"), None, "the oldest first");
     assert!(place(&commitments, "1.9.2").is_some());
 }
+
+#[tokio::test]
+async fn a_device_that_cannot_be_reached_is_tried_less_and_less_whatever_waits_for_it() {
+    let commitments = open(&MemoryDisk::default(), Arc::new(sample::memory_spool()), morning);
+    for transaction in ["1.9.1", "1.9.2"] {
+        drop(commitments.accept(device("ct-1"), asking(transaction, &[1])).await.expect("taken"));
+    }
+    let mut tried = Vec::new();
+    let mut longest = Duration::ZERO;
+    for _ in 0..40 {
+        let (ticket, _) = commitments.due(&[]).expect("due");
+        tried.push(ticket.id);
+        commitments.unreached(&ticket, "no connection");
+        assert!(commitments.due(&[]).is_none(), "nor is the other one tried");
+        let wait = commitments.next_due(&[]).expect("two wait").saturating_duration_since(Instant::now());
+        assert!(wait <= Duration::from_secs(3600), "{wait:?}");
+        longest = longest.max(wait);
+        // As if the time had passed.
+        commitments.book().unreached.values_mut().for_each(|(_, until)| *until = Instant::now());
+    }
+    assert_eq!(tried[..6], [0, 1, 0, 1, 0, 1], "one does not stand in the way of another");
+    assert!(longest > Duration::from_secs(300), "{longest:?}");
+    let (ticket, _) = commitments.due(&[]).expect("due");
+    commitments.unreached(&ticket, "no connection");
+    commitments.book().unreached.values_mut().for_each(|(_, until)| *until = Instant::now());
+    let (ticket, _) = commitments.due(&[]).expect("due");
+    commitments.answered(ticket, Status::SUCCESS).await;
+    assert!(commitments.due(&[]).is_some(), "it is there again: the other one at once");
+}
