@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use idr_tests::fixtures::person::Person;
 use idr_tests::fixtures::pki::Usage;
 use idr_tests::fixtures::study::{Kind, ORGANISATION, Recipe, Study};
-use idr_tests::harness::{Plan, World, free_port};
+use idr_tests::harness::{Plan, World, edit, free_port};
 use idr_tests::poll;
 use serde::Deserialize;
 use toml::{Table, Value};
@@ -137,6 +137,28 @@ fn the_report_comes_on_the_association_of_the_request() {
             ..expected
         };
         anyhow::ensure!(asked(some)? == ("0000".to_owned(), Some(expected)));
+        poll::holds("no request is left", poll::DEADLINE, || open_requests(&world).is_ok_and(|left| left == 0)).await?;
+        world.site_mut().program.stop().await
+    });
+}
+
+#[test]
+fn a_request_that_is_empty_or_too_long_is_refused_and_nothing_is_kept() {
+    story(async {
+        let Some(python) = python()? else { return Ok(()) };
+        let site = |table: &mut Table| edit(table, [("commitment.references_max", 2.into())]);
+        let mut world = World::prepare(Plan { site: Arc::new(site), ..Plan::default() })?;
+        world.site_mut().program.start().await?;
+        for (listed, status) in [(0, "0115"), (2, "0000"), (3, "0213")] {
+            let mut request = ask(&python, world.site().dimse.port(), &format!("1.2.3.{listed}"));
+            request.arg("--stay");
+            for number in 0..listed {
+                request.args(["--listed", CT, &format!("1.2.4.{number}")]);
+            }
+            let (answer, report) = asked(request)?;
+            anyhow::ensure!(answer == status, "{listed} instances: {answer}");
+            anyhow::ensure!(report.is_some() == (status == "0000"), "{listed} instances: {report:?}");
+        }
         poll::holds("no request is left", poll::DEADLINE, || open_requests(&world).is_ok_and(|left| left == 0)).await?;
         world.site_mut().program.stop().await
     });
