@@ -1,5 +1,8 @@
 //! One instance on its way in: bytes to scanner and spool as they come, then judgement, commit, answer.
 //!
+//! By C-STORE ([`Reception::begin`]) the bytes are the data set, announced by the command set; from a Part 10 stream
+//! ([`Reception::begin_part10`]) file meta announces it, and the place in the spool is opened when that is read.
+//!
 //! The order is that of profile 01 §2: bytes are written while stage S runs, stage I follows the last byte, record and R1
 //! go into the same file, file and name become durable, and only then the answer leaves. What is refused leaves nothing
 //! but its journal line.
@@ -18,11 +21,11 @@ use idr_dimse::association::Context as PresentationContext;
 use idr_dimse::service::storage::{Outcome, StoreRequest};
 use idr_dimse::status::Status;
 use idr_profile::rules::{Context, Disposition, Finding, Rules, Source, Verdict};
-use idr_profile::scan::{Scan, Scanner};
+use idr_profile::scan::{Fed, Header, Part10Reader, Scan, Scanner, tags};
 
 use crate::admission::{Admitted, Ingress, Peer};
 use crate::config::Inbound;
-use crate::spool::{Announced, Cause, Facts, SpoolError, State, Writer};
+use crate::spool::{Announced, Cause, Facts, SpoolError, State, Tenant, Writer};
 
 /// One instance while its bytes come.
 pub struct Reception {
@@ -30,15 +33,62 @@ pub struct Reception {
     row: Arc<Inbound>,
     rules: Arc<Rules>,
     calling_ae: String,
-    abstract_syntax: String,
-    sop_class_uid: String,
-    sop_instance_uid: String,
-    scanner: Option<Scanner>,
+    /// SOP class, instance and transfer syntax are empty until file meta is read.
+    announced: Announced,
+    way: Way,
+    walk: Option<Walk>,
     place: Place,
+}
+
+/// How the instance comes.
+enum Way {
+    Dimse { abstract_syntax: String },
+    DropFolder,
+}
+
+/// What looks at the bytes.
+enum Walk {
+    DataSet(Box<Scanner>),
+    Part10(Box<Part10Reader>),
+}
+
+/// Who hands over a file: what the association says of an instance that comes by C-STORE.
+pub struct Origin {
+    /// Its row.
+    pub row: Arc<Inbound>,
+    /// Its organisation.
+    pub tenant: Tenant,
+    /// Rules that apply to it.
+    pub rules: Arc<Rules>,
+    /// Title that stands for this site, 1–16 characters.
+    pub called_ae: String,
+}
+
+/// What became of an instance.
+pub struct Received {
+    /// The answer, where there is somebody to answer.
+    pub outcome: Outcome,
+    /// Where it is now.
+    pub fate: Fate,
+}
+
+/// Where an instance is after its judgement.
+pub enum Fate {
+    /// In the spool, durably, with its R1; perhaps since an earlier hand-over of the same bytes.
+    Kept {
+        /// A rule keeps it from being forwarded.
+        quarantined: bool,
+    },
+    /// Not here: the rules that failed.
+    Refused(Vec<Finding>),
+    /// Not here, by no fault of the instance.
+    Failed,
 }
 
 /// Where the bytes go.
 enum Place {
+    /// Nowhere yet: file meta is being read.
+    Announcing,
     Open(Box<dyn Writer>),
     /// Nowhere: the data set is not acceptable, the scan says why.
     Dropped,
@@ -56,8 +106,6 @@ impl Reception {
         request: &StoreRequest,
     ) -> Self {
         let rules = admitted.rules.clone();
-        let sop_class_uid = request.sop_class_uid.clone().unwrap_or_default();
-        let sop_instance_uid = request.sop_instance_uid.clone().unwrap_or_default();
         let announced = Announced {
             tenant: admitted.tenant.clone(),
             inbound: admitted.row.name.clone(),
@@ -65,53 +113,91 @@ impl Reception {
             called_ae: admitted.called_ae.clone(),
             peer_address: Some(peer.address),
             tls_peer_sha256: peer.certificate_sha256.clone(),
-            sop_class_uid: sop_class_uid.clone(),
-            sop_instance_uid: sop_instance_uid.clone(),
+            sop_class_uid: request.sop_class_uid.clone().unwrap_or_default(),
+            sop_instance_uid: request.sop_instance_uid.clone().unwrap_or_default(),
             transfer_syntax_uid: context.transfer_syntax.clone(),
         };
+        let mut reception = Self {
+            walk: Some(Walk::DataSet(Box::new(Scanner::new(&context.transfer_syntax, rules.parameters().limits())))),
+            row: admitted.row.clone(),
+            calling_ae: admitted.calling_ae.clone(),
+            way: Way::Dimse { abstract_syntax: context.abstract_syntax.clone() },
+            ingress,
+            rules,
+            announced,
+            place: Place::Announcing,
+        };
+        reception.open().await;
+        reception
+    }
+
+    /// A file of the drop folder; feed it from its first byte.
+    pub fn begin_part10(ingress: Arc<Ingress>, origin: &Origin) -> Self {
+        let announced = Announced {
+            tenant: origin.tenant.clone(),
+            inbound: origin.row.name.clone(),
+            calling_ae: origin.row.ae_title.clone(),
+            called_ae: origin.called_ae.clone(),
+            peer_address: None,
+            tls_peer_sha256: None,
+            sop_class_uid: String::new(),
+            sop_instance_uid: String::new(),
+            transfer_syntax_uid: String::new(),
+        };
+        Self {
+            walk: Some(Walk::Part10(Box::new(Part10Reader::new(origin.rules.parameters().limits())))),
+            row: origin.row.clone(),
+            rules: origin.rules.clone(),
+            calling_ae: origin.row.ae_title.clone(),
+            way: Way::DropFolder,
+            ingress,
+            announced,
+            place: Place::Announcing,
+        }
+    }
+
+    async fn open(&mut self) {
         // What cannot even be announced (a UID that is none) is judged by the rules, not kept.
-        let place = match announced.check() {
+        self.place = match self.announced.check() {
             Err(_) => Place::Dropped,
-            Ok(()) => match ingress.spool.open(announced).await {
+            Ok(()) => match self.ingress.spool.open(self.announced.clone()).await {
                 Ok(writer) => Place::Open(writer),
                 Err(error) => Place::Failed(failed(&error)),
             },
         };
-        Self {
-            scanner: Some(Scanner::new(&context.transfer_syntax, rules.parameters().limits())),
-            row: admitted.row.clone(),
-            calling_ae: admitted.calling_ae.clone(),
-            abstract_syntax: context.abstract_syntax.clone(),
-            ingress,
-            rules,
-            sop_class_uid,
-            sop_instance_uid,
-            place,
-        }
     }
 
-    /// The next bytes of the data set.
+    /// The next bytes.
     pub async fn feed(&mut self, bytes: &[u8]) {
-        let Some(scanner) = &mut self.scanner else { return };
-        let rejected = catch_unwind(AssertUnwindSafe(|| {
-            scanner.feed(bytes);
-            scanner.failed()
+        let Some(walk) = &mut self.walk else { return };
+        let walked = catch_unwind(AssertUnwindSafe(|| {
+            let fed = walk.feed(bytes);
+            (fed, walk.failed())
         }));
-        match rejected.ok() {
-            Some(false) => {}
-            // Stage S has its answer; the rest of the data set passes by.
-            Some(true) => self.give_up().await,
+        let Ok((fed, rejected)) = walked else {
             // A fault of ours: answered after the last byte.
-            None => {
-                self.scanner = None;
-                self.give_up().await;
-            }
+            self.walk = None;
+            return self.give_up().await;
+        };
+        if rejected {
+            // Stage S has its answer; the rest of the data set passes by.
+            return self.give_up().await;
         }
-        if let Place::Open(writer) = &mut self.place
-            && let Err(error) = writer.write(bytes).await
-            && let Place::Open(writer) = std::mem::replace(&mut self.place, Place::Failed(failed(&error)))
+        if matches!(self.place, Place::Announcing)
+            && let Some(Walk::Part10(reader)) = &self.walk
+            && let Some(meta) = reader.file_meta()
         {
-            writer.discard().await;
+            announce(&mut self.announced, meta);
+            self.open().await;
+        }
+        for bytes in [&fed.carried, fed.rest] {
+            if let Place::Open(writer) = &mut self.place
+                && !bytes.is_empty()
+                && let Err(error) = writer.write(bytes).await
+                && let Place::Open(writer) = std::mem::replace(&mut self.place, Place::Failed(failed(&error)))
+            {
+                writer.discard().await;
+            }
         }
     }
 
@@ -125,12 +211,22 @@ impl Reception {
         }
     }
 
+    /// The file is left alone for now; what came of it is given up.
+    pub async fn give_back(mut self) {
+        self.give_up().await;
+    }
+
     /// Judges, commits and gives the answer.
-    pub async fn finish(mut self: Box<Self>) -> Outcome {
+    pub async fn finish(self: Box<Self>) -> Outcome {
+        self.conclude().await.outcome
+    }
+
+    /// Judges, commits and says what became of the instance.
+    pub async fn conclude(mut self: Box<Self>) -> Received {
         let received = (self.ingress.clock)();
-        let judged = self.scanner.take().and_then(|scanner| {
+        let judged = self.walk.take().and_then(|walk| {
             let judge = AssertUnwindSafe(|| {
-                let scan = scanner.finish();
+                let scan = walk.finish();
                 let verdict = self.judge(&scan, received);
                 (scan, verdict)
             });
@@ -141,9 +237,8 @@ impl Reception {
                 calling_ae_title = self.calling_ae,
                 "the evaluation of an instance ended by a fault; answered 0110H, nothing stored"
             );
-            self.ingress.counters.objects_failed.add(1);
             self.give_up().await;
-            return Outcome::new(Status::PROCESSING_FAILURE);
+            return self.failed(Outcome::new(Status::PROCESSING_FAILURE));
         };
         self.journal(&verdict, &scan);
         let place = std::mem::replace(&mut self.place, Place::Dropped);
@@ -152,63 +247,70 @@ impl Reception {
                 if let Place::Open(writer) = place {
                     writer.discard().await;
                 }
-                self.ingress.counters.objects_refused.add(1);
-                return Outcome {
+                let outcome = Outcome {
                     status: Status(answer.status),
                     offending_elements: answer.offending.clone(),
                     error_comment: answer.comment.clone(),
                 };
+                return self.refused(outcome, verdict.findings);
             }
             Disposition::Quarantine => true,
             Disposition::Accept => false,
         };
-        let writer = match place {
-            Place::Open(writer) => writer,
-            Place::Failed(outcome) => {
-                self.ingress.counters.objects_failed.add(1);
-                return outcome;
-            }
-            Place::Dropped => {
-                // Not reached: a failed scan and an announcement that cannot be kept are refused by locked rules.
+        let facts = self.facts(&verdict, received, quarantined);
+        let (writer, facts) = match (place, facts) {
+            (Place::Open(writer), Some(facts)) => (writer, facts),
+            (Place::Failed(outcome), _) => return self.failed(outcome),
+            (place, _) => {
+                if let Place::Open(writer) = place {
+                    writer.discard().await;
+                }
+                let outcome = Outcome::new(Status::PROCESSING_FAILURE);
+                if quarantined && matches!(self.way, Way::DropFolder) {
+                    // Without readable bytes or without its UIDs it has no place in the spool: the folder keeps the file.
+                    return self.refused(outcome, verdict.findings);
+                }
+                // Not reached: a failed scan, UIDs that are missing and an announcement that cannot be kept are refused by
+                // locked rules.
                 tracing::error!(
                     calling_ae_title = self.calling_ae,
-                    "an instance passed the rules although its bytes were dropped; answered 0110H"
+                    "an instance passed the rules although its bytes or UIDs are not there; answered 0110H"
                 );
-                self.ingress.counters.objects_failed.add(1);
-                return Outcome::new(Status::PROCESSING_FAILURE);
+                return self.failed(outcome);
             }
         };
         let bytes = writer.size_bytes();
-        match self.facts(&verdict, received, quarantined) {
-            None => {
-                // Not reached: the rules that demand the UIDs are locked.
-                tracing::error!(calling_ae_title = self.calling_ae, "an instance passed the rules without its UIDs; answered 0110H");
-                self.ingress.counters.objects_failed.add(1);
-                writer.discard().await;
-                Outcome::new(Status::PROCESSING_FAILURE)
+        match writer.commit(facts).await {
+            Ok(committed) => {
+                self.ingress.counters.objects_stored.add(1);
+                self.ingress.counters.bytes_stored.add(bytes);
+                if committed.repeated {
+                    tracing::info!(object = %committed.id, calling_ae_title = self.calling_ae, "the same bytes were handed over before; the first copy stands");
+                }
+                Received { outcome: Outcome::new(Status(verdict.success_status)), fate: Fate::Kept { quarantined } }
             }
-            Some(facts) => match writer.commit(facts).await {
-                Ok(committed) => {
-                    self.ingress.counters.objects_stored.add(1);
-                    self.ingress.counters.bytes_stored.add(bytes);
-                    if committed.repeated {
-                        tracing::info!(object = %committed.id, calling_ae_title = self.calling_ae, "the same bytes were handed over before; the first copy stands");
-                    }
-                    Outcome::new(Status(verdict.success_status))
-                }
-                Err(error) => {
-                    self.ingress.counters.objects_failed.add(1);
-                    failed(&error)
-                }
-            },
+            Err(error) => self.failed(failed(&error)),
         }
     }
 
+    fn refused(&self, outcome: Outcome, findings: Vec<Finding>) -> Received {
+        self.ingress.counters.objects_refused.add(1);
+        Received { outcome, fate: Fate::Refused(findings) }
+    }
+
+    fn failed(&self, outcome: Outcome) -> Received {
+        self.ingress.counters.objects_failed.add(1);
+        Received { outcome, fate: Fate::Failed }
+    }
+
     fn judge(&self, scan: &Scan, received: jiff::Timestamp) -> Verdict {
-        let source = Source::Dimse {
-            affected_class: &self.sop_class_uid,
-            affected_instance: &self.sop_instance_uid,
-            abstract_syntax: &self.abstract_syntax,
+        let source = match &self.way {
+            Way::Dimse { abstract_syntax } => Source::Dimse {
+                affected_class: &self.announced.sop_class_uid,
+                affected_instance: &self.announced.sop_instance_uid,
+                abstract_syntax,
+            },
+            Way::DropFolder => Source::DropFolder,
         };
         let context = Context {
             received,
@@ -255,6 +357,10 @@ impl Reception {
     /// All findings go to the journal, by rule; no value of the object does.
     fn journal(&self, verdict: &Verdict, scan: &Scan) {
         let refused = verdict.refused().is_some();
+        let sop_class = match &self.way {
+            Way::Dimse { abstract_syntax } => abstract_syntax,
+            Way::DropFolder => &self.announced.sop_class_uid,
+        };
         for Finding { rule, level, comment, remedy, tags, rule_set, .. } in &verdict.findings {
             if level.rejects() {
                 tracing::warn!(
@@ -263,7 +369,7 @@ impl Reception {
                     rule_set,
                     ?tags,
                     calling_ae_title = self.calling_ae,
-                    sop_class = self.abstract_syntax,
+                    sop_class,
                     bytes = scan.data_set_bytes,
                     refused,
                     remedy,
@@ -279,6 +385,45 @@ impl Reception {
         if let Place::Open(writer) = std::mem::replace(&mut self.place, Place::Dropped) {
             writer.discard().await;
         }
+    }
+}
+
+impl Walk {
+    /// What of the bytes is data set.
+    fn feed<'a>(&mut self, bytes: &'a [u8]) -> Fed<'a> {
+        match self {
+            Self::DataSet(scanner) => {
+                scanner.feed(bytes);
+                Fed { carried: Vec::new(), rest: bytes }
+            }
+            Self::Part10(reader) => reader.feed(bytes),
+        }
+    }
+
+    fn failed(&self) -> bool {
+        match self {
+            Self::DataSet(scanner) => scanner.failed(),
+            Self::Part10(reader) => reader.failed(),
+        }
+    }
+
+    fn finish(self) -> Scan {
+        match self {
+            Self::DataSet(scanner) => scanner.finish(),
+            Self::Part10(reader) => reader.finish(),
+        }
+    }
+}
+
+/// File meta says what the command set would.
+fn announce(announced: &mut Announced, meta: &Header) {
+    let meta = meta.data_set();
+    for (field, tag) in [
+        (&mut announced.sop_class_uid, tags::MEDIA_STORAGE_SOP_CLASS_UID),
+        (&mut announced.sop_instance_uid, tags::MEDIA_STORAGE_SOP_INSTANCE_UID),
+        (&mut announced.transfer_syntax_uid, tags::TRANSFER_SYNTAX_UID),
+    ] {
+        meta.uid(tag).unwrap_or_default().clone_into(field);
     }
 }
 
