@@ -26,8 +26,8 @@ use jiff::Timestamp;
 use crate::commitment::Commitments;
 use crate::config::{Config, Inbound, TlsDemand};
 use crate::health::Counters;
-use crate::reception::Reception;
-use crate::spool::{Spool, Tenant};
+use crate::reception::{Origin, Reception};
+use crate::spool::{Refusal, Spool, Tenant};
 
 /// Who is at the other end of a connection.
 #[derive(Debug, Clone)]
@@ -149,7 +149,7 @@ impl Ingress {
     fn row(&self, calling_ae: &str, peer: &Peer) -> Result<Arc<Inbound>, Occurrence> {
         let mut without_tls = false;
         for row in self.config.inbound.iter().filter(|row| row.ae_title == calling_ae) {
-            if !row.addresses.is_empty() && !row.addresses.iter().any(|network| network.contains(peer.address)) {
+            if !row.receives() || !row.addresses.is_empty() && !row.addresses.iter().any(|network| network.contains(peer.address)) {
                 continue;
             }
             if row.tls != TlsDemand::Optional && !peer.tls {
@@ -230,6 +230,21 @@ impl Ingress {
         }
     }
 
+    /// Whether a file of a row's drop folder is wanted now.
+    ///
+    /// # Errors
+    /// [`NotNow`]; the file can wait.
+    pub fn origin(&self, row: &Arc<Inbound>) -> Result<Origin, NotNow> {
+        let set = self.set_in_force().ok_or(NotNow::NoRules)?;
+        let tenant = row.tenant.parse::<Tenant>().map_err(|_| NotNow::NoRules)?;
+        if let Some(refusal) = self.spool.refusing(&tenant) {
+            return Err(NotNow::Spool(refusal));
+        }
+        let rules = set.rules_for(Some(&row.ae_title)).clone();
+        let called_ae = self.config.dimse.local_ae_titles.first().map_or(NO_CALLED_AE, String::as_str).to_owned();
+        Ok(Origin { row: row.clone(), tenant, rules, called_ae })
+    }
+
     /// Begins to receive one instance.
     pub async fn receive(
         self: &Arc<Self>,
@@ -241,6 +256,20 @@ impl Ingress {
         Reception::begin(self.clone(), admitted, peer, context, request).await
     }
 }
+
+/// Why no file is taken now. `Display` is the sentence for the operator.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotNow {
+    /// Nothing could be judged.
+    #[error("no rule set is in force today: install a current rule set")]
+    NoRules,
+    /// The spool refuses.
+    #[error(transparent)]
+    Spool(Refusal),
+}
+
+/// Stands for this site in the record of a file, where no AE title is configured: nobody was called.
+const NO_CALLED_AE: &str = "DROP_FOLDER";
 
 /// SOP classes of the rule set with their transfer syntaxes, Verification and Storage Commitment.
 fn supported(rules: &Rules) -> BTreeMap<String, Support> {

@@ -39,7 +39,8 @@ pub struct Inbound {
     pub tenant: String,
     /// Calling AE title, compared exactly after removal of padding.
     pub ae_title: String,
-    /// Addresses or networks (`10.1.2.0/24`, `::1`). Needed unless `tls = "mutual"`.
+    /// Addresses or networks (`10.1.2.0/24`, `::1`). Needed unless `tls = "mutual"`; a row with neither has a drop folder
+    /// alone.
     #[serde(default)]
     pub addresses: Vec<Network>,
     /// Demand on the connection.
@@ -67,6 +68,15 @@ pub struct Inbound {
     /// Hold what an unlocked stage-I rule refuses, instead of refusing it (profile 01 §1.3).
     #[serde(default)]
     pub refuse_to_quarantine: bool,
+    /// Folder whose files are taken in as this row's.
+    pub drop_folder: Option<PathBuf>,
+}
+
+impl Inbound {
+    /// Whether it takes associations. An AE title alone is no proof.
+    pub fn receives(&self) -> bool {
+        !self.addresses.is_empty() || self.tls == TlsDemand::Mutual
+    }
 }
 
 fn default_tenant() -> String {
@@ -260,6 +270,30 @@ impl Default for Commitment {
     }
 }
 
+/// Bounds of the drop folders.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DropFolders {
+    /// Files of one folder that are read at once.
+    pub files_at_once: usize,
+    /// Largest file, bytes.
+    pub file_bytes_max: u64,
+    /// A file counts as complete when size and time of change stayed the same for so long, seconds.
+    pub quiet_seconds: u64,
+    /// Longest time between two looks at a folder, seconds: events may be lost, and network file systems have none.
+    pub rescan_seconds: u64,
+    /// Entries that one look reads.
+    pub entries_max: usize,
+    /// Levels of sub-folders that are looked into.
+    pub depth_max: usize,
+}
+
+impl Default for DropFolders {
+    fn default() -> Self {
+        Self { files_at_once: 2, file_bytes_max: 16 << 30, quiet_seconds: 10, rescan_seconds: 30, entries_max: 100_000, depth_max: 8 }
+    }
+}
+
 /// The centre: one peer (profile 10 F05).
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -406,6 +440,9 @@ pub struct ConfigFile {
     /// Storage commitment.
     #[serde(default)]
     pub commitment: Commitment,
+    /// Bounds of the drop folders.
+    #[serde(default)]
+    pub drop_folders: DropFolders,
     /// Where to forward; absent: objects are held.
     pub centre: Option<Centre>,
     /// Who signs; needed with `centre`.
@@ -455,6 +492,12 @@ impl ConfigFile {
             ("commitment.references_max", file.commitment.references_max as u64, 1..=100_000),
             ("commitment.requests_max", file.commitment.requests_max as u64, 1..=100_000),
             ("commitment.answer_seconds", file.commitment.answer_seconds, 1..=600),
+            ("drop_folders.files_at_once", file.drop_folders.files_at_once as u64, 1..=64),
+            ("drop_folders.file_bytes_max", file.drop_folders.file_bytes_max, 1..=1 << 40),
+            ("drop_folders.quiet_seconds", file.drop_folders.quiet_seconds, 1..=86_400),
+            ("drop_folders.rescan_seconds", file.drop_folders.rescan_seconds, 1..=86_400),
+            ("drop_folders.entries_max", file.drop_folders.entries_max as u64, 1..=1_000_000),
+            ("drop_folders.depth_max", file.drop_folders.depth_max as u64, 0..=64),
         ] {
             if !range.contains(&value) {
                 return fault(key, format!("{value} is outside {}–{}", range.start(), range.end()));
@@ -470,7 +513,7 @@ impl ConfigFile {
             }
             check_ae_title(&key("ae_title"), &row.ae_title)?;
             check_name(&key("tenant"), &row.tenant)?;
-            if row.addresses.is_empty() && row.tls != TlsDemand::Mutual {
+            if !row.receives() && row.drop_folder.is_none() {
                 return fault(&key("addresses"), "an AE title is no proof: name its addresses, or set tls = \"mutual\"".to_owned());
             }
             check_fingerprints(&key("certificates"), &row.certificates)?;
@@ -491,6 +534,7 @@ impl ConfigFile {
                 return fault(&key("name"), format!("'{}' is used twice", row.name));
             }
         }
+        self.check_drop_folders()?;
         if let Some(centre) = &file.centre {
             check_base_url("centre.url", &centre.url)?;
             if centre.pins.len() < 2 && file.environment == Environment::Production {
@@ -510,6 +554,19 @@ impl ConfigFile {
             }
         }
         check_loopback("health.listen", file.health.listen)
+    }
+
+    /// No folder lies in another or in the state folder: whose a file is would depend on who looks first.
+    fn check_drop_folders(&self) -> Result<(), config::Fault> {
+        let folders: Vec<_> = self.inbound.iter().enumerate().filter_map(|(at, row)| Some((at, row.drop_folder.as_ref()?))).collect();
+        for (place, (at, folder)) in folders.iter().enumerate() {
+            let others = folders[..place].iter().map(|(_, other)| *other).chain([&self.storage.path]);
+            if let Some(other) = others.into_iter().find(|other| folder.starts_with(other) || other.starts_with(folder)) {
+                let problem = format!("{} and {} overlap: each needs a folder of its own", folder.display(), other.display());
+                return Err((format!("inbound[{at}].drop_folder"), problem));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -568,6 +625,7 @@ impl Config {
         paths.extend(self.file.dimse.certificate.as_mut());
         paths.extend(self.file.dimse.key.as_mut());
         paths.extend(self.file.control.socket.as_mut());
+        paths.extend(self.file.inbound.iter_mut().filter_map(|row| row.drop_folder.as_mut()));
         if let Some(centre) = &mut self.file.centre {
             paths.extend([&mut centre.certificate, &mut centre.key]);
         }
@@ -621,6 +679,26 @@ mod tests {
         let row = "environment = \"test\"\n";
         let error = refused(|text| format!("{row}{text}\n[[inbound]]\nname = \"ct\"\nae_title = \"CT01\"\n"));
         assert!(error.contains("inbound[0].addresses"), "{error}");
+    }
+
+    #[test]
+    fn a_row_with_a_drop_folder_alone_needs_no_addresses_and_takes_no_associations() {
+        let row = "[[inbound]]\nname = \"cd\"\nae_title = \"CD\"\ndrop_folder = \"drop\"\n";
+        let text = SHIPPED.replace("# environment = \"production\"", "environment = \"test\"");
+        let config = Config::parse(&format!("{text}\n{row}"), Path::new("/etc/idr-site/idr-site.toml")).expect("allowed");
+        assert!(!config.inbound[0].receives());
+        assert_eq!(config.inbound[0].drop_folder.as_deref(), Some(Path::new("/etc/idr-site/drop")));
+    }
+
+    #[test]
+    fn drop_folders_that_overlap_are_refused() {
+        let row = |name: &str, folder: &str| format!("[[inbound]]\nname = \"{name}\"\nae_title = \"CD\"\ndrop_folder = \"{folder}\"\n");
+        for (first, second) in
+            [("/srv/drop", "/srv/drop"), ("/srv/drop", "/srv/drop/b"), ("/srv/a", "/var/lib/idr-site/b"), ("/srv/a", "/")]
+        {
+            let error = refused(|text| format!("environment = \"test\"\n{text}\n{}{}", row("a", first), row("b", second)));
+            assert!(error.contains("inbound[1].drop_folder"), "{error}");
+        }
     }
 
     #[test]

@@ -1,14 +1,16 @@
 //! `idr-site`: the appliance on a hospital's gateway.
 //!
 //! The modules, in the order in which an image meets them: [`config`] (what is allowed), [`listener`] (associations),
-//! [`admission`] (who may send), [`reception`] (one instance: scan, judge, commit), [`spool`] and [`receipts`] (held until
-//! central has it, and provably so), [`commitment`] (is told to whoever asks), [`study`] (when a study is complete), [`forward`] (to central, and its manifest),
-//! [`control`] and [`health`] (what operators and monitors see). [`site`] puts them together.
+//! [`admission`] (who may send), [`drop_folder`] (files in place of associations), [`reception`] (one instance: scan, judge,
+//! commit), [`spool`] and [`receipts`] (held until central has it, and provably so), [`commitment`] (is told to whoever asks),
+//! [`study`] (when a study is complete), [`forward`] (to central, and its manifest), [`control`] and [`health`] (what operators
+//! and monitors see). [`site`] puts them together.
 
 pub mod admission;
 pub mod commitment;
 pub mod config;
 pub mod control;
+pub mod drop_folder;
 pub mod forward;
 pub mod health;
 pub mod listener;

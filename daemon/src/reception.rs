@@ -20,7 +20,7 @@ use std::sync::Arc;
 use idr_dimse::association::Context as PresentationContext;
 use idr_dimse::service::storage::{Outcome, StoreRequest};
 use idr_dimse::status::Status;
-use idr_profile::rules::{Context, Disposition, Finding, Rules, Source, Verdict};
+use idr_profile::rules::{Context, Disposition, Finding, Rules, Source, Stage, Verdict};
 use idr_profile::scan::{Fed, Header, Part10Reader, Scan, Scanner, tags};
 
 use crate::admission::{Admitted, Ingress, Peer};
@@ -258,16 +258,20 @@ impl Reception {
             Disposition::Accept => false,
         };
         let facts = self.facts(&verdict, received, quarantined);
+        // What stage S rejects is no object that could be read again, and without its UIDs it has no place in the spool: the
+        // drop folder keeps the file.
+        let unreadable = |finding: &Finding| finding.stage == Stage::S && finding.level.rejects();
+        let folder_keeps =
+            quarantined && matches!(self.way, Way::DropFolder) && (facts.is_none() || verdict.findings.iter().any(unreadable));
         let (writer, facts) = match (place, facts) {
-            (Place::Open(writer), Some(facts)) => (writer, facts),
-            (Place::Failed(outcome), _) => return self.failed(outcome),
+            (Place::Open(writer), Some(facts)) if !folder_keeps => (writer, facts),
+            (Place::Failed(outcome), _) if !folder_keeps => return self.failed(outcome),
             (place, _) => {
                 if let Place::Open(writer) = place {
                     writer.discard().await;
                 }
                 let outcome = Outcome::new(Status::PROCESSING_FAILURE);
-                if quarantined && matches!(self.way, Way::DropFolder) {
-                    // Without readable bytes or without its UIDs it has no place in the spool: the folder keeps the file.
+                if folder_keeps {
                     return self.refused(outcome, verdict.findings);
                 }
                 // Not reached: a failed scan, UIDs that are missing and an announcement that cannot be kept are refused by

@@ -23,6 +23,7 @@ use crate::admission::Ingress;
 use crate::commitment::Commitments;
 use crate::config::{Config, Dimse, Environment};
 use crate::control;
+use crate::drop_folder;
 use crate::forward::{self, Forward};
 use crate::health::{Counters, Monitor};
 use crate::listener::{self, Transport};
@@ -197,6 +198,11 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     let connections = Connections::new(connections_max, connections_per_address_max, handshakes_max);
     for (listener, transport) in listeners {
         inward.spawn(listener::serve(listener, transport, ingress.clone(), connections.clone(), inward.clone(), stop.clone()));
+    }
+    for row in config.inbound.iter().cloned().map(Arc::new) {
+        if let Some(root) = row.drop_folder.clone() {
+            inward.spawn(drop_folder::run(ingress.clone(), row, root, stop.clone()));
+        }
     }
     files::replace_json(&config.storage.path.join("listening.json"), &bound)?;
     tracing::info!(dimse = ?bound.dimse, dimse_tls = ?bound.dimse_tls, "ready");

@@ -5,6 +5,7 @@ use std::future::Future;
 mod central_down_then_resumes;
 mod changed_index;
 mod defects;
+mod drop_folder;
 mod durable_before_answer;
 mod image_reaches_central_and_comes_back;
 mod kill_site_mid_transfer;
