@@ -10,6 +10,9 @@
 //! object (profile 11 §2). Events that are lost, a folder that is not mounted, an index or disk that fails: the next look
 //! goes on. While the spool refuses, nothing is claimed.
 //!
+//! # Media
+//! A ZIP archive is unpacked while it is read ([`archive`]). A DICOMDIR is no object: it is removed, the files beside it are taken.
+//!
 //! # What is not taken
 //! There is nobody to answer, so every REJECT is quarantine (profile 01 §1.2): what stage I rejects is quarantined in the
 //! spool. What stage S rejects is no object that could be read again: such a file, and one that is too large, goes to
@@ -21,13 +24,14 @@
 //! # Standard
 //! PS3.10 §7.1; profile 01 §1.2, D101–D103.
 
+mod archive;
 pub mod folder;
 #[cfg(test)]
 mod tests;
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
-use std::io;
+use std::io::{self, Seek as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,6 +41,7 @@ use jiff::Timestamp;
 use notify::event::{AccessKind, AccessMode, ModifyKind};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::io::AsyncReadExt as _;
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -45,6 +50,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admission::Ingress;
 use crate::config::Inbound;
 use crate::reception::{Fate, Origin, Reception};
+use archive::{Refused, Unpacked, Why};
 use folder::{CLAIMS_MAX, Claim, FolderError, Looked, Passed, Places, Watch};
 
 /// Between an event and the look that it causes: events of one copy come in hundreds.
@@ -230,11 +236,13 @@ enum Reason {
     Rules(Vec<Finding>),
     TooLarge { bytes: u64, bytes_max: u64 },
     NoFile,
+    Archive(Unpacked),
+    NoArchive(&'static str),
 }
 
 async fn read(
     ingress: &Arc<Ingress>,
-    origin: &Origin,
+    origin: &Arc<Origin>,
     places: &Arc<Places>,
     claim: &Claim,
     bytes_max: u64,
@@ -252,15 +260,24 @@ async fn read(
     let mut reception = Reception::begin_part10(ingress.clone(), origin);
     let mut buffer = vec![0; BUFFER_BYTES];
     let mut bytes = 0_u64;
+    let mut directory = false;
     let grown = loop {
         let read = if stop.is_cancelled() { Err(io::ErrorKind::Interrupted.into()) } else { file.read(&mut buffer).await };
         match read {
             Ok(0) => break bytes != mark.0,
+            Ok(read) if bytes == 0 && archive::is_zip(&buffer[..read]) => {
+                reception.give_back().await;
+                return unpack(ingress, origin, places, claim, file.into_std().await, mark, bytes_max, stop).await;
+            }
             // A file that grows under the reader is given back before it is larger than allowed.
             Ok(read) if bytes + read as u64 > mark.0 => break true,
             Ok(read) => {
                 bytes += read as u64;
                 reception.feed(&buffer[..read]).await;
+                directory = reception.sop_class() == archive::DICOMDIR;
+                if directory {
+                    break false;
+                }
             }
             Err(error) => {
                 reception.give_back().await;
@@ -274,10 +291,52 @@ async fn read(
         reception.give_back().await;
         return Ok(End::Later);
     }
+    if directory {
+        reception.give_back().await;
+        return Ok(End::Kept);
+    }
     Ok(match Box::new(reception).conclude().await.fate {
         Fate::Kept { .. } => End::Kept,
         Fate::Refused(findings) => End::Refused(Reason::Rules(findings)),
         Fate::Failed => End::Later,
+    })
+}
+
+/// Reads an archive, entry by entry.
+#[expect(clippy::too_many_arguments, reason = "what a reader has, and the file")]
+async fn unpack(
+    ingress: &Arc<Ingress>,
+    origin: &Arc<Origin>,
+    places: &Arc<Places>,
+    claim: &Claim,
+    mut file: std::fs::File,
+    mark: folder::Mark,
+    bytes_max: u64,
+    stop: &CancellationToken,
+) -> io::Result<End> {
+    let (ingress, shared, stop, handle) = (ingress.clone(), origin.clone(), stop.clone(), Handle::current());
+    let (unpacked, now) = disk(places, claim, move |_, _| {
+        let own = file.try_clone()?;
+        file.rewind()?;
+        let receive = || Reception::begin_part10(ingress.clone(), &shared);
+        Ok((archive::take(file, receive, bytes_max, &handle, &stop), folder::mark(&own)?))
+    })
+    .await?;
+    if now != mark {
+        tracing::info!(inbound = origin.row.name, file = claim.id, "an archive changed while it was read; it is read again");
+        return Ok(End::Later);
+    }
+    Ok(match unpacked {
+        Err(why) => End::Refused(Reason::NoArchive(why)),
+        Ok(unpacked) => {
+            let Unpacked { kept, passed, refused, unfinished, .. } = unpacked;
+            tracing::info!(inbound = origin.row.name, file = claim.id, kept, passed, refused, unfinished, "an archive was read");
+            match unfinished {
+                true => End::Later,
+                false if refused == 0 && kept > 0 => End::Kept,
+                false => End::Refused(Reason::Archive(unpacked)),
+            }
+        }
     })
 }
 
@@ -302,11 +361,27 @@ fn note(claim: &Claim, origin: &Origin, reason: &Reason, now: Timestamp) -> Stri
     );
     match reason {
         Reason::Rules(findings) => {
-            for Finding { rule_set, comment, tags, remedy, .. } in findings.iter().filter(|finding| finding.level.rejects()) {
-                let tags: Vec<String> = tags.iter().map(ToString::to_string).collect();
-                let tags = if tags.is_empty() { "none named".to_owned() } else { tags.join(" ") };
-                _ = write!(text, "\nRule: {comment} (rule set {rule_set})\nElements: {tags}\nWhat to do: {remedy}\n");
+            text.push('\n');
+            note_rules(&mut text, findings);
+        }
+        Reason::Archive(Unpacked { kept, passed, refused, reasons, .. }) => {
+            _ = write!(
+                text,
+                "\nAn archive: {kept} objects of it are held, {refused} were refused, {passed} files are no DICOM objects.\nWhat is held need not come again.\n"
+            );
+            for Refused { name, why } in reasons {
+                _ = writeln!(text, "\nIn the archive: {name}");
+                match why {
+                    Why::Rules(findings) => note_rules(&mut text, findings),
+                    Why::Unpacking(why) => _ = write!(text, "Reason: {why}\nWhat to do: Put the file itself into the folder.\n"),
+                }
             }
+            if *refused > reasons.len() as u64 {
+                _ = writeln!(text, "\nThe others are not listed.");
+            }
+        }
+        Reason::NoArchive(why) => {
+            _ = write!(text, "\nReason: {why}\nWhat to do: Make the archive again, or put its files into the folder.\n");
         }
         Reason::TooLarge { bytes, bytes_max } => {
             _ = write!(
@@ -320,6 +395,14 @@ fn note(claim: &Claim, origin: &Origin, reason: &Reason, now: Timestamp) -> Stri
     }
     text.push_str("\nWhen the cause is gone, move the file back into the drop folder.\n");
     text
+}
+
+fn note_rules(text: &mut String, findings: &[Finding]) {
+    for Finding { rule_set, comment, tags, remedy, .. } in findings.iter().filter(|finding| finding.level.rejects()) {
+        let tags: Vec<String> = tags.iter().map(ToString::to_string).collect();
+        let tags = if tags.is_empty() { "none named".to_owned() } else { tags.join(" ") };
+        _ = write!(text, "Rule: {comment} (rule set {rule_set})\nElements: {tags}\nWhat to do: {remedy}\n");
+    }
 }
 
 /// What was told of a folder: each trouble is told once until it changes.

@@ -156,6 +156,11 @@ impl Reception {
         }
     }
 
+    /// The SOP class that is announced; empty while file meta is being read.
+    pub fn sop_class(&self) -> &str {
+        &self.announced.sop_class_uid
+    }
+
     async fn open(&mut self) {
         // What cannot even be announced (a UID that is none) is judged by the rules, not kept.
         self.place = match self.announced.check() {

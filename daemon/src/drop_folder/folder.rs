@@ -330,10 +330,13 @@ impl Look<'_> {
 }
 
 /// Size and time of change: what a file that is being read must keep.
+pub type Mark = (u64, (i64, u64));
+
+/// The mark of an open file.
 ///
 /// # Errors
 /// The disk.
-pub fn mark(file: &File) -> io::Result<(u64, (i64, u64))> {
+pub fn mark(file: &File) -> io::Result<Mark> {
     let stat = fstat(file)?;
     Ok((stat.st_size.cast_unsigned(), (stat.st_mtime, stat.st_mtime_nsec)))
 }
@@ -351,7 +354,7 @@ fn folder(root: BorrowedFd<'_>, name: &str, mode: Mode) -> rustix::io::Result<Ow
 }
 
 /// A path as one line of bounded length.
-fn readable(path: &[u8]) -> String {
+pub(super) fn readable(path: &[u8]) -> String {
     let text: String = String::from_utf8_lossy(path).chars().map(|c| if c.is_control() { '?' } else { c }).collect();
     text[..text.floor_char_boundary(NAME_BYTES_MAX)].to_owned()
 }

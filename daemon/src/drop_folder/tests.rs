@@ -197,6 +197,61 @@ async fn a_crash_between_note_and_rename_is_made_good() {
     assert!(text.contains("File: a/b.dcm") && text.contains("D102"), "{text}");
 }
 
+/// An archive of these entries.
+fn zip(entries: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut writer = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    for (name, bytes) in entries {
+        writer.start_file(*name, zip::write::SimpleFileOptions::default()).expect("begun");
+        std::io::Write::write_all(&mut writer, bytes).expect("written");
+    }
+    writer.finish().expect("ended").into_inner()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_objects_of_media_are_taken_its_directory_and_its_other_files_are_not() {
+    let drop = Drop::new();
+    let mut directory = part10(9);
+    let text = String::from_utf8_lossy(&directory).replace("1.2.840.10008.5.1.4.1.1.2\0", "1.2.840.10008.1.3.10\0\0\0\0\0\0");
+    directory.splice(.., text.into_bytes());
+    drop.put("disc/DICOMDIR", &directory);
+    drop.put("disc/IM1", &part10(1));
+    drop.put("disc.zip", &zip(&[("DICOMDIR", &directory), ("../../etc/IM2", &part10(2)), ("/IM3", &part10(3)), ("viewer.exe", b"MZ")]));
+    drop.run_until(|| drop.held() == 3 && drop.entries(folder::CLAIMED).is_empty()).await;
+    assert!(drop.entries(folder::REFUSED).is_empty());
+    assert!(drop.entries("disc").is_empty() && !drop.path("disc.zip").exists());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_archive_with_something_wrong_gives_what_is_good_and_stays_with_the_reasons() {
+    let drop = Drop::new();
+    let mut bomb = part10(6);
+    // Zeros without end in an element that may have them.
+    bomb.extend_from_slice(&[0xE0, 0x7F, 0x10, 0, b'O', b'W', 0, 0]);
+    bomb.extend_from_slice(&(20_u32 << 20).to_le_bytes());
+    bomb.resize(bomb.len() + (20 << 20), 0);
+    let inner = zip(&[("IM5", &part10(5))]);
+    let cut = &part10(4)[..part10(4).len() - 3];
+    let mut archive = zip(&[("good", &part10(1)), ("cut", cut), ("inner.zip", &inner), ("bomb", &bomb), ("last", &part10(2))]);
+    drop.put("a.zip", &archive);
+    drop.run_until(|| drop.entries(folder::REFUSED).len() == 2 && drop.entries(folder::CLAIMED).is_empty()).await;
+    assert_eq!(drop.held(), 2);
+    let note = drop.entries(folder::REFUSED).into_iter().find(|name| name.ends_with(".txt")).expect("a note");
+    let note = fs::read_to_string(drop.path("refused").join(note)).expect("a note");
+    for part in [
+        "2 objects of it are held, 3 were refused",
+        "cut\nRule: D108",
+        "inner.zip\nReason: it is an archive in an archive",
+        "bomb\nReason: it unpacks to more",
+    ] {
+        assert!(note.contains(part), "no {part} in {note}");
+    }
+    // No archive at all.
+    archive.truncate(archive.len() / 2);
+    drop.put("b.zip", &archive);
+    drop.run_until(|| drop.entries(folder::REFUSED).len() == 4).await;
+    assert_eq!(drop.held(), 2);
+}
+
 #[test]
 fn a_file_is_claimed_when_it_was_quiet_and_not_before() {
     let drop = Drop::new();
@@ -268,4 +323,16 @@ fn the_folder_of_claims_is_closed_to_others() {
     fs::remove_dir(drop.path(folder::CLAIMED)).expect("empty");
     symlink("/tmp", drop.path(folder::CLAIMED)).expect("a link");
     assert!(matches!(Places::open(drop.folder.path(), drop.state.path()), Err(FolderError::Unusable(_))));
+}
+
+#[tokio::test]
+async fn an_archive_with_too_many_entries_is_not_read() {
+    let names: Vec<String> = (0..50_000).map(|n| format!("{}{n}", "n".repeat(150))).collect();
+    let entries: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), &b""[..])).collect();
+    let mut file = tempfile::tempfile().expect("a file");
+    std::io::Write::write_all(&mut file, &zip(&entries)).expect("written");
+    let done = tokio::task::spawn_blocking(move || {
+        archive::take(file, || unreachable!("no entry is read"), 1, &Handle::current(), &CancellationToken::new()).is_err()
+    });
+    assert!(done.await.expect("ended"));
 }
