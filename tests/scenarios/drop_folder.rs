@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use idr_tests::fixtures::person::Person;
-use idr_tests::fixtures::study::{Kind, Recipe, Study};
+use idr_tests::fixtures::study::{Instance, Kind, Recipe};
 use idr_tests::harness::{Plan, World, edit};
 use idr_tests::poll;
 use idr_tests::story::{fetch_and_compare, study_registered};
@@ -15,7 +15,11 @@ use crate::story;
 /// A world whose site has a drop folder, with the path of it.
 async fn world() -> anyhow::Result<(World, PathBuf)> {
     let site = Arc::new(|table: &mut toml::Table| {
-        edit(table, [("drop_folders.quiet_seconds", 1.into()), ("drop_folders.rescan_seconds", 2.into())]);
+        // One reader, so that a kill has time to come between two files.
+        edit(
+            table,
+            [("drop_folders.quiet_seconds", 1.into()), ("drop_folders.rescan_seconds", 2.into()), ("drop_folders.files_at_once", 1.into())],
+        );
         let row = table["inbound"].as_array_mut().and_then(|rows| rows[0].as_table_mut()).expect("one row");
         row.insert("drop_folder".to_owned(), "drop".into());
     });
@@ -27,9 +31,9 @@ async fn world() -> anyhow::Result<(World, PathBuf)> {
     Ok((world, folder))
 }
 
-/// Writes a study as an exporting program does: one folder per series, files without an ending.
-fn put(folder: &Path, study: &Study) -> anyhow::Result<()> {
-    for (number, instance) in study.instances.iter().enumerate() {
+/// Writes instances as an exporting program does: one folder per series, files without an ending.
+fn put(folder: &Path, instances: &[Instance]) -> anyhow::Result<()> {
+    for (number, instance) in instances.iter().enumerate() {
         let series = folder.join(format!("PAT001/SER{:03}", number % 3));
         std::fs::create_dir_all(&series)?;
         std::fs::write(series.join(format!("IM{number:04}")), instance.part10())?;
@@ -53,7 +57,7 @@ fn files_reach_the_centre_and_a_defective_one_stays_with_its_reason() {
     story(async {
         let (world, folder) = world().await?;
         let study = Recipe::small(Kind::Ct, Person::numbered(91), 7, 1).make();
-        put(&folder, &study)?;
+        put(&folder, &study.instances)?;
         let other = Recipe::small(Kind::Ct, Person::numbered(92), 1, 2).make().instances[0].part10();
         std::fs::write(folder.join("PAT001/cut"), &other[..other.len() / 2])?;
         let viewer = world.viewer()?;
@@ -77,19 +81,19 @@ fn files_reach_the_centre_and_a_defective_one_stays_with_its_reason() {
 fn a_site_that_is_killed_while_it_takes_files_loses_and_doubles_nothing() {
     story(async {
         let (mut world, folder) = world().await?;
-        let study = Recipe { matrix: 256, ..Recipe::small(Kind::Ct, Person::numbered(93), 90, 1) }.make();
-        put(&folder, &study)?;
-        for left in [70, 40, 10] {
+        let study = Recipe { matrix: 256, ..Recipe::small(Kind::Ct, Person::numbered(93), 180, 1) }.make();
+        for (batch, left) in study.instances.chunks(60).zip([59, 50, 30]) {
+            put(&folder, batch)?;
             poll::holds("files are taken", poll::DEADLINE, || waiting(&folder) <= left).await?;
             world.site_mut().program.kill().await?;
             anyhow::ensure!(waiting(&folder) > 0, "the kill came after the last file");
             world.site_mut().program.start().await?;
+            poll::holds("everything is taken", poll::DEADLINE, || waiting(&folder) == 0).await?;
         }
         let viewer = world.viewer()?;
         let registered = study_registered(&viewer, &study).await?;
         fetch_and_compare(&viewer, &study, &registered).await?;
         world.check_stored_once([&study]).await?;
-        poll::holds("everything is taken", poll::DEADLINE, || waiting(&folder) == 0).await?;
         anyhow::ensure!(std::fs::read_dir(folder.join(".idr"))?.next().is_none(), "claims are left behind");
         world.stop_and_check().await
     });
