@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::commitment::Commitments;
 use crate::config::Config;
 use crate::forward::Forward;
+use crate::rulebook::{self, RulesCommand};
 use crate::spool::{FileSpool, Tenant};
 use crate::study::Studies;
 
@@ -46,6 +47,9 @@ pub enum Command {
     /// Custody receipts.
     #[command(subcommand)]
     Receipt(ReceiptCommand),
+    /// Rules of the profile, and what others would do to the objects held here.
+    #[command(subcommand)]
+    Rules(RulesCommand),
     /// What a row of the outcome table means: `explain CS-A700`.
     Explain {
         /// Row id.
@@ -323,6 +327,7 @@ pub fn execute(config: &Config, command: Command) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Receipt(ReceiptCommand::Verify { files, log }) => verify(config, &files, log),
+        Command::Rules(command) => rulebook::execute(config, command),
         Command::Explain { row, json } => {
             let outcomes = idr_profile::outcome::Outcomes::base();
             let explained = outcomes.explain(&row);

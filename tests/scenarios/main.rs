@@ -13,6 +13,7 @@ mod late_image;
 mod memory_bounded;
 mod read_routes;
 mod requester_without_consent;
+mod rules_preview;
 mod shared_dicom_files;
 mod shared_ihe_cases;
 mod soak_kill;

@@ -50,8 +50,7 @@ pub fn read_private(path: &Path) -> anyhow::Result<Vec<u8>> {
 /// # Errors
 /// File, key and rule of the first problem.
 pub fn rule_sets(folder: &Path, site_rules: &Path, environment: Environment, key: &str, in_use: &[String]) -> anyhow::Result<RuleSets> {
-    let mut files = BTreeMap::new();
-    rule_files(folder, "", &mut files).with_context(|| format!("{}: rule sets cannot be read", folder.display()))?;
+    let files = rule_texts(folder)?;
     let sets = RuleSets::load(&files, read_text_if_there(site_rules)?.as_deref(), environment)?;
     for name in in_use {
         anyhow::ensure!(sets.set(name).is_some(), "{key}: there is no rule set '{name}' in {}", folder.display());
@@ -59,7 +58,16 @@ pub fn rule_sets(folder: &Path, site_rules: &Path, environment: Environment, key
     Ok(sets)
 }
 
-/// Text files below the rules folder by their path in it.
+/// Text files below the rules folder by their path in it, as [`RuleSets::load`] takes them.
+///
+/// # Errors
+/// Names the folder.
+pub fn rule_texts(folder: &Path) -> anyhow::Result<BTreeMap<String, String>> {
+    let mut files = BTreeMap::new();
+    rule_files(folder, "", &mut files).with_context(|| format!("{}: rule sets cannot be read", folder.display()))?;
+    Ok(files)
+}
+
 fn rule_files(folder: &Path, inside: &str, files: &mut BTreeMap<String, String>) -> std::io::Result<()> {
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;

@@ -25,7 +25,8 @@ pub enum Level {
 }
 
 impl Level {
-    fn parse(text: &str) -> Option<Self> {
+    /// Reads `REJECT*` and the others as rule sets write them.
+    pub fn parse(text: &str) -> Option<Self> {
         Some(match text {
             "OFF" => Self::Off,
             "LOG" => Self::Log,
@@ -81,6 +82,16 @@ impl Levels {
     /// The level in force on `date` (UTC): the step with the latest `from` ≤ `date`; OFF before the first step.
     pub fn at(&self, date: Date, environment: Environment) -> Level {
         self.0.iter().rev().find(|step| step.from.is_none_or(|from| from <= date)).map_or(Level::Off, |step| step.level(environment))
+    }
+
+    /// The same level on every date.
+    pub fn always(level: Level) -> Self {
+        Self(vec![Step { from: None, production: level, test: level }])
+    }
+
+    /// The steps, oldest first; the first may have no date.
+    pub fn steps(&self, environment: Environment) -> impl Iterator<Item = (Option<Date>, Level)> {
+        self.0.iter().map(move |step| (step.from, step.level(environment)))
     }
 
     /// A step is REJECT*.

@@ -41,6 +41,7 @@ mod judge;
 mod level;
 mod parameters;
 mod reply;
+mod rows;
 mod set;
 mod tag_text;
 mod time;
@@ -54,6 +55,7 @@ pub use judge::Verdict;
 pub use level::{Level, Levels};
 pub use parameters::{Carrier, ClassModalities, Parameters, Pattern, WarnStatus};
 pub use reply::{Answer, Disposition, Finding, Reply, Scope, Stage};
+pub use rows::{Row, row, rows};
 pub use set::{Rule, RuleError, RuleSet, RuleSets, Rules, shipped_files};
 
 #[cfg(test)]

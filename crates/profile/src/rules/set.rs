@@ -4,7 +4,7 @@ use super::check::{Check, Occurrence, SourceKind};
 use super::classes::SopClasses;
 use super::code_list::StudyCodes;
 use super::file::{AeFile, RuleFile, SetFile, SiteFile};
-use super::level::Levels;
+use super::level::{Level, Levels};
 use super::parameters::Parameters;
 use super::reply::{Offending, Reply, Scope, Stage};
 use crate::identifier::Environment;
@@ -126,11 +126,39 @@ pub struct Rules {
     /// Indexes in an order in which every rule comes after those that it waits for.
     pub(super) order: Vec<usize>,
     parameters: Parameters,
+    /// The same as they stand in the files.
+    written: toml::Table,
     classes: SopClasses,
     codes: Arc<StudyCodes>,
 }
 
 impl Rules {
+    /// The parameters that the words of a row name, with their values, in the order of their names.
+    pub fn parameters_named<'a>(&'a self, words: &'a str) -> impl Iterator<Item = (&'a str, &'a toml::Value)> {
+        let named = |key: &str| words.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').any(|word| word == key);
+        self.written.iter().filter(move |(key, _)| named(key)).map(|(key, value)| (key.as_str(), value))
+    }
+
+    /// These rules with the levels of one day on every day, some of them changed: what a preview judges with (profile 01
+    /// §1.5). Instances keep their own receive time for rules about time.
+    ///
+    /// # Errors
+    /// [`RuleError::Invalid`] for a rule that has no check, [`RuleError::Locked`] for one at REJECT* that would be lowered.
+    pub fn on(&self, day: Date, changed: &BTreeMap<String, Level>) -> Result<Self, RuleError> {
+        let mut rules = self.clone();
+        if let Some(unknown) = changed.keys().find(|id| self.rule(id).is_none()) {
+            return Err(invalid("preview", unknown, "there is no such rule with a check"));
+        }
+        for rule in &mut rules.rules {
+            let level = changed.get(&rule.id).copied().unwrap_or_else(|| rule.levels.at(day, self.environment));
+            if rule.levels.is_locked() && level != Level::RejectLocked {
+                return Err(RuleError::Locked { file: "preview".to_owned(), key: rule.id.clone(), rule: rule.id.clone() });
+            }
+            rule.levels = Levels::always(level);
+        }
+        Ok(rules)
+    }
+
     /// All parameters.
     pub fn parameters(&self) -> &Parameters {
         &self.parameters
@@ -374,11 +402,12 @@ fn build(
     extra.extend(site.extra_classes.iter().cloned());
     let finish = |mut layers: Layers, parameters: &toml::Table, file: &str| -> Result<Arc<Rules>, RuleError> {
         let parameters = layers.set_parameters(parameters, file, false)?;
+        let written = std::mem::take(&mut layers.parameters);
         let classes = SopClasses::resolve(&lists, &families, &extra, parameters.accept_retired)
             .map_err(|problem| invalid(file, "sop_classes", problem))?;
         let rules = layers.rules.into_values().map(|(rule, file)| read_rule(rule, &file)).collect::<Result<Vec<_>, _>>()?;
         let (rules, order) = arrange(rules, file)?;
-        Ok(Arc::new(Rules { rule_set: rule_set.clone(), environment, rules, order, parameters, classes, codes: codes.clone() }))
+        Ok(Arc::new(Rules { rule_set: rule_set.clone(), environment, rules, order, parameters, written, classes, codes: codes.clone() }))
     };
     let mut by_ae = BTreeMap::new();
     let mut site_layers = layers.clone();
