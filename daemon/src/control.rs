@@ -12,9 +12,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use arc_swap::ArcSwap;
 use clap::Subcommand;
 use idr_host::control::Socket;
 use idr_profile::receipt::Carried;
+use idr_profile::rules::RuleSets;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -22,8 +24,10 @@ use tokio_util::sync::CancellationToken;
 use crate::commitment::Commitments;
 use crate::config::Config;
 use crate::forward::Forward;
+use crate::quarantine::command::{self as quarantine_command, QuarantineCommand};
+use crate::quarantine::{Cursor, Quarantine};
 use crate::rulebook::{self, RulesCommand};
-use crate::spool::{FileSpool, Tenant};
+use crate::spool::{FileSpool, SpoolId, Tenant, Verb};
 use crate::study::Studies;
 
 /// Largest request line, bytes.
@@ -47,6 +51,9 @@ pub enum Command {
     /// Custody receipts.
     #[command(subcommand)]
     Receipt(ReceiptCommand),
+    /// Objects that wait for a decision.
+    #[command(subcommand)]
+    Quarantine(QuarantineCommand),
     /// Rules of the profile, and what others would do to the objects held here.
     #[command(subcommand)]
     Rules(RulesCommand),
@@ -126,12 +133,15 @@ pub enum ReceiptCommand {
 /// What goes over the socket.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "kebab-case", deny_unknown_fields)]
-enum Request {
+pub(crate) enum Request {
     Status,
     StudyShow { uid: String },
     StudyRelease { uid: String },
     QueueList,
     QueueRelease { uid: String },
+    QuarantineList { cursor: Option<Cursor> },
+    QuarantineShow { object: SpoolId },
+    QuarantineDecide { target: String, verb: Verb, reason: String },
 }
 
 /// What the socket can reach.
@@ -147,6 +157,8 @@ pub struct Operator {
     pub commitments: Arc<Commitments>,
     /// Whose items.
     pub tenants: Vec<Tenant>,
+    /// Rule sets at hand.
+    pub rules: Arc<ArcSwap<RuleSets>>,
 }
 
 /// Binds the operators' socket, and serves it until stopped.
@@ -156,15 +168,15 @@ pub struct Operator {
 pub fn serve(path: &Path, operator: Operator, stop: CancellationToken) -> anyhow::Result<impl Future<Output = ()> + use<>> {
     let socket = Socket::bind(path)?;
     Ok(socket.serve(
-        move |request, _| {
+        move |request, user| {
             let operator = operator.clone();
-            async move { perform(request, &operator).await }
+            async move { perform(request, user, &operator).await }
         },
         stop,
     ))
 }
 
-async fn perform(request: Request, operator: &Operator) -> anyhow::Result<Value> {
+async fn perform(request: Request, user: u32, operator: &Operator) -> anyhow::Result<Value> {
     match request {
         Request::Status => {
             let states: Vec<Value> = operator
@@ -197,6 +209,9 @@ async fn perform(request: Request, operator: &Operator) -> anyhow::Result<Value>
             None => anyhow::bail!("no centre is configured"),
             Some(forward) => Ok(json!({"released": forward.release(&uid).await?})),
         },
+        Request::QuarantineList { .. } | Request::QuarantineShow { .. } | Request::QuarantineDecide { .. } => {
+            quarantine(request, user, operator).await
+        }
     }
 }
 
@@ -232,6 +247,28 @@ async fn study(uid: &str, operator: &Operator) -> anyhow::Result<Value> {
         }));
     }
     anyhow::bail!("no study {uid} is here")
+}
+
+async fn quarantine(request: Request, user: u32, operator: &Operator) -> anyhow::Result<Value> {
+    let spool = operator.spool.seam();
+    let rules = operator.rules.load_full();
+    let quarantine = Quarantine { spool: &*spool, tenants: &operator.tenants, rules, now: idr_host::now() };
+    match request {
+        Request::QuarantineShow { object } => quarantine.show(object).await?.with_context(|| format!("there is no object {object}")),
+        Request::QuarantineDecide { target, verb, reason } => {
+            let decided = quarantine.decide(&target, verb, user, &reason).await?;
+            let decided = decided.with_context(|| format!("there is no object and no study {target}"))?;
+            // What waits for its study again is looked at now.
+            for one in decided.iter().filter(|one| one.refused.is_none()) {
+                if let Some(entry) = spool.entry(one.object).await? {
+                    operator.studies.again(&entry.record.announced.tenant, &entry.record.facts.study_uid);
+                }
+            }
+            Ok(json!({"decided": decided}))
+        }
+        Request::QuarantineList { cursor } => Ok(quarantine.list(cursor).await?),
+        _ => anyhow::bail!("no request about quarantine"),
+    }
 }
 
 async fn queue(operator: &Operator) -> anyhow::Result<Value> {
@@ -327,6 +364,7 @@ pub fn execute(config: &Config, command: Command) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Receipt(ReceiptCommand::Verify { files, log }) => verify(config, &files, log),
+        Command::Quarantine(command) => quarantine_command::execute(config, command),
         Command::Rules(command) => rulebook::execute(config, command),
         Command::Explain { row, json } => {
             let outcomes = idr_profile::outcome::Outcomes::base();
@@ -399,7 +437,7 @@ fn show(answer: &Value, json: bool, print: impl FnOnce(&Value)) -> anyhow::Resul
     Ok(ExitCode::SUCCESS)
 }
 
-fn ask(config: &Config, request: &Request) -> anyhow::Result<Value> {
+pub(crate) fn ask(config: &Config, request: &Request) -> anyhow::Result<Value> {
     let path = config.control_socket();
     idr_host::control::ask(&path, request)?.with_context(|| format!("{}: the appliance does not answer; is it running?", path.display()))
 }

@@ -4,8 +4,8 @@
 //! [`admission`] (who may send), [`drop_folder`] (files in place of associations), [`reception`] (one instance: scan, judge,
 //! commit), [`spool`] and [`receipts`] (held until central has it, and provably so), [`commitment`] (is told to whoever asks),
 //! [`study`] (when a study is complete), [`forward`] (to central, and its manifest), [`control`] and [`health`] (what operators
-//! and monitors see), [`rulebook`] and [`rejudge`] (what rules are, and what others would say of what is held). [`site`] puts
-//! them together.
+//! and monitors see), [`quarantine`] (what waits for a decision, and the decisions), [`rulebook`] and [`rejudge`] (what rules
+//! are, and what others would say of what is held). [`site`] puts them together.
 
 pub mod admission;
 pub mod commitment;
@@ -15,6 +15,7 @@ pub mod drop_folder;
 pub mod forward;
 pub mod health;
 pub mod listener;
+pub mod quarantine;
 pub mod receipts;
 pub mod reception;
 pub mod rejudge;

@@ -188,7 +188,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
         behind.spawn(forward.clone().run(after_ingress.clone()));
     }
     behind.spawn(commitments.clone().run(after_ingress.clone()));
-    let operator = control::Operator { spool: spool.clone(), studies, forward, commitments: commitments.clone(), tenants: tenants.clone() };
+    let operator =
+        control::Operator { spool: spool.clone(), studies, forward, commitments: commitments.clone(), tenants: tenants.clone(), rules };
     behind.spawn(control::serve(&config.control_socket(), operator, after_ingress.clone())?);
     if let Some(listener) = health_listener {
         let monitor = Arc::new(Monitor { counters, spool: seam, commitments, tenants });

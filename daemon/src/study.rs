@@ -110,6 +110,12 @@ impl Studies {
         Ok(found)
     }
 
+    /// An instance of a study waits again: the study is looked at without its rest.
+    pub fn again(&self, tenant: &Tenant, study_uid: &str) {
+        self.memory().resting.remove(&(tenant.clone(), study_uid.to_owned()));
+        self.wake.notify_one();
+    }
+
     /// Rounds until stopped.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         loop {

@@ -11,6 +11,7 @@ mod image_reaches_central_and_comes_back;
 mod kill_site_mid_transfer;
 mod late_image;
 mod memory_bounded;
+mod quarantine;
 mod read_routes;
 mod requester_without_consent;
 mod rules_preview;

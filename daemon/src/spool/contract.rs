@@ -11,7 +11,16 @@ use std::sync::Arc;
 
 /// A move that says nothing but the state.
 pub fn to(state: State, seconds: i64) -> Progress {
-    Progress { state, since: at(seconds), not_before: at(seconds), attempts: 0, outcome: None, overrides: Vec::new(), memo: None }
+    Progress {
+        state,
+        since: at(seconds),
+        not_before: at(seconds),
+        attempts: 0,
+        outcome: None,
+        overrides: Vec::new(),
+        decision: None,
+        memo: None,
+    }
 }
 
 fn claim(state: &'static str, now: i64, limit: usize) -> Claim {

@@ -44,7 +44,7 @@ pub(crate) mod sample;
 
 pub use files::{FileSpool, Recovery};
 pub use memory::MemorySpool;
-pub use record::{Amount, Announced, Cause, Entry, Facts, Move, Note, Progress, Record, SpoolId, State, Study, Tenant};
+pub use record::{Amount, Announced, Cause, Decision, Entry, Facts, Move, Note, Progress, Record, SpoolId, State, Study, Tenant, Verb};
 
 use crate::receipts::ReceiptError;
 use async_trait::async_trait;

@@ -13,7 +13,7 @@
 //! # Standard
 //! What is sent or exported is [`plain_head`] and the data set: file meta without the two private elements.
 
-use super::record::{Announced, RECORD_BYTES_MAX, Record, SpoolId, Unusable};
+use super::record::{Announced, RECORD_BYTES_MAX, Record, SpoolId, Tenant, Unusable};
 use idr_profile::receipt::Carried;
 use sha2::{Digest as _, Sha256};
 use std::path::{Path, PathBuf};
@@ -236,6 +236,11 @@ pub fn part(id: SpoolId) -> String {
 /// `<id>.dcm`.
 pub fn name(id: SpoolId) -> String {
     format!("{id}.dcm")
+}
+
+/// The file of an object, below the spool folder.
+pub fn path_of(tenant: &Tenant, id: SpoolId) -> PathBuf {
+    Path::new("objects").join(tenant.as_str()).join(part(id)).join(name(id))
 }
 
 /// `objects/<tenant>/<hh>/<id>.dcm`.

@@ -19,6 +19,8 @@ use std::str::FromStr;
 
 /// Largest record as JSON, bytes; a usual one has 1 100. All texts at their bounds together stay below.
 pub const RECORD_BYTES_MAX: usize = 2560;
+/// Longest [`Decision::reason`], bytes.
+pub const REASON_BYTES_MAX: usize = 200;
 /// Largest [`Progress::memo`], bytes.
 pub const MEMO_BYTES_MAX: usize = 512;
 
@@ -380,6 +382,45 @@ impl Facts {
     }
 }
 
+/// What an operator decided about a quarantined object (profile 01 §7.4).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decision {
+    /// What.
+    pub verb: Verb,
+    /// When.
+    pub at: Timestamp,
+    /// User id of the operator, from the socket that the command came by.
+    pub user: u32,
+    /// Why, in the operator's words: 1–[`REASON_BYTES_MAX`] bytes without control characters, no patient data.
+    pub reason: String,
+}
+
+/// The decisions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verb {
+    /// It goes on unchanged, its reasons overridden.
+    Release,
+    /// It is never forwarded, and kept.
+    Reject,
+}
+
+impl Decision {
+    /// Bounds the reason.
+    ///
+    /// # Errors
+    /// [`Unusable`] says what is wrong with it.
+    pub fn check(&self) -> Result<(), Unusable> {
+        let why = match self.reason.as_str() {
+            text if text.trim().is_empty() => "is empty",
+            text if text.len() > REASON_BYTES_MAX => "is longer than 200 bytes",
+            text if text.contains(char::is_control) => "has control characters",
+            _ => return Ok(()),
+        };
+        Err(Unusable { field: "reason", why })
+    }
+}
+
 /// How far an item has come; replaced as a whole by every [`Move`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
@@ -398,6 +439,9 @@ pub struct Progress {
     /// Rule ids that an operator has overridden; they go into R2 (profile 11 §2).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub overrides: Vec<String>,
+    /// The last decision of an operator; the journal has all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision: Option<Decision>,
     /// What the mover must remember across a restart, in its own words; ≤ [`MEMO_BYTES_MAX`], no patient data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memo: Option<String>,
@@ -407,7 +451,16 @@ impl Progress {
     /// Where an accepted object begins.
     pub fn begin(record: &Record) -> Self {
         let at = record.facts.received;
-        Self { state: record.facts.state.clone(), since: at, not_before: at, attempts: 0, outcome: None, overrides: Vec::new(), memo: None }
+        Self {
+            state: record.facts.state.clone(),
+            since: at,
+            not_before: at,
+            attempts: 0,
+            outcome: None,
+            overrides: Vec::new(),
+            decision: None,
+            memo: None,
+        }
     }
 
     /// Bounds the texts, so that an index value stays below 4 KiB.
@@ -415,6 +468,7 @@ impl Progress {
     /// # Errors
     /// [`Unusable`] names the field.
     pub fn check(&self) -> Result<(), Unusable> {
+        self.decision.as_ref().map_or(Ok(()), Decision::check)?;
         let memo = self.memo.as_ref().is_none_or(|memo| memo.len() <= MEMO_BYTES_MAX);
         let outcome = self.outcome.as_ref().is_none_or(|row| row.len() <= 32);
         let overrides = self.overrides.len() <= 32 && self.overrides.iter().all(|id| id.len() <= 8);

@@ -238,6 +238,11 @@ impl<'a> Element<'a> {
         self.node.tag
     }
 
+    /// Keyword of the data dictionary (PS3.6 §6): `PatientID`.
+    pub fn keyword(self) -> Option<&'static str> {
+        super::vr::keyword(self.node.tag)
+    }
+
     /// VR as encoded; in Implicit VR that of the dictionary.
     pub fn vr(self) -> Vr {
         self.node.vr

@@ -83,6 +83,11 @@ impl fmt::Debug for Vr {
     }
 }
 
+/// Keyword that the data dictionary gives an element.
+pub(super) fn keyword(tag: Tag) -> Option<&'static str> {
+    StandardDataDictionary.by_tag(tag).map(DataDictionaryEntry::alias)
+}
+
 /// VR of the dictionary; `None` for private elements and unknown tags.
 pub(crate) fn dictionary_vr(tag: Tag) -> Option<VirtualVr> {
     (tag.0 & 1 == 0).then(|| StandardDataDictionary.by_tag(tag).map(|entry| entry.vr())).flatten()
