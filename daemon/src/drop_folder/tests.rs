@@ -4,11 +4,14 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 
 use arc_swap::ArcSwap;
+use idr_profile::xua::Trust;
 use tempfile::TempDir;
 
 use super::*;
+use crate::commitment::Commitments;
 use crate::config::{Config, DropFolders};
 use crate::health::Counters;
+use crate::spool::disk::MemoryDisk;
 use crate::spool::sample;
 use crate::spool::{MemorySpool, Spool as _};
 
@@ -97,7 +100,11 @@ impl Drop {
         let config = Arc::new(Config::parse(&format!("{text}\n{row}"), Path::new(main)).expect("valid"));
         let rules = Arc::new(ArcSwap::from_pointee(crate::site::load_rules(&config).expect("shipped rules load")));
         let counters = Arc::new(Counters::default());
-        let ingress = Arc::new(Ingress::new(config.clone(), rules, self.spool.clone(), counters, Vec::new(), || sample::at(0)));
+        let (trust, disk) = (include_str!("../../../configs/trust.toml"), Arc::new(MemoryDisk::default()));
+        let trust = Trust::parse(trust, &mut |_| unreachable!("no file is named")).expect("valid");
+        let now = || sample::at(0);
+        let commitments = Commitments::open(config.clone(), &trust, disk, self.spool.clone(), now).expect("a working disk");
+        let ingress = Arc::new(Ingress::new(config.clone(), rules, self.spool.clone(), commitments, counters, Vec::new(), now));
         let (stop, row) = (CancellationToken::new(), Arc::new(config.inbound[0].clone()));
         let root = row.drop_folder.clone().expect("a folder");
         let running = tokio::spawn(run(ingress, row, root, stop.clone()));
