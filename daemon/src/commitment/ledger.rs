@@ -66,19 +66,21 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Opens the folder, and reads what is in it, the oldest first.
+    /// Opens the folder, and reads what is in it, the oldest first. The number is free, and so are all above it: a file that
+    /// cannot be read keeps its own.
     ///
     /// # Errors
     /// What the disk says.
-    pub fn open(disk: Arc<dyn Disk>) -> io::Result<(Self, Vec<(u64, Request)>)> {
+    pub fn open(disk: Arc<dyn Disk>) -> io::Result<(Self, Vec<(u64, Request)>, u64)> {
         create_folders(&*disk, Path::new(FOLDER))?;
         for unfinished in files_ending(&*disk, Path::new(FOLDER), ".part")? {
             disk.remove(&Path::new(FOLDER).join(unfinished))?;
         }
         let ledger = Self { disk };
-        let mut requests = Vec::new();
+        let (mut requests, mut next) = (Vec::new(), 0);
         for name in files_ending(&*ledger.disk, Path::new(FOLDER), ".json")? {
             let Some(id) = name.strip_suffix(".json").and_then(|digits| u64::from_str_radix(digits, 16).ok()) else { continue };
+            next = next.max(id.saturating_add(1));
             match ledger.read(id) {
                 Ok(request) => requests.push((id, request)),
                 Err(error) => {
@@ -86,7 +88,7 @@ impl Ledger {
                 }
             }
         }
-        Ok((ledger, requests))
+        Ok((ledger, requests, next))
     }
 
     /// Keeps a request; returns when it is durable.
@@ -151,7 +153,7 @@ mod tests {
             let disk = MemoryDisk::default();
             disk.cut_power_at(cut);
             let mut kept = Vec::new();
-            if let Ok((ledger, _)) = Ledger::open(Arc::new(disk.clone())) {
+            if let Ok((ledger, ..)) = Ledger::open(Arc::new(disk.clone())) {
                 for n in 0..3 {
                     if ledger.write(n, &request(n as usize)).is_ok() {
                         kept.push((n, request(n as usize)));
@@ -159,7 +161,7 @@ mod tests {
                 }
             }
             let done = !disk.is_dead();
-            let (_, found) = Ledger::open(Arc::new(disk.power_cut(cut))).expect("a working disk");
+            let (_, found, _) = Ledger::open(Arc::new(disk.power_cut(cut))).expect("a working disk");
             assert!(found.starts_with(&kept), "cut at {cut}: {} of {}", found.len(), kept.len());
             if done {
                 return;
@@ -170,14 +172,17 @@ mod tests {
     #[test]
     fn what_is_removed_is_gone_and_what_cannot_be_read_is_passed_over() {
         let disk = MemoryDisk::default();
-        let (ledger, found) = Ledger::open(Arc::new(disk.clone())).expect("a working disk");
+        let (ledger, found, _) = Ledger::open(Arc::new(disk.clone())).expect("a working disk");
         assert_eq!(found, []);
         for n in 0..3 {
             ledger.write(n, &request(n as usize)).expect("a working disk");
         }
         ledger.remove(0).expect("there");
         assert!(disk.rot(&path(1), 0));
-        let (_, found) = Ledger::open(Arc::new(disk)).expect("a working disk");
-        assert_eq!(found, [(2, request(2))]);
+        let (_, found, next) = Ledger::open(Arc::new(disk.clone())).expect("a working disk");
+        assert_eq!((found, next), (vec![(2, request(2))], 3));
+        disk.remove(&path(2)).expect("there");
+        let (_, found, next) = Ledger::open(Arc::new(disk)).expect("a working disk");
+        assert_eq!((found, next), (Vec::new(), 2), "what cannot be read is not written over");
     }
 }

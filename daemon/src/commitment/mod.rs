@@ -190,11 +190,10 @@ impl Commitments {
         clock: fn() -> Timestamp,
     ) -> anyhow::Result<Arc<Self>> {
         let targets = targets(&config, trust)?;
-        let (ledger, requests) = Ledger::open(disk).context("commitments: the folder cannot be read")?;
+        let (ledger, requests, next) = Ledger::open(disk).context("commitments: the folder cannot be read")?;
         let now = Instant::now();
-        let mut book = Book::default();
+        let mut book = Book { next, ..Book::default() };
         for (id, request) in requests {
-            book.next = book.next.max(id + 1);
             let place = if targets.contains_key(&request.inbound) { Place::Due(now) } else { Place::Held(NO_ADDRESS) };
             book.requests.insert(id, Waiting::new(&request, place));
         }
