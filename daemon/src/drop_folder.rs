@@ -11,7 +11,7 @@
 //! goes on. While the spool refuses, nothing is claimed.
 //!
 //! # Media
-//! A ZIP archive is unpacked while it is read ([`archive`]). A DICOMDIR is no object: it is removed, the files beside it are taken.
+//! A ZIP archive is unpacked while it is read (`archive`). A DICOMDIR is no object: it is removed, the files beside it are taken.
 //!
 //! # What is not taken
 //! There is nobody to answer, so every REJECT is quarantine (profile 01 §1.2): what stage I rejects is quarantined in the
