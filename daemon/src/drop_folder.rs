@@ -158,12 +158,23 @@ impl Looker {
         if self.events.is_none() {
             // Watched before it is looked through: what comes in between is told.
             self.events = events(&self.root, wake.clone())
-                .inspect_err(|error| tracing::warn!(%error, "no events of a drop folder: it is looked into every rescan_seconds alone"))
+                .inspect_err(|error| {
+                    tracing::warn!(cause = cause(error), "no events of a drop folder: it is looked into every rescan_seconds alone")
+                })
                 .ok();
         }
         let left = if fresh { places.left()? } else { Vec::new() };
         let looked = self.watch.look(&places, now, room.saturating_sub(left.len()))?;
         Ok((places, left, looked))
+    }
+}
+
+/// Why there are no events. What the error says itself names folders, and with them perhaps a patient.
+fn cause(error: &notify::Error) -> String {
+    match &error.kind {
+        notify::ErrorKind::Io(error) => error.kind().to_string(),
+        notify::ErrorKind::MaxFilesWatch => "the limit of inotify watches is reached (fs.inotify.max_user_watches)".to_owned(),
+        _ => "inotify does not work here".to_owned(),
     }
 }
 
@@ -200,7 +211,7 @@ enum Taken {
 /// Reads one claim through the reception.
 async fn take(ingress: Arc<Ingress>, open: Open, claim: Claim, bytes_max: u64, stop: CancellationToken) -> (Claim, Taken) {
     let taken = match read(&ingress, &open.origin, &open.places, &claim, bytes_max, &stop).await {
-        Ok(End::Kept) => disk(&open.places, &claim, |places, claim| places.remove(claim)).await,
+        Ok(End::Kept(mark)) => disk(&open.places, &claim, move |places, claim| places.remove(claim, mark)).await,
         Ok(End::Refused(reason)) => {
             let text = note(&claim, &open.origin, &reason, (ingress.clock)());
             let done = disk(&open.places, &claim, move |places, claim| places.refuse(claim, &text)).await;
@@ -226,7 +237,8 @@ async fn take(ingress: Arc<Ingress>, open: Open, claim: Claim, bytes_max: u64, s
 }
 
 enum End {
-    Kept,
+    /// As it was with this mark.
+    Kept(folder::Mark),
     Refused(Reason),
     Later,
 }
@@ -293,10 +305,10 @@ async fn read(
     }
     if directory {
         reception.give_back().await;
-        return Ok(End::Kept);
+        return Ok(End::Kept(mark));
     }
     Ok(match Box::new(reception).conclude().await.fate {
-        Fate::Kept { .. } => End::Kept,
+        Fate::Kept { .. } => End::Kept(mark),
         Fate::Refused(findings) => End::Refused(Reason::Rules(findings)),
         Fate::Failed => End::Later,
     })
@@ -333,7 +345,7 @@ async fn unpack(
             tracing::info!(inbound = origin.row.name, file = claim.id, kept, passed, refused, unfinished, "an archive was read");
             match unfinished {
                 true => End::Later,
-                false if refused == 0 && kept > 0 => End::Kept,
+                false if refused == 0 && kept > 0 => End::Kept(mark),
                 false => End::Refused(Reason::Archive(unpacked)),
             }
         }

@@ -48,6 +48,8 @@ pub const IMPLEMENTATION_CLASS_UID: &str = "2.25.4304112981169876548029509309345
 /// Implementation Version Name.
 pub const IMPLEMENTATION_VERSION_NAME: &str = "IDR_SITE";
 
+/// Storage commitment reports that wait on one association.
+const REPORTS_MAX: usize = 64;
 const OPERATIONS: &[CommandField] = &[CommandField::C_ECHO_RQ, CommandField::C_STORE_RQ, CommandField::N_ACTION_RQ];
 
 /// How connections of one listener are carried.
@@ -416,7 +418,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<S> {
                 };
                 let status = taken.as_ref().err().copied().unwrap_or(Status::SUCCESS);
                 self.answer(context_id, &command, &commitment::action_response(&command, status));
-                self.reports.extend(taken.ok().map(|ticket| Report { ticket, context_id, sent: None }));
+                if let Ok(ticket) = taken {
+                    // A request that is repeated is reported once; what is too much here goes to who reports elsewhere.
+                    self.reports.retain(|report| report.sent.is_some() || !report.ticket.is_for_that_of(&ticket));
+                    if self.reports.len() < REPORTS_MAX {
+                        self.reports.push_back(Report { ticket, context_id, sent: None });
+                    }
+                }
             }
             Some(InFlight::Refused { response }) => self.respond(context_id, &response),
             None => {}

@@ -25,7 +25,7 @@ use idr_profile::scan::{Fed, Header, Part10Reader, Scan, Scanner, tags};
 
 use crate::admission::{Admitted, Ingress, Peer};
 use crate::config::Inbound;
-use crate::spool::{Announced, Cause, Facts, SpoolError, State, Tenant, Writer};
+use crate::spool::{Announced, Cause, Facts, SpoolError, State, Tenant, Writer, fits};
 
 /// One instance while its bytes come.
 pub struct Reception {
@@ -352,7 +352,8 @@ impl Reception {
             series_uid: identity.series_uid.clone(),
             // What is no CS value is in no list of modalities either: it is not a reason to lose the object.
             modality: identity.modality.clone().filter(|text| is_code_string(text)),
-            patient_id: identity.patient_id.clone(),
+            // One that no record can have is not a reason to lose the object either: it waits for whoever knows whose it is.
+            patient_id: identity.patient_id.clone().filter(fits),
             accession_present: identity.accession_number.is_some(),
             rule_set: self.rules.rule_set.clone(),
             findings,

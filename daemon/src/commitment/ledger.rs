@@ -60,6 +60,9 @@ impl Request {
     }
 }
 
+/// The folder, what is in it, and the first free number.
+type Opened = (Ledger, Vec<(u64, Request)>, u64);
+
 /// The folder. All calls block.
 pub struct Ledger {
     disk: Arc<dyn Disk>,
@@ -71,7 +74,7 @@ impl Ledger {
     ///
     /// # Errors
     /// What the disk says.
-    pub fn open(disk: Arc<dyn Disk>) -> io::Result<(Self, Vec<(u64, Request)>, u64)> {
+    pub fn open(disk: Arc<dyn Disk>) -> io::Result<Opened> {
         create_folders(&*disk, Path::new(FOLDER))?;
         for unfinished in files_ending(&*disk, Path::new(FOLDER), ".part")? {
             disk.remove(&Path::new(FOLDER).join(unfinished))?;

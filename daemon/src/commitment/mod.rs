@@ -149,6 +149,13 @@ pub struct Ticket {
     lease: u64,
 }
 
+impl Ticket {
+    /// Whether both are for one request.
+    pub fn is_for_that_of(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+}
+
 impl Drop for Ticket {
     fn drop(&mut self) {
         self.commitments.give_back(self.id, self.lease);
@@ -307,22 +314,21 @@ impl Commitments {
         if entries.is_empty() {
             return Err(FailureReason::NO_SUCH_OBJECT_INSTANCE);
         }
-        let mut reason = FailureReason::CLASS_INSTANCE_CONFLICT;
+        let mut found = Err(FailureReason::CLASS_INSTANCE_CONFLICT);
+        // Which of several the device means is not said: all must be here.
         for entry in entries.iter().filter(|entry| entry.record.announced.sop_class_uid == sop_class_uid) {
+            found = Ok(());
             // Given up means that the centre holds it, with its receipts (profile 11 §2, R5).
             if entry.progress.state == State::Released {
-                return Ok(());
+                continue;
             }
-            // The index is no proof: the file is.
-            match self.spool.read(entry.id()).await {
-                Ok(_) => return Ok(()),
-                Err(error) => {
-                    tracing::error!(object = %entry.id(), cause = %error, remedy = error.remedy(), "an object that was accepted cannot be committed");
-                    reason = FailureReason::PROCESSING_FAILURE;
-                }
+            // The index is no proof: the file is, with its record and its whole length.
+            if let Err(error) = self.spool.read(entry.id()).await {
+                tracing::error!(object = %entry.id(), cause = %error, remedy = error.remedy(), "an object that was accepted cannot be committed");
+                return Err(FailureReason::PROCESSING_FAILURE);
             }
         }
-        Err(reason)
+        found
     }
 
     /// The device has answered a report (profile 03 §4.7).

@@ -1,7 +1,8 @@
 //! ZIP archives of the drop folder: every Part 10 file in them is an object. Blocks.
 //!
-//! Entries are told by their content; no name of the archive is used as a path. Entries that are no DICOM are passed over,
-//! and so is a DICOMDIR: it names the files beside it, which are taken anyway.
+//! Entries are told by their content; no name of the archive is used as a path. Entries that are no DICOM are passed over, but
+//! for those that begin as a data set without file meta: they are refused, so that the archive is kept. A DICOMDIR is passed over
+//! too: it names the files beside it, which are taken anyway.
 //!
 //! # Failure
 //! An entry that is refused or damaged does not stop the others: what is good is in the spool, and the archive as a whole goes
@@ -45,6 +46,11 @@ pub fn is_zip(first: &[u8]) -> bool {
 
 fn is_part10(first: &[u8]) -> bool {
     first.get(128..132) == Some(b"DICM")
+}
+
+/// It begins with an element of group 0002 or 0008, as objects that were written without preamble do.
+fn is_bare_data_set(first: &[u8]) -> bool {
+    !is_part10(first) && matches!(first, [2 | 8, 0, _, 0, ..] | [0, 2 | 8, 0, _, ..])
 }
 
 /// What became of the entries.
@@ -94,6 +100,10 @@ pub fn take(
     let bound = Rc::new(Cell::new(Some(DIRECTORY_BYTES_MAX)));
     let mut archive = ZipArchive::new(Bounded { inner: BufReader::new(file), left: bound.clone() })
         .map_err(|_| "it is no ZIP archive that can be read, or has too many entries")?;
+    // Of entries with one name only the last can be read: the others would be lost without a word.
+    if archive.has_duplicate_names() {
+        return Err("two of its files have the same name, and only one of them can be read");
+    }
     // The entries are found: what each may cost is bounded below.
     bound.set(None);
     let mut unpacked = Unpacked::default();
@@ -157,6 +167,9 @@ fn read(entry: &mut Unpacking<impl Read>, receive: impl Fn() -> Reception, handl
     }
     if is_zip(&buffer[..filled]) {
         return End::Refused(Why::Unpacking("it is an archive in an archive"));
+    }
+    if is_bare_data_set(&buffer[..filled]) {
+        return End::Refused(Why::Unpacking("it begins as a DICOM data set and has no file meta information (PS3.10 §7.1)"));
     }
     if !is_part10(&buffer[..filled]) {
         return End::Passed;

@@ -182,11 +182,15 @@ impl Places {
         Ok(regular.then(|| file.into()))
     }
 
-    /// Removes a claimed file that is held in the spool.
+    /// Removes a claimed file that is held in the spool as it was when it had that mark.
     ///
     /// # Errors
-    /// The disk; the claim stays and is taken again.
-    pub fn remove(&self, claim: &Claim) -> io::Result<()> {
+    /// The disk, or the file was written to since; the claim stays and is taken again.
+    pub fn remove(&self, claim: &Claim, read: Mark) -> io::Result<()> {
+        let now = self.read(claim)?.as_ref().map(mark).transpose()?;
+        if now != Some(read) {
+            return Err(io::Error::other("it was written to after it was read"));
+        }
         unlinkat(&self.claimed, &claim.id, AtFlags::empty())?;
         self.forget(claim)
     }

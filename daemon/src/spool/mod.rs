@@ -44,7 +44,9 @@ pub(crate) mod sample;
 
 pub use files::{FileSpool, Recovery};
 pub use memory::MemorySpool;
-pub use record::{Amount, Announced, Cause, Decision, Entry, Facts, Move, Note, Progress, Record, SpoolId, State, Study, Tenant, Verb};
+pub use record::{
+    Amount, Announced, Cause, Decision, Entry, Facts, Move, Note, Progress, Record, SpoolId, State, Study, Tenant, Verb, fits,
+};
 
 use crate::receipts::ReceiptError;
 use async_trait::async_trait;

@@ -348,6 +348,11 @@ impl Announced {
     }
 }
 
+/// Whether a record can have this patient ID: 1–64 characters, no control characters.
+pub fn fits(patient: &PatientId) -> bool {
+    (1..=64).contains(&patient.id.chars().count()) && !patient.id.contains(char::is_control) && patient.authority.len() <= 64
+}
+
 impl Facts {
     /// Bounds every text.
     ///
@@ -366,12 +371,7 @@ impl Facts {
         for (field, value, max) in short {
             value.as_deref().map_or(Ok(()), |value| text(field, value, max))?;
         }
-        if let Some(patient) = &self.patient_id
-            && (patient.id.is_empty()
-                || patient.id.chars().count() > 64
-                || patient.id.contains(char::is_control)
-                || patient.authority.len() > 64)
-        {
+        if self.patient_id.as_ref().is_some_and(|patient| !fits(patient)) {
             return Err(Unusable { field: "Patient ID (0010,0020)", why: "is empty, longer than 64 characters or has control characters" });
         }
         if self.findings.len() > 32 {

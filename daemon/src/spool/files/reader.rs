@@ -45,6 +45,9 @@ impl FileStored {
             Content::Damaged(what) => return Err(SpoolError::Damaged { id, what }),
             Content::Unfinished => return Err(SpoolError::Damaged { id, what: "its record is gone" }),
         };
+        if let Some(what) = verify_length(&*file, &sealed.record, data_at).map_err(&doing)? {
+            return Err(SpoolError::Damaged { id, what });
+        }
         let digester = Digester::new(&sealed.record.announced.transfer_syntax_uid);
         let rest = Rest { id, file, at: data_at, left: sealed.record.size_bytes, digester };
         Ok(Self { sealed, hop: shared.hop, rest: Some(rest) })
