@@ -110,6 +110,22 @@ async fn an_object_whose_file_does_not_hold_is_not_committed_though_the_index_ha
 }
 
 #[tokio::test]
+async fn of_objects_with_one_uid_every_one_must_be_here_with_its_whole_length() {
+    let disk = MemoryDisk::default();
+    let (spool, _) = sample::open(&disk, &MemoryStore::default(), false).expect("an empty disk");
+    let spool = spool.seam();
+    hand_over(&*spool, announced(1), facts(1), &data(1, 100)).await.expect("committed");
+    let second = hand_over(&*spool, announced(1), facts(1), &data(2, 100)).await.expect("committed").id;
+    let commitments = open(&disk, spool, morning);
+    let ticket = commitments.accept(device("ct-1"), asking("1.9.1", &[1])).await.expect("taken");
+    assert_eq!(commitments.report(&ticket).await.expect("decided").failed, []);
+    let file = disk.open(&crate::spool::object_file::path(&announced(1), second)).expect("there");
+    file.set_length(file.length().expect("known") - 1).expect("cut");
+    let report = commitments.report(&ticket).await.expect("decided");
+    assert_eq!(report.failed, [(reference(1, CT), FailureReason::PROCESSING_FAILURE)]);
+}
+
+#[tokio::test]
 async fn a_transaction_uid_stands_for_one_list() {
     let disk = MemoryDisk::default();
     let commitments = open(&disk, Arc::new(sample::memory_spool()), morning);

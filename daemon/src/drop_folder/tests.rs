@@ -238,17 +238,21 @@ async fn an_archive_with_something_wrong_gives_what_is_good_and_stays_with_the_r
     bomb.resize(bomb.len() + (20 << 20), 0);
     let inner = zip(&[("IM5", &part10(5))]);
     let cut = &part10(4)[..part10(4).len() - 3];
-    let mut archive = zip(&[("good", &part10(1)), ("cut", cut), ("inner.zip", &inner), ("bomb", &bomb), ("last", &part10(2))]);
+    let bare = &part10(7)[132..];
+    let entries: [(&str, &[u8]); 6] =
+        [("good", &part10(1)), ("cut", cut), ("inner.zip", &inner), ("bomb", &bomb), ("bare", bare), ("last", &part10(2))];
+    let mut archive = zip(&entries);
     drop.put("a.zip", &archive);
     drop.run_until(|| drop.entries(folder::REFUSED).len() == 2 && drop.entries(folder::CLAIMED).is_empty()).await;
     assert_eq!(drop.held(), 2);
     let note = drop.entries(folder::REFUSED).into_iter().find(|name| name.ends_with(".txt")).expect("a note");
     let note = fs::read_to_string(drop.path("refused").join(note)).expect("a note");
     for part in [
-        "2 objects of it are held, 3 were refused",
+        "2 objects of it are held, 4 were refused",
         "cut\nRule: D108",
         "inner.zip\nReason: it is an archive in an archive",
         "bomb\nReason: it unpacks to more",
+        "bare\nReason: it begins as a DICOM data set",
     ] {
         assert!(note.contains(part), "no {part} in {note}");
     }
@@ -256,7 +260,37 @@ async fn an_archive_with_something_wrong_gives_what_is_good_and_stays_with_the_r
     archive.truncate(archive.len() / 2);
     drop.put("b.zip", &archive);
     drop.run_until(|| drop.entries(folder::REFUSED).len() == 4).await;
+    // Of two files with one name only the second can be read.
+    let twice = zip(&[("IM8", &part10(8)), ("IM9", &part10(9))]);
+    drop.put("c.zip", &renamed(twice, b"IM9", b"IM8"));
+    drop.run_until(|| drop.entries(folder::REFUSED).len() == 6).await;
     assert_eq!(drop.held(), 2);
+}
+
+/// The same bytes with another name in them.
+fn renamed(mut bytes: Vec<u8>, from: &[u8], to: &[u8]) -> Vec<u8> {
+    for at in 0..bytes.len() - from.len() {
+        if bytes[at..].starts_with(from) {
+            bytes[at..at + to.len()].copy_from_slice(to);
+        }
+    }
+    bytes
+}
+
+#[test]
+fn a_claimed_file_that_was_written_to_after_it_was_read_is_not_removed() {
+    let drop = Drop::new();
+    let (places, mut watch) = (drop.places(), Watch::new(DropFolders { quiet_seconds: 1, ..DropFolders::default() }));
+    drop.put("a", b"1");
+    let start = Instant::now();
+    watch.look(&places, start, 9).expect("looked");
+    let claim = watch.look(&places, start + Duration::from_secs(9), 9).expect("looked").claims.remove(0);
+    let read = || folder::mark(&places.read(&claim).expect("readable").expect("a file")).expect("a mark");
+    let mark = read();
+    fs::write(drop.path(folder::CLAIMED).join(&claim.id), b"12").expect("written");
+    places.remove(&claim, mark).expect_err("the rest of it would be lost");
+    places.remove(&claim, read()).expect("as it was read");
+    assert!(drop.entries(folder::CLAIMED).is_empty());
 }
 
 #[test]
