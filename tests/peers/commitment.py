@@ -34,19 +34,27 @@ arguments.add_argument("--store", action="append", default=[])
 arguments.add_argument("--list", action="append", default=[])
 given = arguments.parse_args()
 done = threading.Semaphore(0)
+saying = threading.Lock()
+
+
+def say(value):
+    """One line; a report comes on a thread of its own, and may come beside the answer to the request."""
+    with saying:
+        sys.stdout.write(json.dumps(value) + "\n")
+        sys.stdout.flush()
 
 
 def told(event):
     """The report, as a line; answered with success."""
     data = event.event_information
-    print(json.dumps({
+    say({
         "event_type": event.event_type,
         "transaction": data.TransactionUID,
         "committed": [item.ReferencedSOPInstanceUID for item in data.get("ReferencedSOPSequence", [])],
         "failed": {item.ReferencedSOPInstanceUID: f"{item.FailureReason:04X}" for item in data.get("FailedSOPSequence", [])},
         "calling": event.assoc.requestor.ae_title,
         "called": event.assoc.acceptor.ae_title,
-    }), flush=True)
+    })
     done.release()
     return 0x0000, None
 
@@ -80,7 +88,7 @@ def ask():
         item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = sop_class, sop_instance
         request.ReferencedSOPSequence.append(item)
     answer, _ = association.send_n_action(request, 1, StorageCommitmentPushModel, StorageCommitmentPushModelInstance)
-    print(json.dumps({"action": f"{answer.Status:04X}"}), flush=True)
+    say({"action": f"{answer.Status:04X}"})
     if not given.stay:
         os._exit(0)
     if answer.Status == 0x0000 and not done.acquire(timeout=60):
@@ -99,7 +107,7 @@ def listen():
     server = entity.start_server(
         ("127.0.0.1", given.port), block=False, evt_handlers=[(evt.EVT_N_EVENT_REPORT, told)], ssl_context=context
     )
-    print(json.dumps({"listening": given.port}), flush=True)
+    say({"listening": given.port})
     for _ in range(given.reports):
         if not done.acquire(timeout=80):
             sys.exit("no report")
