@@ -1,8 +1,8 @@
 //! The records of a decision (profile 05 §10, 07 §2), and their order around the answer (07 §6.4).
 //!
 //! A read is opened with one record per kind and access unit, or, for a query, per source register ([`By`]); omissions (X), one
-//! per access unit, go with it. Beside them the decision record goes to the `decision` stream. A read that may be told nothing is opened too, with
-//! an empty list: an answer never costs more or less for what was left out of it.
+//! per access unit, go with it. Beside them the decision record goes to the `decision` stream. A read that may be told nothing is
+//! opened too, with an empty list: an answer never costs more or less for what was left out of it.
 //!
 //! # Bounds
 //! Documents in a record ≤ 1 000 and series ≤ 100; more go into attachment notes, named by the digest of the list. Units in a
