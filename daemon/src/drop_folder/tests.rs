@@ -89,7 +89,10 @@ impl Drop {
 
     /// Runs until `done`, and stops in order.
     async fn run_until(&self, done: impl Fn() -> bool) {
-        let row = format!("[[inbound]]\nname = \"cd\"\nae_title = \"CD\"\ndrop_folder = \"{}\"\n", self.folder.path().display());
+        let row = format!(
+            "[[inbound]]\nname = \"cd\"\nae_title = \"CD\"\ndrop_folder = \"{}\"\npatient_id_issuer = \"1.2.246.21\"\n",
+            self.folder.path().display()
+        );
         let text = include_str!("../../../configs/idr-site.toml")
             .replace("# environment = \"production\"", "environment = \"test\"")
             .replace("/var/lib/idr-site", &self.state.path().display().to_string())
@@ -265,6 +268,17 @@ async fn an_archive_with_something_wrong_gives_what_is_good_and_stays_with_the_r
     drop.put("c.zip", &renamed(twice, b"IM9", b"IM8"));
     drop.run_until(|| drop.entries(folder::REFUSED).len() == 6).await;
     assert_eq!(drop.held(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_object_with_a_patient_id_that_no_record_can_have_is_held_and_stops_no_other() {
+    let drop = Drop::new();
+    let object = part10(1);
+    let series = object.windows(4).position(|tag| tag == [0x20, 0, 0x0D, 0]).expect("a study");
+    let id = [&[0x10, 0, 0x20, 0, b'L', b'O', 70, 0][..], &[b'9'; 70]].concat();
+    let object = [&object[..series], &id, &object[series..]].concat();
+    drop.put("a.zip", &zip(&[("long", &object), ("last", &part10(2))]));
+    drop.run_until(|| drop.held() == 2 && drop.entries(folder::CLAIMED).is_empty()).await;
 }
 
 /// The same bytes with another name in them.
