@@ -36,7 +36,7 @@ pub(super) struct Oracle {
 
 const SIZES: [usize; 4] = [1, 700, 3_000, 20_000];
 /// Written in two chunks.
-const LARGE: (u64, usize) = (5, 530_000);
+const LARGE: (u64, usize) = (5, 600_000);
 
 fn bytes(n: u64, variant: u64) -> Vec<u8> {
     let size = if n == LARGE.0 { LARGE.1 } else { SIZES[usize::try_from(n % 4).expect("small")] };
@@ -104,7 +104,7 @@ impl Oracle {
         tend(true);
         if let Ok(mut writer) = spool.open(announced(9)).await {
             // Given up half way, as by a modality that aborts.
-            let _ = writer.write(&data(9, 530_000)).await;
+            let _ = writer.write(&data(9, 600_000)).await;
             writer.discard().await;
         }
         self.hand_over(spool, 3, 0).await;

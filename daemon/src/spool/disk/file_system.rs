@@ -1,9 +1,10 @@
 //! A folder of the machine as a [`Disk`].
 
 use super::{Disk, DiskFile, Listed, Space};
-use rustix::fs::{FlockOperation, flock, statfs, statvfs};
+use rustix::fs::{Advice, FlockOperation, fadvise, flock, statfs, statvfs};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
+use std::num::NonZeroU64;
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -143,6 +144,11 @@ impl DiskFile for File {
 
     fn set_length(&self, bytes: u64) -> io::Result<()> {
         self.set_len(bytes)
+    }
+
+    fn write_back(&self, offset: u64, bytes: u64) {
+        // Dirty pages are not dropped by this, their writing is begun (mm/fadvise.c). What it says is of no use: the sync tells.
+        let _ = fadvise(self, offset, NonZeroU64::new(bytes), Advice::DontNeed);
     }
 
     fn sync_data(&self) -> io::Result<()> {

@@ -100,6 +100,8 @@ pub trait DiskFile: Send + Sync {
     /// # Errors
     /// What the file system says.
     fn set_length(&self, bytes: u64) -> io::Result<()>;
+    /// Asks the disk to begin with bytes that were written, so that a later sync waits for less of them. Promises nothing.
+    fn write_back(&self, _offset: u64, _bytes: u64) {}
     /// Makes the bytes and the length durable (fdatasync).
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 //! `writer` (from the first byte to the answer), `reader` (back out), `recovery` (what a start finds), `chores` (what is
 //! done behind the answers), `fsck` (is everything as it should be), `folders` and `hop` (tools).
 
+mod buffers;
 mod chores;
 mod folders;
 mod fsck;
@@ -26,6 +27,7 @@ use super::record::{Amount, Announced, Entry, Move, Note, SpoolId, State, Study,
 use super::{Claim, Refusal, Spool, SpoolError, Stored, Writer, disk_error};
 use crate::receipts::Receipts;
 use async_trait::async_trait;
+use buffers::Buffers;
 use folders::Folders;
 use idr_profile::digest::Digest;
 use idr_profile::receipt::{Holder, ReceiptHash, Signer};
@@ -93,6 +95,7 @@ struct Shared {
     receipts: Arc<Receipts>,
     settings: RwLock<Settings>,
     folders: Folders,
+    buffers: Buffers,
     flight: Mutex<Flight>,
     /// Digests whose first commit is on its way; the second waits for its outcome (profile 01 §2).
     committing: Mutex<HashMap<Bytes3, watch::Receiver<()>>>,

@@ -20,7 +20,7 @@ use super::super::object_file::{self, Content, HEAD_BYTES_MAX, Sealed};
 use super::super::record::{Entry, Move, Progress, SpoolId, State, Tenant};
 use super::chores::remove_files;
 use super::reader::{verify, verify_length};
-use super::{Flight, Folders, Health, Parts, Shared, Unsettled};
+use super::{Buffers, Flight, Folders, Health, Parts, Shared, Unsettled};
 use crate::receipts::{self, LogFindings, Opened, ReceiptError, Receipts, TakenOver};
 use idr_profile::digest::Digest;
 use idr_profile::receipt::{Carried, ReceiptHash, Statement};
@@ -278,6 +278,7 @@ pub(super) fn open(parts: Parts, now: Timestamp) -> Result<(Shared, Recovery), O
         receipts: Arc::new(receipts),
         settings: RwLock::new(settings),
         folders: Folders::default(),
+        buffers: Buffers::default(),
         flight: Mutex::new(Flight { next, unsettled: BTreeMap::<SpoolId, Unsettled>::new() }),
         committing: Mutex::new(HashMap::new()),
         leases: Mutex::new(HashMap::new()),

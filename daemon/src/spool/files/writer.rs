@@ -21,8 +21,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::sync::watch;
 
-/// Bytes gathered before they are written; a writer has at most one buffer filling and one on its way to the disk.
-pub const CHUNK_BYTES: usize = 512 << 10;
+/// Bytes gathered before they are written; a writer has at most one buffer filling and one on its way to the disk. An image of
+/// 512 × 512 × 16 bits with its header is one.
+pub const CHUNK_BYTES: usize = 576 << 10;
 /// An object that is longer has its file made, and the name synced, while its bytes come; one that is not is written in one
 /// go at its commit, because changing threads costs more than the waiting that it saves.
 const EARLY_BYTES: usize = 96 << 10;
@@ -35,6 +36,7 @@ pub struct FileWriter {
     /// The file is made, or on its way.
     begun: bool,
     buffer: Vec<u8>,
+    digester: Digester,
     size_bytes: u64,
 }
 
@@ -43,9 +45,7 @@ struct Work {
     place: Place,
     head: Head,
     file: Option<Arc<dyn DiskFile>>,
-    digester: Digester,
     size_bytes: u64,
-    spare: Vec<u8>,
     failed: Option<SpoolError>,
 }
 
@@ -62,16 +62,16 @@ struct Place {
 impl FileWriter {
     pub(super) fn new(shared: Arc<Shared>, announced: Announced) -> Self {
         let id = shared.name(&announced.tenant);
+        let digester = Digester::new(&announced.transfer_syntax_uid);
         let work = Work {
             head: object_file::head(&announced),
-            digester: Digester::new(&announced.transfer_syntax_uid),
             place: Place { shared: Arc::clone(&shared), id, announced, named: None, kept: false },
             file: None,
             size_bytes: 0,
-            spare: Vec::new(),
             failed: None,
         };
-        Self { shared, work: Some(Started::Done(work)), begun: false, buffer: Vec::new(), size_bytes: 0 }
+        let buffer = shared.buffers.take();
+        Self { shared, work: Some(Started::Done(work)), begun: false, buffer, digester, size_bytes: 0 }
     }
 
     /// Has the file made while more bytes come.
@@ -83,14 +83,16 @@ impl FileWriter {
     }
 
     async fn flush(&mut self) -> Result<(), SpoolError> {
-        let mut work = self.work.take().ok_or(SpoolError::Stopped)?.wait().await?;
+        let work = self.work.take().ok_or(SpoolError::Stopped)?.wait().await?;
         if let Some(error) = &work.failed {
             let error = error.clone();
             self.work = Some(Started::Done(work));
             return Err(error);
         }
-        let bytes = std::mem::replace(&mut self.buffer, std::mem::take(&mut work.spare));
-        self.work = Some(self.shared.hop.start(move || work.write(bytes)));
+        let mut next = self.shared.buffers.take();
+        next.reserve_exact(CHUNK_BYTES);
+        let bytes = std::mem::replace(&mut self.buffer, next);
+        self.work = Some(self.shared.hop.start(move || work.write(bytes, true)));
         Ok(())
     }
 }
@@ -100,11 +102,14 @@ impl Writer for FileWriter {
     async fn write(&mut self, mut bytes: &[u8]) -> Result<(), SpoolError> {
         while !bytes.is_empty() {
             let (now, later) = bytes.split_at(bytes.len().min(CHUNK_BYTES - self.buffer.len()));
+            // Here and not with the writing: the bytes are at hand, and when the last has come only the disk is waited for.
+            self.digester.update(now);
             self.buffer.extend_from_slice(now);
             self.size_bytes += now.len() as u64;
             bytes = later;
             if !self.begun && self.buffer.len() > EARLY_BYTES {
                 self.begin();
+                self.buffer.reserve_exact(CHUNK_BYTES - self.buffer.len());
             }
             if self.buffer.len() == CHUNK_BYTES {
                 self.flush().await?;
@@ -120,8 +125,8 @@ impl Writer for FileWriter {
     async fn commit(mut self: Box<Self>, facts: Facts) -> Result<Committed, SpoolError> {
         facts.check()?;
         let work = self.work.take().ok_or(SpoolError::Stopped)?.wait().await?;
-        let rest = std::mem::take(&mut self.buffer);
-        let mut step = self.shared.hop.run(move || work.finish(rest, facts)?.commit()).await??;
+        let (rest, digest) = (std::mem::take(&mut self.buffer), self.digester.finish());
+        let mut step = self.shared.hop.run(move || work.finish(rest, digest, facts)?.commit()).await??;
         loop {
             match step {
                 Step::Done(committed) => return Ok(committed),
@@ -135,6 +140,7 @@ impl Writer for FileWriter {
     }
 
     async fn discard(mut self: Box<Self>) {
+        self.shared.buffers.give(std::mem::take(&mut self.buffer));
         if let Some(work) = self.work.take() {
             // The place goes back when the work is dropped, here or on its thread.
             drop(work.wait().await);
@@ -171,11 +177,17 @@ impl Work {
         Ok(())
     }
 
-    fn write(mut self, mut bytes: Vec<u8>) -> Self {
+    /// `more`: other bytes will come, and the disk may have these meanwhile.
+    fn write(mut self, bytes: Vec<u8>, more: bool) -> Self {
         if self.failed.is_none() {
-            self.digester.update(&bytes);
             let at = self.head.data_at() + self.size_bytes;
-            let written = self.file.as_ref().map_or(Ok(()), |file| file.write_at(at, &bytes));
+            let written = self.file.as_ref().map_or(Ok(()), |file| {
+                file.write_at(at, &bytes)?;
+                if more {
+                    file.write_back(at, bytes.len() as u64);
+                }
+                Ok(())
+            });
             self.size_bytes += bytes.len() as u64;
             let shared = &self.place.shared;
             shared.health.written.fetch_add(bytes.len() as u64, Ordering::Relaxed);
@@ -184,28 +196,20 @@ impl Work {
             }
             self.failed = written.err().map(|error| shared.disk_failed(disk_error("writing an object file")(error)));
         }
-        bytes.clear();
-        self.spare = bytes;
+        self.place.shared.buffers.give(bytes);
         self
     }
 
-    fn finish(mut self, rest: Vec<u8>, facts: Facts) -> Result<Finished, SpoolError> {
+    fn finish(mut self, rest: Vec<u8>, digest: Digest, facts: Facts) -> Result<Finished, SpoolError> {
         if self.file.is_none() && self.failed.is_none() {
             self.make();
         }
-        let work = if rest.is_empty() { self } else { self.write(rest) };
+        let work = if rest.is_empty() { self } else { self.write(rest, false) };
         if let Some(error) = work.failed {
             return Err(error);
         }
         let file = work.file.ok_or(SpoolError::Stopped)?;
-        Ok(Finished {
-            place: work.place,
-            area_at: work.head.area_at,
-            file,
-            digest: work.digester.finish(),
-            size_bytes: work.size_bytes,
-            facts,
-        })
+        Ok(Finished { place: work.place, area_at: work.head.area_at, file, digest, size_bytes: work.size_bytes, facts })
     }
 }
 
