@@ -1,5 +1,6 @@
 //! The closed set of check kinds. Which rule uses which kind, with which parameters, is data.
 
+use super::iod::ModuleFault;
 use super::parameters::Pattern;
 use super::tag_text;
 use crate::scan::DefectKind;
@@ -327,6 +328,12 @@ pub(super) enum Check {
     },
     ModalityUnknown {},
     ClassModality {},
+    /// An attribute of a mandatory module of the IOD has the fault.
+    Module {
+        fault: ModuleFault,
+        #[serde(default, deserialize_with = "tag_text::list::deserialize")]
+        except: Vec<Tag>,
+    },
     /// The SOP class is one of these.
     ClassOneOf {
         classes: Vec<String>,

@@ -3,6 +3,7 @@
 use super::check::Operand;
 use super::classes::{SopClass, SopClasses};
 use super::code_list::StudyCodes;
+use super::iod::Iods;
 use super::parameters::Parameters;
 use super::set::Rules;
 use crate::identifier::hetu::Parts;
@@ -68,6 +69,7 @@ pub(super) struct Facts<'a> {
     pub parameters: &'a Parameters,
     pub classes: &'a SopClasses,
     pub codes: &'a StudyCodes,
+    pub iods: &'a Iods,
     pub class_uid: Option<&'a str>,
     pub class: Option<&'a SopClass>,
     /// Receive date at the site.
@@ -103,6 +105,7 @@ impl<'a> Facts<'a> {
             parameters,
             classes,
             codes,
+            iods: rules.iods(),
             class_uid,
             class: class_uid.and_then(|uid| classes.class(uid)),
             today,

@@ -37,6 +37,7 @@ mod code_list;
 mod facts;
 mod file;
 mod identity;
+mod iod;
 mod judge;
 mod level;
 mod parameters;

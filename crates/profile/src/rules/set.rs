@@ -4,6 +4,7 @@ use super::check::{Check, Occurrence, SourceKind};
 use super::classes::SopClasses;
 use super::code_list::StudyCodes;
 use super::file::{AeFile, RuleFile, SetFile, SiteFile};
+use super::iod::{IODS_FILE, Iods, MODULES_FILE};
 use super::level::{Level, Levels};
 use super::parameters::Parameters;
 use super::reply::{Offending, Reply, Scope, Stage};
@@ -130,6 +131,7 @@ pub struct Rules {
     written: toml::Table,
     classes: SopClasses,
     codes: Arc<StudyCodes>,
+    iods: Arc<Iods>,
 }
 
 impl Rules {
@@ -172,6 +174,10 @@ impl Rules {
     /// Study codes of the set's lists; empty if none is loaded.
     pub fn study_codes(&self) -> &StudyCodes {
         &self.codes
+    }
+
+    pub(super) fn iods(&self) -> &Iods {
+        &self.iods
     }
 
     /// All rules by id.
@@ -251,7 +257,8 @@ impl RuleSets {
             Some(text) => toml::from_str(text).map_err(|source| RuleError::Parse { file: SITE_FILE.to_owned(), source: source.into() })?,
             None => SiteFile::default(),
         };
-        let sets = parsed.keys().map(|name| Ok((name.clone(), Arc::new(build(name, &parsed, files, &site, environment)?))));
+        let iods = iods(&parsed, files);
+        let sets = parsed.keys().map(|name| Ok((name.clone(), Arc::new(build(name, &parsed, files, &iods, &site, environment)?))));
         sets.collect::<Result<_, _>>().map(Self)
     }
 
@@ -285,17 +292,19 @@ fn file_name(set: &str) -> String {
     format!("rules/{set}/dicom.toml")
 }
 
-/// The shipped `dicom.toml` files by their path in the rules folder.
+/// The shipped files of this owner by their path in the rules folder.
 pub fn shipped_files() -> BTreeMap<String, String> {
     [
-        ("base", include_str!("../../../../configs/rules/base/dicom.toml")),
-        ("fi-2.3.4", include_str!("../../../../configs/rules/fi-2.3.4/dicom.toml")),
-        ("fi-2.4", include_str!("../../../../configs/rules/fi-2.4/dicom.toml")),
-        ("fi-2.4.1", include_str!("../../../../configs/rules/fi-2.4.1/dicom.toml")),
-        ("fi-3.0-rc1", include_str!("../../../../configs/rules/fi-3.0-rc1/dicom.toml")),
+        ("base/dicom.toml", include_str!("../../../../configs/rules/base/dicom.toml")),
+        ("base/modules.tsv", include_str!("../../../../configs/rules/base/modules.tsv")),
+        ("base/iods.tsv", include_str!("../../../../configs/rules/base/iods.tsv")),
+        ("fi-2.3.4/dicom.toml", include_str!("../../../../configs/rules/fi-2.3.4/dicom.toml")),
+        ("fi-2.4/dicom.toml", include_str!("../../../../configs/rules/fi-2.4/dicom.toml")),
+        ("fi-2.4.1/dicom.toml", include_str!("../../../../configs/rules/fi-2.4.1/dicom.toml")),
+        ("fi-3.0-rc1/dicom.toml", include_str!("../../../../configs/rules/fi-3.0-rc1/dicom.toml")),
     ]
     .into_iter()
-    .map(|(name, text)| (format!("{name}/dicom.toml"), text.to_owned()))
+    .map(|(path, text)| (path.to_owned(), text.to_owned()))
     .collect()
 }
 
@@ -360,10 +369,20 @@ impl Layers {
     }
 }
 
+/// Modules of the sets that have the files of their own.
+fn iods<'a>(parsed: &'a BTreeMap<String, SetFile>, files: &BTreeMap<String, String>) -> BTreeMap<&'a str, Result<Arc<Iods>, String>> {
+    let read = |name: &'a String| {
+        let (modules, iods) = (files.get(&format!("{name}/{MODULES_FILE}"))?, files.get(&format!("{name}/{IODS_FILE}"))?);
+        Some((name.as_str(), Iods::read(modules, iods).map(Arc::new).map_err(|problem| format!("rules/{name}/{problem}"))))
+    };
+    parsed.keys().filter_map(read).collect()
+}
+
 fn build(
     name: &str,
     parsed: &BTreeMap<String, SetFile>,
     files: &BTreeMap<String, String>,
+    iods: &BTreeMap<&str, Result<Arc<Iods>, String>>,
     site: &SiteFile,
     environment: Environment,
 ) -> Result<RuleSet, RuleError> {
@@ -396,6 +415,18 @@ fn build(
         }
     }
     let codes = Arc::new(codes);
+    // The nearest set that has the files; without them the rules that need them do not fail (profile 01 §2).
+    let iods = match chain.iter().rev().find_map(|set| iods.get(set.rule_set.id.as_str())) {
+        Some(Ok(iods)) => iods.clone(),
+        Some(Err(problem)) => {
+            problems.push(problem.clone());
+            Arc::default()
+        }
+        None => {
+            problems.push(format!("rules/{name}: neither this set nor one that it extends has {MODULES_FILE} and {IODS_FILE}"));
+            Arc::default()
+        }
+    };
     let head = &chain.last().expect("a chain begins with the set itself").rule_set;
     let rule_set = format!("{}/{}", head.id, head.revision);
     layers.set_levels(&site.levels, SITE_FILE, "levels", !site.allow_stricter)?;
@@ -407,7 +438,17 @@ fn build(
             .map_err(|problem| invalid(file, "sop_classes", problem))?;
         let rules = layers.rules.into_values().map(|(rule, file)| read_rule(rule, &file)).collect::<Result<Vec<_>, _>>()?;
         let (rules, order) = arrange(rules, file)?;
-        Ok(Arc::new(Rules { rule_set: rule_set.clone(), environment, rules, order, parameters, written, classes, codes: codes.clone() }))
+        Ok(Arc::new(Rules {
+            rule_set: rule_set.clone(),
+            environment,
+            rules,
+            order,
+            parameters,
+            written,
+            classes,
+            codes: codes.clone(),
+            iods: iods.clone(),
+        }))
     };
     let mut by_ae = BTreeMap::new();
     let mut site_layers = layers.clone();

@@ -337,6 +337,16 @@ impl<'a> Element<'a> {
         }
     }
 
+    /// A whole number, also one below zero of SS or SL; otherwise as [`Element::unsigned`].
+    pub fn integer(self) -> Option<i64> {
+        let bytes = self.bytes();
+        match &self.value_vr().0 {
+            b"SS" => Some(i16::from_le_bytes(*bytes.first_chunk()?).into()),
+            b"SL" => Some(i32::from_le_bytes(*bytes.first_chunk()?).into()),
+            _ => self.unsigned()?.try_into().ok(),
+        }
+    }
+
     /// A number: first value of DS or IS, or FD, FL, or a whole number.
     pub fn decimal(self) -> Option<f64> {
         let bytes = self.bytes();

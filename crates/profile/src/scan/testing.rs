@@ -221,15 +221,17 @@ pub(crate) fn ct() -> Set {
     set.items(
         tags::INSTITUTION_CODE_SEQUENCE,
         vec![Set::item(|item| {
-            item.set(tags::URN_CODE_VALUE, "urn:oid:1.2.246.10.90000011.10.0");
+            item.set(tags::URN_CODE_VALUE, "urn:oid:1.2.246.10.90000011.10.0").set(Tag(0x0008, 0x0104), "Testisairaala");
         })],
     );
+    set.set(Tag(0x0008, 0x0070), "Testilaite");
     set.set(Tag(0x0008, 0x0090), "Lähettäjä^Testi");
     set.set(tags::STUDY_DESCRIPTION, "AA1AD Pään TT");
     set.items(
         tags::PROCEDURE_CODE_SEQUENCE,
         vec![Set::item(|item| {
             item.set(tags::CODE_VALUE, "AA1AD").set(tags::CODING_SCHEME_DESIGNATOR, "1.2.246.537.6.2");
+            item.set(Tag(0x0008, 0x0104), "TT");
         })],
     );
     set.set(tags::PATIENT_NAME, "Öhman^Sanni");
@@ -239,8 +241,10 @@ pub(crate) fn ct() -> Set {
     set.set(tags::PATIENT_SEX, "F");
     set.set(tags::STUDY_INSTANCE_UID, "1.2.246.10.90000011.77.1");
     set.set(tags::SERIES_INSTANCE_UID, "1.2.246.10.90000011.77.1.1");
+    set.set(Tag(0x0018, 0x0050), "1").set(Tag(0x0018, 0x0060), "120");
+    set.set(Tag(0x0020, 0x0010), "1").set(Tag(0x0020, 0x0011), "1").set(Tag(0x0020, 0x0012), "1");
     set.set(tags::INSTANCE_NUMBER, "1");
-    set.set(Tag(0x0020, 0x0032), "0\\0\\0");
+    set.set(Tag(0x0020, 0x1040), "").set(Tag(0x0020, 0x0032), "0\\0\\0");
     set.set(Tag(0x0020, 0x0037), "1\\0\\0\\0\\1\\0");
     set.set(Tag(0x0020, 0x0052), "1.2.246.10.90000011.77.1.9");
     set.us(tags::SAMPLES_PER_PIXEL, 1);

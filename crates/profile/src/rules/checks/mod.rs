@@ -184,6 +184,10 @@ impl Check {
                 let row = rows.iter().find(|row| row.classes.iter().any(|class| is_class(class, uid)))?;
                 (!row.modalities.contains(&modality)).then(|| vec![tags::MODALITY])
             }
+            Self::Module { fault, except } => {
+                let faults = facts.iods.faults(facts.class_uid?, top, *fault);
+                any(faults.into_iter().filter(|tag| !except.contains(tag) && !excluded.contains(tag)))
+            }
             Self::ClassOneOf { classes } => {
                 let uid = facts.class_uid?;
                 classes.iter().any(|class| is_class(class, uid)).then(|| vec![tags::SOP_CLASS_UID])

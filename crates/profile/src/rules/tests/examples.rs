@@ -349,6 +349,10 @@ fn examples() -> Vec<(&'static str, Case, Case, Vec<Tag>)> {
     add("D902", Case::ct(|set| { set.remove(tags::SOP_CLASS_UID); }), ct_ok(), &[]);
     add("D903", Case::ct(|set| { set.remove(tags::MODALITY); }), ct_ok(), &[]);
     let lacks = |tag: Tag| Case::ct(|set| { set.remove(tag); });
+    add("D904", lacks(Tag(0x0008, 0x0008)), ct_ok(), &[Tag(0x0008, 0x0008)]);
+    add("D905", lacks(Tag(0x0020, 0x0013)), Case::ct(|set| { set.set(Tag(0x0020, 0x0013), ""); }), &[Tag(0x0020, 0x0013)]);
+    let lossy = |value: &'static str| Case::ct(move |set| { set.set(Tag(0x0028, 0x2110), value); });
+    add("D906", lossy("NO"), lossy("00"), &[Tag(0x0028, 0x2110)]);
     add("D910", lacks(tags::PHOTOMETRIC_INTERPRETATION), ct_ok(), &[tags::PHOTOMETRIC_INTERPRETATION]);
     add("D911", lacks(Tag(0x0028, 0x1052)), ct_ok(), &[Tag(0x0028, 0x1052)]);
     let put_all = |set: &mut Set, tags: &[(u16, u16)]| tags.iter().for_each(|(group, element)| {
