@@ -1,8 +1,13 @@
-//! Which operation a command asks for, and its answer (PS3.7 §9, §10, Annex C; PS3.4 Annexes A, B and J).
+//! Which operation a command asks for, and its answer (PS3.7 §9, §10, Annex C; PS3.4 Annexes A, B, F, J and R).
 //!
 //! [`Dispatcher`] looks at the commands of one association. What it refuses it has already answered; [`storage`],
-//! [`storage_commitment`] and [`verification`] make the answers of the operations that are performed.
+//! [`storage_commitment`], [`mpps`], [`instance_availability`] and [`verification`] make the answers of the
+//! operations that are performed. [`normalized`] is what the N-CREATE and N-SET of several of them share.
 
+pub mod data_set;
+pub mod instance_availability;
+pub mod mpps;
+pub mod normalized;
 pub mod storage;
 pub mod storage_commitment;
 pub mod verification;
@@ -81,6 +86,8 @@ fn is_mistyped(command: &CommandSet) -> bool {
         CommandField::C_STORE_RQ | CommandField::C_FIND_RQ | CommandField::C_GET_RQ | CommandField::C_MOVE_RQ => Some(true),
         // Of N-ACTION there is storage commitment, whose action has a data set.
         CommandField::N_ACTION_RQ => Some(true),
+        // Of these the performed procedure step and the notice of availability, which consist of their data set.
+        CommandField::N_CREATE_RQ | CommandField::N_SET_RQ => Some(true),
         CommandField::C_ECHO_RQ => Some(false),
         _ => None,
     };

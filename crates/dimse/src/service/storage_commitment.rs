@@ -14,7 +14,6 @@
 
 use bytes::Bytes;
 use dicom_core::Tag;
-use dicom_dictionary_std::uids::{EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN};
 pub use dicom_dictionary_std::uids::{
     STORAGE_COMMITMENT_PUSH_MODEL as SOP_CLASS_UID, STORAGE_COMMITMENT_PUSH_MODEL_INSTANCE as SOP_INSTANCE_UID,
 };
@@ -23,37 +22,22 @@ use crate::association::negotiation::Roles;
 use crate::message::command_set::{CommandField, CommandSet, Element};
 use crate::status::Status;
 
+pub use super::data_set::{DEPTH_MAX, ReadError, Reference, TRANSFER_SYNTAXES};
+use super::data_set::{REFERENCED_SOP_CLASS_UID, REFERENCED_SOP_INSTANCE_UID, Reader, Writer};
+
 /// Action Type ID of a request (PS3.4 Table J.3-1).
 pub const ACTION_TYPE_REQUEST: u16 = 1;
 /// Event Type ID: all instances are committed (PS3.4 Table J.3-2).
 pub const EVENT_TYPE_SUCCESSFUL: u16 = 1;
 /// Event Type ID: failures exist (PS3.4 Table J.3-2).
 pub const EVENT_TYPE_FAILURES_EXIST: u16 = 2;
-/// Transfer syntaxes of the two data sets.
-pub const TRANSFER_SYNTAXES: [&str; 2] = [IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN];
 /// Roles of a requestor that reports.
 pub const REPORTING_ROLES: Roles = Roles { scu: false, scp: true };
-/// Levels of sequences that are skipped.
-pub const DEPTH_MAX: usize = 16;
 
-const REFERENCED_SOP_CLASS_UID: Tag = Tag(0x0008, 0x1150);
-const REFERENCED_SOP_INSTANCE_UID: Tag = Tag(0x0008, 0x1155);
 const TRANSACTION_UID: Tag = Tag(0x0008, 0x1195);
 const FAILURE_REASON: Tag = Tag(0x0008, 0x1197);
 const FAILED_SOP_SEQUENCE: Tag = Tag(0x0008, 0x1198);
 const REFERENCED_SOP_SEQUENCE: Tag = Tag(0x0008, 0x1199);
-const ITEM: Tag = Tag(0xFFFE, 0xE000);
-const ITEM_DELIMITATION: Tag = Tag(0xFFFE, 0xE00D);
-const SEQUENCE_DELIMITATION: Tag = Tag(0xFFFE, 0xE0DD);
-
-/// One instance: an item of Referenced SOP Sequence (0008,1199) or Failed SOP Sequence (0008,1198).
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Reference {
-    /// Referenced SOP Class UID (0008,1150).
-    pub sop_class_uid: String,
-    /// Referenced SOP Instance UID (0008,1155).
-    pub sop_instance_uid: String,
-}
 
 /// Failure Reason (0008,1197) (PS3.3 §C.14.1.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -92,38 +76,6 @@ pub struct EventInformation {
     pub committed: Vec<Reference>,
     /// Failed SOP Sequence (0008,1198): it has not, and why.
     pub failed: Vec<(Reference, FailureReason)>,
-}
-
-/// Why a data set is not acceptable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ReadError {
-    /// Neither of [`TRANSFER_SYNTAXES`].
-    #[error("the transfer syntax is none of this service")]
-    TransferSyntax,
-    /// The bytes are no data set.
-    #[error("the data set cannot be decoded at byte {0}")]
-    Malformed(usize),
-    /// An attribute of Type 1 is absent or empty.
-    #[error("{0} is missing")]
-    Missing(Tag),
-    /// A value that its value representation does not allow.
-    #[error("{0} has a value that is not allowed")]
-    Invalid(Tag),
-    /// More items than the bound.
-    #[error("more than {0} instances are listed")]
-    TooMany(usize),
-}
-
-impl ReadError {
-    /// The status that tells the peer (PS3.7 §10.1.4.1.10).
-    pub fn status(self) -> Status {
-        match self {
-            ReadError::TransferSyntax | ReadError::Malformed(_) => Status::PROCESSING_FAILURE,
-            ReadError::Missing(_) | ReadError::Invalid(_) => Status::INVALID_ARGUMENT_VALUE,
-            ReadError::TooMany(_) => Status::RESOURCE_LIMITATION,
-        }
-    }
 }
 
 /// N-ACTION-RQ (PS3.7 §10.1.4.1); the [`ActionInformation`] follows.
@@ -184,7 +136,7 @@ impl ActionInformation {
     /// # Errors
     /// [`ReadError`]; [`ReadError::TooMany`] with more than `references_max` items.
     pub fn read(transfer_syntax: &str, bytes: &[u8], references_max: usize) -> Result<Self, ReadError> {
-        let Lists { transaction_uid, referenced, .. } = Reader::new(transfer_syntax, bytes)?.lists(references_max)?;
+        let Lists { transaction_uid, referenced, .. } = Lists::read(Reader::new(transfer_syntax, bytes)?, references_max)?;
         if referenced.is_empty() {
             return Err(ReadError::Missing(REFERENCED_SOP_SEQUENCE));
         }
@@ -197,8 +149,8 @@ impl ActionInformation {
     /// [`ReadError::TransferSyntax`].
     pub fn encode(&self, transfer_syntax: &str) -> Result<Bytes, ReadError> {
         let writer = Writer::new(transfer_syntax)?;
-        let items = self.references.iter().map(|reference| (reference, None));
-        Ok([writer.uid(TRANSACTION_UID, &self.transaction_uid), writer.sequence(REFERENCED_SOP_SEQUENCE, items)].concat().into())
+        let references = self.references.iter().map(|reference| (reference, None));
+        Ok([writer.uid(TRANSACTION_UID, &self.transaction_uid), items(&writer, REFERENCED_SOP_SEQUENCE, references)].concat().into())
     }
 }
 
@@ -213,7 +165,7 @@ impl EventInformation {
     /// # Errors
     /// [`ReadError`]; [`ReadError::TooMany`] with more than `references_max` items in both lists together.
     pub fn read(transfer_syntax: &str, bytes: &[u8], references_max: usize) -> Result<Self, ReadError> {
-        let Lists { transaction_uid, referenced, failed } = Reader::new(transfer_syntax, bytes)?.lists(references_max)?;
+        let Lists { transaction_uid, referenced, failed } = Lists::read(Reader::new(transfer_syntax, bytes)?, references_max)?;
         Ok(EventInformation { transaction_uid, committed: referenced, failed })
     }
 
@@ -225,22 +177,14 @@ impl EventInformation {
         let writer = Writer::new(transfer_syntax)?;
         let mut bytes = writer.uid(TRANSACTION_UID, &self.transaction_uid);
         if !self.failed.is_empty() {
-            let items = self.failed.iter().map(|(reference, reason)| (reference, Some(*reason)));
-            bytes.extend(writer.sequence(FAILED_SOP_SEQUENCE, items));
+            let references = self.failed.iter().map(|(reference, reason)| (reference, Some(*reason)));
+            bytes.extend(items(&writer, FAILED_SOP_SEQUENCE, references));
         }
         if !self.committed.is_empty() {
-            let items = self.committed.iter().map(|reference| (reference, None));
-            bytes.extend(writer.sequence(REFERENCED_SOP_SEQUENCE, items));
+            let references = self.committed.iter().map(|reference| (reference, None));
+            bytes.extend(items(&writer, REFERENCED_SOP_SEQUENCE, references));
         }
         Ok(bytes.into())
-    }
-}
-
-fn is_explicit(transfer_syntax: &str) -> Result<bool, ReadError> {
-    match transfer_syntax {
-        IMPLICIT_VR_LITTLE_ENDIAN => Ok(false),
-        EXPLICIT_VR_LITTLE_ENDIAN => Ok(true),
-        _ => Err(ReadError::TransferSyntax),
     }
 }
 
@@ -252,39 +196,19 @@ struct Lists {
     failed: Vec<(Reference, FailureReason)>,
 }
 
-struct Header {
-    tag: Tag,
-    /// `None` for items and in Implicit VR.
-    vr: Option<[u8; 2]>,
-    /// `None` for undefined length.
-    length: Option<usize>,
-}
-
-/// A cursor over a data set of one of the two transfer syntaxes.
-struct Reader<'a> {
-    bytes: &'a [u8],
-    at: usize,
-    explicit: bool,
-}
-
-impl<'a> Reader<'a> {
-    fn new(transfer_syntax: &str, bytes: &'a [u8]) -> Result<Self, ReadError> {
-        Ok(Reader { bytes, at: 0, explicit: is_explicit(transfer_syntax)? })
-    }
-
-    fn lists(mut self, references_max: usize) -> Result<Lists, ReadError> {
+impl Lists {
+    fn read(mut reader: Reader<'_>, references_max: usize) -> Result<Self, ReadError> {
         let mut lists = Lists::default();
-        while self.at < self.bytes.len() {
-            let header = self.header()?;
+        while let Some(header) = reader.next()? {
             match header.tag {
-                TRANSACTION_UID => lists.transaction_uid = self.uid(&header)?,
+                TRANSACTION_UID => lists.transaction_uid = reader.uid(&header)?,
                 REFERENCED_SOP_SEQUENCE | FAILED_SOP_SEQUENCE => {
                     let failed = header.tag == FAILED_SOP_SEQUENCE;
-                    self.items(&header, |reader, end| {
+                    reader.items(&header, |reader, end| {
                         if lists.referenced.len() + lists.failed.len() >= references_max {
                             return Err(ReadError::TooMany(references_max));
                         }
-                        let (reference, reason) = reader.reference(end)?;
+                        let (reference, reason) = reference(reader, end)?;
                         match failed {
                             true => lists.failed.push((reference, reason.ok_or(ReadError::Missing(FAILURE_REASON))?)),
                             false => lists.referenced.push(reference),
@@ -292,7 +216,7 @@ impl<'a> Reader<'a> {
                         Ok(())
                     })?;
                 }
-                _ => self.skip(&header, 0)?,
+                _ => reader.skip(&header, 0)?,
             }
         }
         if lists.transaction_uid.is_empty() {
@@ -300,214 +224,46 @@ impl<'a> Reader<'a> {
         }
         Ok(lists)
     }
-
-    fn reference(&mut self, end: Option<usize>) -> Result<(Reference, Option<FailureReason>), ReadError> {
-        let (mut class, mut instance, mut reason) = (String::new(), String::new(), None);
-        while let Some(header) = self.next_of_item(end)? {
-            match header.tag {
-                REFERENCED_SOP_CLASS_UID => class = self.uid(&header)?,
-                REFERENCED_SOP_INSTANCE_UID => instance = self.uid(&header)?,
-                FAILURE_REASON => {
-                    let value = self.value(&header)?;
-                    let value = value.try_into().map_err(|_| ReadError::Invalid(FAILURE_REASON))?;
-                    reason = Some(FailureReason(u16::from_le_bytes(value)));
-                }
-                _ => self.skip(&header, 0)?,
-            }
-        }
-        if class.is_empty() {
-            return Err(ReadError::Missing(REFERENCED_SOP_CLASS_UID));
-        }
-        if instance.is_empty() {
-            return Err(ReadError::Missing(REFERENCED_SOP_INSTANCE_UID));
-        }
-        Ok((Reference { sop_class_uid: class, sop_instance_uid: instance }, reason))
-    }
-
-    /// Calls `item` with the end of each item, `None` for one of undefined length; it reads the item to its end.
-    fn items(
-        &mut self,
-        sequence: &Header,
-        mut item: impl FnMut(&mut Self, Option<usize>) -> Result<(), ReadError>,
-    ) -> Result<(), ReadError> {
-        if sequence.vr.is_some_and(|vr| vr != *b"SQ" && vr != *b"UN") {
-            return Err(self.malformed());
-        }
-        // A sequence under the VR UN is in Implicit VR (PS3.5 §6.2.2).
-        let explicit = self.explicit;
-        self.explicit = explicit && sequence.vr == Some(*b"SQ");
-        let end = self.end(sequence.length)?;
-        loop {
-            if end.is_some_and(|end| self.at >= end) {
-                break;
-            }
-            let header = self.header()?;
-            match header.tag {
-                ITEM => {
-                    let item_end = self.end(header.length)?;
-                    item(self, item_end)?;
-                }
-                SEQUENCE_DELIMITATION if end.is_none() => break,
-                _ => return Err(self.malformed()),
-            }
-        }
-        self.explicit = explicit;
-        // An item that is longer than its sequence.
-        if end.is_some_and(|end| self.at != end) { Err(self.malformed()) } else { Ok(()) }
-    }
-
-    /// The next element of an item; `None` at its end.
-    fn next_of_item(&mut self, end: Option<usize>) -> Result<Option<Header>, ReadError> {
-        match end {
-            Some(end) if self.at == end => Ok(None),
-            Some(end) if self.at > end => Err(self.malformed()),
-            _ => {
-                let header = self.header()?;
-                match header.tag {
-                    ITEM_DELIMITATION if end.is_none() => Ok(None),
-                    Tag(0xFFFE, _) => Err(self.malformed()),
-                    _ => Ok(Some(header)),
-                }
-            }
-        }
-    }
-
-    fn skip(&mut self, header: &Header, depth: usize) -> Result<(), ReadError> {
-        if header.length.is_some() {
-            return self.value(header).map(drop);
-        }
-        if depth >= DEPTH_MAX {
-            return Err(self.malformed());
-        }
-        self.items(header, |reader, end| {
-            if let Some(end) = end {
-                reader.at = end;
-                return Ok(());
-            }
-            while let Some(header) = reader.next_of_item(None)? {
-                reader.skip(&header, depth + 1)?;
-            }
-            Ok(())
-        })
-    }
-
-    fn header(&mut self) -> Result<Header, ReadError> {
-        let start = self.at;
-        let [g0, g1, e0, e1] = self.take::<4>()?;
-        let tag = Tag(u16::from_le_bytes([g0, g1]), u16::from_le_bytes([e0, e1]));
-        let (vr, length) = if tag.0 == 0xFFFE || !self.explicit {
-            (None, u32::from_le_bytes(self.take()?))
-        } else {
-            let vr = self.take::<2>()?;
-            let length = match &vr {
-                b"OB" | b"OD" | b"OF" | b"OL" | b"OV" | b"OW" | b"SQ" | b"SV" | b"UC" | b"UN" | b"UR" | b"UT" | b"UV" => {
-                    self.take::<2>()?;
-                    u32::from_le_bytes(self.take()?)
-                }
-                [b'A'..=b'Z', b'A'..=b'Z'] => u32::from(u16::from_le_bytes(self.take()?)),
-                _ => return Err(ReadError::Malformed(start)),
-            };
-            (Some(vr), length)
-        };
-        let length = if length == u32::MAX { None } else { Some(length as usize) };
-        Ok(Header { tag, vr, length })
-    }
-
-    fn take<const N: usize>(&mut self) -> Result<[u8; N], ReadError> {
-        let bytes = self.bytes.get(self.at..).and_then(<[u8]>::first_chunk::<N>).ok_or(ReadError::Malformed(self.at))?;
-        self.at += N;
-        Ok(*bytes)
-    }
-
-    fn end(&self, length: Option<usize>) -> Result<Option<usize>, ReadError> {
-        let Some(length) = length else { return Ok(None) };
-        match self.at.checked_add(length) {
-            Some(end) if end <= self.bytes.len() => Ok(Some(end)),
-            _ => Err(self.malformed()),
-        }
-    }
-
-    fn value(&mut self, header: &Header) -> Result<&'a [u8], ReadError> {
-        let end = self.end(header.length)?.ok_or(ReadError::Malformed(self.at))?;
-        let value = &self.bytes[self.at..end];
-        self.at = end;
-        Ok(value)
-    }
-
-    /// A UID without its padding (PS3.5 §9.1); a space in place of NUL is taken.
-    fn uid(&mut self, header: &Header) -> Result<String, ReadError> {
-        let value = self.value(header)?.trim_ascii_end();
-        let value = value.strip_suffix(&[0]).unwrap_or(value);
-        let allowed = |byte: &u8| byte.is_ascii_digit() || *byte == b'.';
-        match std::str::from_utf8(value) {
-            Ok(uid) if uid.len() <= 64 && value.iter().all(allowed) => Ok(uid.to_owned()),
-            _ => Err(ReadError::Invalid(header.tag)),
-        }
-    }
-
-    fn malformed(&self) -> ReadError {
-        ReadError::Malformed(self.at)
-    }
 }
 
-/// Writes elements with defined lengths.
-struct Writer {
-    explicit: bool,
+fn reference(reader: &mut Reader<'_>, end: Option<usize>) -> Result<(Reference, Option<FailureReason>), ReadError> {
+    let (mut class, mut instance, mut reason) = (String::new(), String::new(), None);
+    while let Some(header) = reader.next_of_item(end)? {
+        match header.tag {
+            REFERENCED_SOP_CLASS_UID => class = reader.uid(&header)?,
+            REFERENCED_SOP_INSTANCE_UID => instance = reader.uid(&header)?,
+            FAILURE_REASON => {
+                let value = reader.value(&header)?;
+                let value = value.try_into().map_err(|_| ReadError::Invalid(FAILURE_REASON))?;
+                reason = Some(FailureReason(u16::from_le_bytes(value)));
+            }
+            _ => reader.skip(&header, 0)?,
+        }
+    }
+    if class.is_empty() {
+        return Err(ReadError::Missing(REFERENCED_SOP_CLASS_UID));
+    }
+    if instance.is_empty() {
+        return Err(ReadError::Missing(REFERENCED_SOP_INSTANCE_UID));
+    }
+    Ok((Reference { sop_class_uid: class, sop_instance_uid: instance }, reason))
 }
 
-impl Writer {
-    fn new(transfer_syntax: &str) -> Result<Self, ReadError> {
-        Ok(Writer { explicit: is_explicit(transfer_syntax)? })
-    }
-
-    fn element(&self, tag: Tag, vr: [u8; 2], value: &[u8]) -> Vec<u8> {
-        let mut bytes = tag_bytes(tag);
-        match (self.explicit, &vr) {
-            (true, b"SQ") => {
-                bytes.extend(vr);
-                bytes.extend([0, 0]);
-                bytes.extend((value.len() as u32).to_le_bytes());
-            }
-            (true, _) => {
-                bytes.extend(vr);
-                bytes.extend((value.len() as u16).to_le_bytes());
-            }
-            (false, _) => bytes.extend((value.len() as u32).to_le_bytes()),
+fn items<'r>(writer: &Writer, tag: Tag, references: impl Iterator<Item = (&'r Reference, Option<FailureReason>)>) -> Vec<u8> {
+    let item = |(reference, reason): (&Reference, Option<FailureReason>)| {
+        let mut item = writer.uid(REFERENCED_SOP_CLASS_UID, &reference.sop_class_uid);
+        item.extend(writer.uid(REFERENCED_SOP_INSTANCE_UID, &reference.sop_instance_uid));
+        if let Some(FailureReason(reason)) = reason {
+            item.extend(writer.element(FAILURE_REASON, *b"US", &reason.to_le_bytes()));
         }
-        bytes.extend(value);
-        bytes
-    }
-
-    fn uid(&self, tag: Tag, uid: &str) -> Vec<u8> {
-        let mut value = uid.as_bytes().to_vec();
-        if value.len() % 2 == 1 {
-            value.push(0);
-        }
-        self.element(tag, *b"UI", &value)
-    }
-
-    fn sequence<'r>(&self, tag: Tag, items: impl Iterator<Item = (&'r Reference, Option<FailureReason>)>) -> Vec<u8> {
-        let mut value = Vec::new();
-        for (reference, reason) in items {
-            let mut item = self.uid(REFERENCED_SOP_CLASS_UID, &reference.sop_class_uid);
-            item.extend(self.uid(REFERENCED_SOP_INSTANCE_UID, &reference.sop_instance_uid));
-            if let Some(FailureReason(reason)) = reason {
-                item.extend(self.element(FAILURE_REASON, *b"US", &reason.to_le_bytes()));
-            }
-            value.extend(tag_bytes(ITEM));
-            value.extend((item.len() as u32).to_le_bytes());
-            value.extend(item);
-        }
-        self.element(tag, *b"SQ", &value)
-    }
-}
-
-fn tag_bytes(tag: Tag) -> Vec<u8> {
-    [tag.0.to_le_bytes(), tag.1.to_le_bytes()].concat()
+        item
+    };
+    writer.sequence(tag, references.map(item))
 }
 
 #[cfg(test)]
 mod tests {
+    use dicom_dictionary_std::uids::EXPLICIT_VR_LITTLE_ENDIAN;
     use proptest::prelude::*;
 
     use super::*;
