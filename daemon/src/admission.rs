@@ -24,6 +24,7 @@ use idr_profile::rules::{Occurrence, Reply, RuleSet, RuleSets, Rules};
 use jiff::Timestamp;
 
 use crate::commitment::Commitments;
+use crate::completeness::Completeness;
 use crate::config::{Config, Inbound, TlsDemand};
 use crate::health::Counters;
 use crate::reception::{Origin, Reception};
@@ -50,6 +51,8 @@ pub struct Ingress {
     pub spool: Arc<dyn Spool>,
     /// Who is told that they are safe.
     pub commitments: Arc<Commitments>,
+    /// What devices say of their studies.
+    pub completeness: Arc<Completeness>,
     /// Counters of the health port.
     pub counters: Arc<Counters>,
     /// `organisation_oids` of the controller map.
@@ -82,12 +85,12 @@ impl Ingress {
         config: Arc<Config>,
         rules: Arc<ArcSwap<RuleSets>>,
         spool: Arc<dyn Spool>,
-        commitments: Arc<Commitments>,
+        (commitments, completeness): (Arc<Commitments>, Arc<Completeness>),
         counters: Arc<Counters>,
         organisation_oids: Vec<String>,
         clock: fn() -> Timestamp,
     ) -> Self {
-        Self { config, rules, spool, commitments, counters, organisation_oids, clock, associations: Places::default() }
+        Self { config, rules, spool, commitments, completeness, counters, organisation_oids, clock, associations: Places::default() }
     }
 
     /// Bounds of PDUs and messages.
@@ -271,7 +274,7 @@ pub enum NotNow {
 /// Stands for this site in the record of a file, where no AE title is configured: nobody was called.
 const NO_CALLED_AE: &str = "DROP_FOLDER";
 
-/// SOP classes of the rule set with their transfer syntaxes, Verification and Storage Commitment.
+/// SOP classes of the rule set with their transfer syntaxes, Verification, Storage Commitment, procedure steps and notices.
 fn supported(rules: &Rules) -> BTreeMap<String, Support> {
     let roles = Roles { scu: true, scp: false };
     let mut supported: BTreeMap<String, Support> = rules
@@ -286,14 +289,12 @@ fn supported(rules: &Rules) -> BTreeMap<String, Support> {
             (uid.to_owned(), support)
         })
         .collect();
-    let data = ["1.2.840.10008.1.2", "1.2.840.10008.1.2.1"].map(str::to_owned).to_vec();
-    supported.insert(
-        idr_dimse::service::verification::SOP_CLASS_UID.to_owned(),
-        Support { transfer_syntaxes: data.clone(), roles, extended_negotiation: None },
-    );
-    supported.insert(
-        idr_dimse::service::storage_commitment::SOP_CLASS_UID.to_owned(),
-        Support { transfer_syntaxes: data, roles, extended_negotiation: None },
-    );
+    let data = idr_dimse::service::data_set::TRANSFER_SYNTAXES.map(str::to_owned).to_vec();
+    use idr_dimse::service::{instance_availability, mpps, storage_commitment, verification};
+    for service in
+        [verification::SOP_CLASS_UID, storage_commitment::SOP_CLASS_UID, mpps::SOP_CLASS_UID, instance_availability::SOP_CLASS_UID]
+    {
+        supported.insert(service.to_owned(), Support { transfer_syntaxes: data.clone(), roles, extended_negotiation: None });
+    }
     supported
 }

@@ -270,6 +270,24 @@ impl Default for Commitment {
     }
 }
 
+/// What devices say of the completeness of a study.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Completeness {
+    /// Instances in one procedure step or notice of availability; more: 0213H.
+    pub instances_max: usize,
+    /// Procedure steps, notices and requests for storage commitment of one row that are remembered; then the oldest is given up.
+    pub listings_max: usize,
+    /// So long each is remembered after its last change, days.
+    pub keep_days: u32,
+}
+
+impl Default for Completeness {
+    fn default() -> Self {
+        Self { instances_max: 10_000, listings_max: 5_000, keep_days: 7 }
+    }
+}
+
 /// Bounds of the drop folders.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -440,6 +458,9 @@ pub struct ConfigFile {
     /// Storage commitment.
     #[serde(default)]
     pub commitment: Commitment,
+    /// What devices say of the completeness of a study.
+    #[serde(default)]
+    pub completeness: Completeness,
     /// Bounds of the drop folders.
     #[serde(default)]
     pub drop_folders: DropFolders,
@@ -492,6 +513,9 @@ impl ConfigFile {
             ("commitment.references_max", file.commitment.references_max as u64, 1..=100_000),
             ("commitment.requests_max", file.commitment.requests_max as u64, 1..=100_000),
             ("commitment.answer_seconds", file.commitment.answer_seconds, 1..=600),
+            ("completeness.instances_max", file.completeness.instances_max as u64, 1..=100_000),
+            ("completeness.listings_max", file.completeness.listings_max as u64, 1..=100_000),
+            ("completeness.keep_days", u64::from(file.completeness.keep_days), 1..=3_650),
             ("drop_folders.files_at_once", file.drop_folders.files_at_once as u64, 1..=64),
             ("drop_folders.file_bytes_max", file.drop_folders.file_bytes_max, 1..=1 << 40),
             ("drop_folders.quiet_seconds", file.drop_folders.quiet_seconds, 1..=86_400),

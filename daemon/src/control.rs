@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::commitment::Commitments;
+use crate::completeness::Completeness;
 use crate::config::Config;
 use crate::forward::Forward;
 use crate::quarantine::command::{self as quarantine_command, QuarantineCommand};
@@ -155,6 +156,8 @@ pub struct Operator {
     pub forward: Option<Arc<Forward>>,
     /// Requests for storage commitment.
     pub commitments: Arc<Commitments>,
+    /// What devices said of their studies.
+    pub completeness: Arc<Completeness>,
     /// Whose items.
     pub tenants: Vec<Tenant>,
     /// Rule sets at hand.
@@ -241,8 +244,11 @@ async fn study(uid: &str, operator: &Operator) -> anyhow::Result<Value> {
             .iter()
             .map(|carried| serde_json::from_str(&carried.to_json()).unwrap_or(Value::Null))
             .collect();
+        // What a listing says that cannot be read is no reason not to show the study.
+        let listed = operator.completeness.listed(tenant, uid).await.ok().flatten();
+        let listed = listed.map(|listed| json!({"listed": listed.listed, "missing": listed.missing, "since": listed.since}));
         return Ok(json!({
-            "tenant": tenant, "study_uid": uid, "first_arrival": study.first_arrival, "last_arrival": study.last_arrival,
+            "tenant": tenant, "study_uid": uid, "listed": listed, "first_arrival": study.first_arrival, "last_arrival": study.last_arrival,
             "states": study.states, "notes": study.notes, "instances": instances, "receipts": receipts,
         }));
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use idr_host::monitor::{Counter, Monitored};
 
 use crate::commitment::Commitments;
+use crate::completeness::Completeness;
 use crate::spool::{Spool, Tenant};
 
 /// What is counted since the start.
@@ -31,6 +32,8 @@ pub struct Monitor {
     pub spool: Arc<dyn Spool>,
     /// What devices wait to be told.
     pub commitments: Arc<Commitments>,
+    /// What devices said of their studies.
+    pub completeness: Arc<Completeness>,
     /// Whose objects are taken in.
     pub tenants: Vec<Tenant>,
 }
@@ -51,6 +54,9 @@ impl Monitored for Monitor {
         let (waiting, held) = self.commitments.totals();
         line("idr_site_commitment_requests", "{state=\"waiting\"}", waiting as u64);
         line("idr_site_commitment_requests", "{state=\"held\"}", held as u64);
+        let (in_progress, listings) = self.completeness.totals();
+        line("idr_site_procedure_steps_in_progress", "", in_progress as u64);
+        line("idr_site_listings", "", listings as u64);
         for ((tenant, state), amount) in self.spool.totals().iter() {
             let labels = format!("{{tenant=\"{tenant}\",state=\"{state}\"}}");
             line("idr_site_queue_items", &labels, amount.objects);

@@ -3,17 +3,19 @@
 //! The modules, in the order in which an image meets them: [`config`] (what is allowed), [`listener`] (associations),
 //! [`admission`] (who may send), [`drop_folder`] (files in place of associations), [`reception`] (one instance: scan, judge,
 //! commit), [`spool`] and [`receipts`] (held until central has it, and provably so), [`commitment`] (is told to whoever asks),
-//! [`study`] (when a study is complete), [`forward`] (to central, and its manifest), [`control`] and [`health`] (what operators
+//! [`completeness`] (what devices say of a study), [`study`] (when a study is complete), [`forward`] (to central, and its manifest), [`control`] and [`health`] (what operators
 //! and monitors see), [`quarantine`] (what waits for a decision, and the decisions), [`rulebook`] and [`rejudge`] (what rules
-//! are, and what others would say of what is held). [`site`] puts them together.
+//! are, and what others would say of what is held). [`ledger`] is how what devices were promised is kept. [`site`] puts them together.
 
 pub mod admission;
 pub mod commitment;
+pub mod completeness;
 pub mod config;
 pub mod control;
 pub mod drop_folder;
 pub mod forward;
 pub mod health;
+pub mod ledger;
 pub mod listener;
 pub mod quarantine;
 pub mod receipts;

@@ -2,7 +2,7 @@
 //!
 //! The machine decides, this file reads, writes and runs timers. Whether an association or an instance is wanted is
 //! [`crate::admission`]; what happens to the bytes of an instance is [`crate::reception`]; what a device is told about them
-//! later is [`crate::commitment`].
+//! later is [`crate::commitment`]; what it says of a study is [`crate::completeness`].
 //!
 //! # Failure
 //! An error of `accept` is logged and waited out. An association that ends early, for whatever reason, discards the
@@ -29,7 +29,7 @@ use idr_dimse::message::command_set::{CommandField, CommandSet};
 use idr_dimse::pdu::Pdu;
 use idr_dimse::service::storage::{self, StoreRequest};
 use idr_dimse::service::storage_commitment::{self as commitment, ActionInformation};
-use idr_dimse::service::{Dispatched, Dispatcher, verification};
+use idr_dimse::service::{Dispatched, Dispatcher, normalized, verification};
 use idr_dimse::status::Status;
 use idr_host::places::Connections;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -41,6 +41,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::admission::{Admitted, Ingress, Peer};
 use crate::commitment::Ticket;
+use crate::completeness::Operation;
 use crate::reception::Reception;
 
 /// (0002,0012) of 01 §8.1: who we are on the wire too.
@@ -50,7 +51,8 @@ pub const IMPLEMENTATION_VERSION_NAME: &str = "IDR_SITE";
 
 /// Storage commitment reports that wait on one association.
 const REPORTS_MAX: usize = 64;
-const OPERATIONS: &[CommandField] = &[CommandField::C_ECHO_RQ, CommandField::C_STORE_RQ, CommandField::N_ACTION_RQ];
+const OPERATIONS: &[CommandField] =
+    &[CommandField::C_ECHO_RQ, CommandField::C_STORE_RQ, CommandField::N_ACTION_RQ, CommandField::N_CREATE_RQ, CommandField::N_SET_RQ];
 
 /// How connections of one listener are carried.
 #[derive(Clone)]
@@ -143,6 +145,8 @@ enum InFlight {
     Store { command: CommandSet, reception: Box<Reception> },
     /// A request for storage commitment; `None`: more bytes than it may have.
     Action { command: CommandSet, information: Option<Vec<u8>> },
+    /// What a device says of a study; `None`: more bytes than it may have.
+    Said { command: CommandSet, operation: Operation, data: Option<Vec<u8>> },
     /// Nothing: the operation is refused, and answered when its data set has passed.
     Refused { response: CommandSet },
 }
@@ -373,6 +377,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<S> {
                     }
                 });
             }
+            Dispatched::Perform if matches!(command.command_field(), CommandField::N_CREATE_RQ | CommandField::N_SET_RQ) => {
+                let context = self.acceptor.context(context_id);
+                let operation = Operation::of(context.map_or("", |context| &context.abstract_syntax), &command);
+                self.in_flight = Some(match operation {
+                    Ok(operation) => InFlight::Said { command, operation, data: Some(Vec::new()) },
+                    Err(refused) => {
+                        self.dispatcher.answered(command.message_id());
+                        InFlight::Refused { response: normalized::response(&command, None, Err(&refused)) }
+                    }
+                });
+            }
             Dispatched::Perform => {
                 let (Some(request), Some(context), Some(admitted)) =
                     (StoreRequest::read(&command), self.acceptor.context(context_id), self.admitted.as_ref())
@@ -395,11 +410,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<S> {
     async fn data(&mut self, context_id: u8, fragment: &[u8], last: bool) -> io::Result<()> {
         match &mut self.in_flight {
             Some(InFlight::Store { reception, .. }) => reception.feed(fragment).await,
-            Some(InFlight::Action { information, .. }) => {
-                let room = self.ingress.commitments.request_bytes_max();
-                *information = information.take().filter(|so_far| so_far.len() + fragment.len() <= room);
-                information.iter_mut().for_each(|so_far| so_far.extend_from_slice(fragment));
-            }
+            Some(InFlight::Action { information, .. }) => gather(information, fragment, self.ingress.commitments.request_bytes_max()),
+            Some(InFlight::Said { data, .. }) => gather(data, fragment, self.ingress.completeness.request_bytes_max()),
             Some(InFlight::Refused { .. }) | None => {}
         }
         if !last {
@@ -410,9 +422,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<S> {
                 let outcome = reception.finish().await;
                 self.answer(context_id, &command, &storage::response(&command, &outcome));
             }
+            Some(InFlight::Said { command, operation, data }) => {
+                let response = match (self.acceptor.context(context_id), &self.admitted) {
+                    (Some(context), Some(admitted)) => {
+                        let message = (&command, context.transfer_syntax.as_str(), data.as_deref());
+                        self.ingress.completeness.perform(&admitted.into(), operation, message).await
+                    }
+                    // Not reached: without them nothing is in flight.
+                    _ => CommandSet::response(&command, Status::PROCESSING_FAILURE),
+                };
+                self.answer(context_id, &command, &response);
+            }
             Some(InFlight::Action { command, information }) => {
                 let taken = match (self.action(context_id, information), &self.admitted) {
-                    (Ok(information), Some(admitted)) => self.ingress.commitments.accept(admitted.into(), information).await,
+                    (Ok(information), Some(admitted)) => {
+                        self.ingress.completeness.requested(&admitted.into(), &information).await;
+                        self.ingress.commitments.accept(admitted.into(), information).await
+                    }
                     (Ok(_), None) => Err(Status::PROCESSING_FAILURE),
                     (Err(status), _) => Err(status),
                 };
@@ -518,4 +544,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<S> {
         self.reports.clear();
         self.admitted = None;
     }
+}
+
+/// Adds a fragment to the bytes so far; from the first one that has no room on there are none.
+fn gather(so_far: &mut Option<Vec<u8>>, fragment: &[u8], room: usize) {
+    *so_far = so_far.take().filter(|so_far| so_far.len() + fragment.len() <= room);
+    so_far.iter_mut().for_each(|so_far| so_far.extend_from_slice(fragment));
 }

@@ -21,6 +21,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::admission::Ingress;
 use crate::commitment::Commitments;
+use crate::completeness::Completeness;
 use crate::config::{Config, Dimse, Environment};
 use crate::control;
 use crate::drop_folder;
@@ -147,9 +148,22 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
         let (config, trust, disk, seam) = (config.clone(), trust.clone(), spool.disk(), seam.clone());
         tokio::task::spawn_blocking(move || Commitments::open(config, &trust, disk, seam, now)).await??
     };
+    let completeness = {
+        let (config, disk, seam) = (config.clone(), spool.disk(), seam.clone());
+        tokio::task::spawn_blocking(move || Completeness::open(config, disk, seam, now))
+            .await?
+            .context("listings: the folder cannot be read")?
+    };
     let organisations = maps.organisation_oids();
-    let ingress = Ingress::new(config.clone(), rules.clone(), seam.clone(), commitments.clone(), counters.clone(), organisations, now);
-    let ingress = Arc::new(ingress);
+    let ingress = Arc::new(Ingress::new(
+        config.clone(),
+        rules.clone(),
+        seam.clone(),
+        (commitments.clone(), completeness.clone()),
+        counters.clone(),
+        organisations,
+        now,
+    ));
 
     let mut bound = Bound::default();
     let tls_config = match config.dimse.listen_tls.is_empty() {
@@ -181,18 +195,26 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     let (after_ingress, after_all) = (CancellationToken::new(), CancellationToken::new());
     let (inward, behind, last) = (TaskTracker::new(), TaskTracker::new(), TaskTracker::new());
     last.spawn(spool.clone().run(now, after_all.clone()));
-    let studies = Arc::new(Studies::new(config.clone(), rules.clone(), seam.clone(), tenants.clone(), maps.clone(), now));
+    let (of_studies, maps_of_studies) = (completeness.clone(), maps.clone());
+    let studies = Arc::new(Studies::new(config.clone(), rules.clone(), seam.clone(), tenants.clone(), maps_of_studies, of_studies, now));
     behind.spawn(studies.clone().run(after_ingress.clone()));
     let forward = Forward::start(config.clone(), rules.clone(), seam.clone(), spool.receipts().clone(), trust, maps, tenants.clone(), now)?;
     if let Some(forward) = &forward {
         behind.spawn(forward.clone().run(after_ingress.clone()));
     }
     behind.spawn(commitments.clone().run(after_ingress.clone()));
-    let operator =
-        control::Operator { spool: spool.clone(), studies, forward, commitments: commitments.clone(), tenants: tenants.clone(), rules };
+    let operator = control::Operator {
+        spool: spool.clone(),
+        studies,
+        forward,
+        commitments: commitments.clone(),
+        completeness: completeness.clone(),
+        tenants: tenants.clone(),
+        rules,
+    };
     behind.spawn(control::serve(&config.control_socket(), operator, after_ingress.clone())?);
     if let Some(listener) = health_listener {
-        let monitor = Arc::new(Monitor { counters, spool: seam, commitments, tenants });
+        let monitor = Arc::new(Monitor { counters, spool: seam, commitments, completeness, tenants });
         behind.spawn(monitor::serve(listener, monitor, after_ingress.clone()));
     }
     let Dimse { connections_max, connections_per_address_max, handshakes_max, .. } = config.dimse;

@@ -1,7 +1,7 @@
 //! When a study is complete, and what happens then (profile 01 §6).
 //!
-//! A study waits as `held(incomplete)` until it has been quiet for `study_quiet_s`, an operator releases it, or
-//! `study_force_h` have passed since its first instance. Then its waiting instances become `queued`. A later instance
+//! A study waits as `held(incomplete)` until it has been quiet for `study_quiet_s`, all that devices listed of it is here
+//! ([`crate::completeness`]), an operator releases it, or `study_force_h` have passed since its first instance. Then its waiting instances become `queued`. A later instance
 //! comes in as `held(incomplete)` again and takes the same way; nothing that was queued goes back.
 //!
 //! Whose register a study belongs to is asked here too (D437, D438): without an answer of the controller map the study
@@ -27,6 +27,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use crate::completeness::Completeness;
 use crate::config::Config;
 use crate::forward::{self, Maps};
 use crate::spool::{Cause, Entry, Move, Note, Progress, Spool, SpoolError, SpoolId, State, Study, Tenant};
@@ -49,6 +50,7 @@ pub struct Studies {
     spool: Arc<dyn Spool>,
     tenants: Vec<Tenant>,
     maps: Arc<Maps>,
+    completeness: Arc<Completeness>,
     clock: fn() -> Timestamp,
     wake: Notify,
     memory: Mutex<Memory>,
@@ -67,6 +69,7 @@ struct Memory {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Complete {
     Quiet,
+    Listed,
     Released,
     Forced,
 }
@@ -79,9 +82,10 @@ impl Studies {
         spool: Arc<dyn Spool>,
         tenants: Vec<Tenant>,
         maps: Arc<Maps>,
+        completeness: Arc<Completeness>,
         clock: fn() -> Timestamp,
     ) -> Self {
-        Self { config, rules, spool, tenants, maps, clock, wake: Notify::new(), memory: Mutex::default() }
+        Self { config, rules, spool, tenants, maps, completeness, clock, wake: Notify::new(), memory: Mutex::default() }
     }
 
     /// Ends the wait of a study, and nothing else (profile 01 §6.1 c). Returns whether the study is here.
@@ -158,7 +162,7 @@ impl Studies {
         if self.memory().resting.get(&key).is_some_and(|(arrival, until)| *arrival == study.last_arrival && *until > now) {
             return false;
         }
-        let Some(why) = self.complete(study, now) else { return false };
+        let Some(why) = self.complete(study, now).await else { return false };
         let moved = self.queue(study, why, now).await.unwrap_or_else(|error| {
             tracing::warn!(tenant = %study.tenant, cause = %error, remedy = error.remedy(), "a study could not be evaluated; it is tried again");
             0
@@ -173,7 +177,7 @@ impl Studies {
         moved > 0
     }
 
-    fn complete(&self, study: &Study, now: Timestamp) -> Option<Complete> {
+    async fn complete(&self, study: &Study, now: Timestamp) -> Option<Complete> {
         let rules = self.rules.load();
         let set = rules.in_force(&self.config.site.rule_sets, now)?;
         let parameters = set.rules_for(None).parameters();
@@ -186,7 +190,8 @@ impl Studies {
         } else if since(study.first_arrival) >= SignedDuration::from_hours(i64::from(parameters.study_force_h)) {
             Some(Complete::Forced)
         } else {
-            None
+            let settle = SignedDuration::from_secs(i64::from(parameters.listed_settle_s));
+            self.completeness.of(study, settle, now).await.then_some(Complete::Listed)
         }
     }
 

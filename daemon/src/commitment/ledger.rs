@@ -6,23 +6,30 @@
 //! the device.
 //!
 //! # Failure
-//! [`Ledger::write`] returns after file and name are durable. A file that cannot be read at a start is told and left where
+//! As [`crate::ledger`] says. A file that cannot be read at a start is told and left where
 //! it is: its device gets no report and keeps its copy.
-
-use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::ledger::Kept;
 use crate::spool::Tenant;
-use crate::spool::disk::{Disk, create_folders, files_ending, read_from};
 
-/// Folder of the files.
-pub const FOLDER: &str = "commitments";
+/// The folder of the requests.
+pub type Ledger = crate::ledger::Ledger<Request>;
+
 /// Format of the files; a number we do not know is not read.
 const FORMAT: u32 = 1;
+
+impl Kept for Request {
+    const FOLDER: &'static str = "commitments";
+    const FORMAT: u32 = FORMAT;
+    const UNREADABLE: &'static str = "a request for storage commitment cannot be read; its device gets no report";
+
+    fn format(&self) -> u32 {
+        self.format
+    }
+}
 
 /// What a device asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,90 +67,18 @@ impl Request {
     }
 }
 
-/// The folder, what is in it, and the first free number.
-type Opened = (Ledger, Vec<(u64, Request)>, u64);
-
-/// The folder. All calls block.
-pub struct Ledger {
-    disk: Arc<dyn Disk>,
-}
-
-impl Ledger {
-    /// Opens the folder, and reads what is in it, the oldest first. The number is free, and so are all above it: a file that
-    /// cannot be read keeps its own.
-    ///
-    /// # Errors
-    /// What the disk says.
-    pub fn open(disk: Arc<dyn Disk>) -> io::Result<Opened> {
-        create_folders(&*disk, Path::new(FOLDER))?;
-        for unfinished in files_ending(&*disk, Path::new(FOLDER), ".part")? {
-            disk.remove(&Path::new(FOLDER).join(unfinished))?;
-        }
-        let ledger = Self { disk };
-        let (mut requests, mut next) = (Vec::new(), 0);
-        for name in files_ending(&*ledger.disk, Path::new(FOLDER), ".json")? {
-            let Some(id) = name.strip_suffix(".json").and_then(|digits| u64::from_str_radix(digits, 16).ok()) else { continue };
-            next = next.max(id.saturating_add(1));
-            match ledger.read(id) {
-                Ok(request) => requests.push((id, request)),
-                Err(error) => {
-                    tracing::error!(file = name, cause = %error, "a request for storage commitment cannot be read; its device gets no report");
-                }
-            }
-        }
-        Ok((ledger, requests, next))
-    }
-
-    /// Keeps a request; returns when it is durable.
-    ///
-    /// # Errors
-    /// What the disk says; then the request is not kept.
-    pub fn write(&self, id: u64, request: &Request) -> io::Result<()> {
-        let text = serde_json::to_vec(request)?;
-        let part = Path::new(FOLDER).join(format!("{id:016x}.part"));
-        let kept = self.disk.create(&part).and_then(|file| {
-            file.write_at(0, &text)?;
-            file.sync_data()?;
-            self.disk.rename(&part, &path(id))?;
-            self.disk.sync_folder(Path::new(FOLDER))
-        });
-        kept.inspect_err(|_| {
-            for left in [part.clone(), path(id)] {
-                let _ = self.disk.remove(&left);
-            }
-        })
-    }
-
-    /// Reads a request.
-    ///
-    /// # Errors
-    /// What the disk says; `InvalidData` for another format.
-    pub fn read(&self, id: u64) -> io::Result<Request> {
-        let request: Request = serde_json::from_slice(&read_from(&*self.disk.open(&path(id))?, 0)?)?;
-        match request.format {
-            FORMAT => Ok(request),
-            other => Err(io::Error::new(io::ErrorKind::InvalidData, format!("format {other}, this program knows {FORMAT}"))),
-        }
-    }
-
-    /// Gives a request up.
-    ///
-    /// # Errors
-    /// What the disk says; the request may come back at the next start.
-    pub fn remove(&self, id: u64) -> io::Result<()> {
-        self.disk.remove(&path(id))
-    }
-}
-
-fn path(id: u64) -> PathBuf {
-    Path::new(FOLDER).join(format!("{id:016x}.json"))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::{Path, PathBuf};
+    use std::sync::Arc;
+
     use super::*;
-    use crate::spool::disk::MemoryDisk;
+    use crate::spool::disk::{Disk as _, MemoryDisk};
     use crate::spool::sample::{at, tenant};
+
+    fn path(id: u64) -> PathBuf {
+        Path::new(Request::FOLDER).join(format!("{id:016x}.json"))
+    }
 
     fn request(n: usize) -> Request {
         let references = vec![("1.2.840.10008.5.1.4.1.1.2".to_owned(), format!("1.2.{n}")); 100];

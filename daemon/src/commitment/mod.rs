@@ -22,8 +22,8 @@
 //! oldest is given up. [`REPORTS_MAX`] reports at once, one for each row. Times: profile 03 §2.1 class `net`, §2.7, §4.7.
 //!
 //! # Standard
-//! PS3.4 Annex J as SCP; profile 01 §7.1, 03 §4.7, 10 F01, F02, F16. Not here: what a request says of the completeness of
-//! a study (01 §6.1 (b), D721).
+//! PS3.4 Annex J as SCP; profile 01 §7.1, 03 §4.7, 10 F01, F02, F16. What a request says of the completeness of a study
+//! (01 §6.1 (b), D721): [`crate::completeness`].
 
 pub mod ledger;
 pub mod report;

@@ -9,6 +9,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::commitment::Commitments;
+use crate::completeness::Completeness;
 use crate::config::{Config, DropFolders};
 use crate::health::Counters;
 use crate::spool::disk::MemoryDisk;
@@ -106,8 +107,10 @@ impl Drop {
         let (trust, disk) = (include_str!("../../../configs/trust.toml"), Arc::new(MemoryDisk::default()));
         let trust = Trust::parse(trust, &mut |_| unreachable!("no file is named")).expect("valid");
         let now = || sample::at(0);
+        let completeness = Completeness::open(config.clone(), disk.clone(), self.spool.clone(), now).expect("a working disk");
         let commitments = Commitments::open(config.clone(), &trust, disk, self.spool.clone(), now).expect("a working disk");
-        let ingress = Arc::new(Ingress::new(config.clone(), rules, self.spool.clone(), commitments, counters, Vec::new(), now));
+        let spool = self.spool.clone();
+        let ingress = Arc::new(Ingress::new(config.clone(), rules, spool, (commitments, completeness), counters, Vec::new(), now));
         let (stop, row) = (CancellationToken::new(), Arc::new(config.inbound[0].clone()));
         let root = row.drop_folder.clone().expect("a folder");
         let running = tokio::spawn(run(ingress, row, root, stop.clone()));

@@ -123,6 +123,7 @@ pub struct Parameters {
 
     pub study_quiet_s: u32,
     pub study_force_h: u32,
+    pub listed_settle_s: u32,
     pub count_wait_s: u32,
     pub study_instances_max: u64,
     pub hold_study_on_quarantine: bool,
