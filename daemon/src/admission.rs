@@ -41,12 +41,26 @@ pub struct Peer {
     pub certificate_sha256: Option<String>,
 }
 
-/// What every way in shares.
-pub struct Ingress {
+/// What a reload exchanges, all of it at once; an association keeps what it began with.
+pub struct InForce {
     /// Main configuration.
     pub config: Arc<Config>,
-    /// Rule sets, swapped on reload; an association keeps those it began with.
-    pub rules: Arc<ArcSwap<RuleSets>>,
+    /// Rule sets.
+    pub rules: Arc<RuleSets>,
+    /// `organisation_oids` of the controller map.
+    pub organisation_oids: Vec<String>,
+}
+
+impl InForce {
+    /// The rule set of an instant.
+    fn set(&self, now: Timestamp) -> Option<Arc<RuleSet>> {
+        self.rules.in_force(&self.config.site.rule_sets, now).cloned()
+    }
+}
+
+/// What every way in shares.
+pub struct Ingress {
+    in_force: ArcSwap<InForce>,
     /// Where instances go.
     pub spool: Arc<dyn Spool>,
     /// Who is told that they are safe.
@@ -55,8 +69,6 @@ pub struct Ingress {
     pub completeness: Arc<Completeness>,
     /// Counters of the health port.
     pub counters: Arc<Counters>,
-    /// `organisation_oids` of the controller map.
-    pub organisation_oids: Vec<String>,
     /// The clock of this program.
     pub clock: fn() -> Timestamp,
     associations: Places,
@@ -68,6 +80,8 @@ pub struct Admitted {
     pub row: Arc<Inbound>,
     /// Its organisation.
     pub tenant: Tenant,
+    /// What was in force when it began.
+    pub in_force: Arc<InForce>,
     /// Rules that apply to it.
     pub rules: Arc<Rules>,
     /// What it may propose.
@@ -82,35 +96,46 @@ pub struct Admitted {
 impl Ingress {
     /// Ways in over this spool.
     pub fn new(
-        config: Arc<Config>,
-        rules: Arc<ArcSwap<RuleSets>>,
+        in_force: InForce,
         spool: Arc<dyn Spool>,
         (commitments, completeness): (Arc<Commitments>, Arc<Completeness>),
         counters: Arc<Counters>,
-        organisation_oids: Vec<String>,
         clock: fn() -> Timestamp,
     ) -> Self {
-        Self { config, rules, spool, commitments, completeness, counters, organisation_oids, clock, associations: Places::default() }
+        let in_force = ArcSwap::from_pointee(in_force);
+        Self { in_force, spool, commitments, completeness, counters, clock, associations: Places::default() }
+    }
+
+    /// What is in force now.
+    pub fn in_force(&self) -> Arc<InForce> {
+        self.in_force.load_full()
+    }
+
+    /// What begins from now on goes by these.
+    pub fn reload(&self, in_force: InForce) {
+        self.in_force.store(Arc::new(in_force));
+    }
+
+    /// Main configuration in force now.
+    pub fn config(&self) -> Arc<Config> {
+        self.in_force.load().config.clone()
     }
 
     /// Bounds of PDUs and messages.
     pub fn limits(&self) -> Limits {
-        Limits { pdu_length_max: self.config.dimse.pdu_length_max, ..Limits::default() }
+        Limits { pdu_length_max: self.config().dimse.pdu_length_max, ..Limits::default() }
     }
 
     /// Waits for a peer.
     pub fn timeouts(&self) -> Timeouts {
-        let receive = self.set_in_force().map_or(60, |set| set.rules_for(None).parameters().receive_idle_s);
+        let in_force = self.in_force();
+        let receive = in_force.set((self.clock)()).map_or(60, |set| set.rules_for(None).parameters().receive_idle_s);
         Timeouts {
-            artim: Duration::from_secs(self.config.dimse.artim_seconds),
-            between_messages: Duration::from_secs(self.config.dimse.idle_seconds),
+            artim: Duration::from_secs(in_force.config.dimse.artim_seconds),
+            between_messages: Duration::from_secs(in_force.config.dimse.idle_seconds),
             receive: Duration::from_secs(u64::from(receive)),
             ..Timeouts::default()
         }
-    }
-
-    fn set_in_force(&self) -> Option<Arc<RuleSet>> {
-        self.rules.load().in_force(&self.config.site.rule_sets, (self.clock)()).cloned()
     }
 
     /// Rules D001, D002 and D005–D007; D003 and D004 are found by the negotiation and the machine.
@@ -120,15 +145,16 @@ impl Ingress {
     pub fn associate(&self, request: &Request, peer: &Peer) -> Result<Admitted, Rejection> {
         let calling_ae = request.calling_ae_title.trim_matches(' ').to_owned();
         let called_ae = request.called_ae_title.trim_matches(' ').to_owned();
-        let Some(set) = self.set_in_force() else {
-            tracing::error!(sets = ?self.config.site.rule_sets, "no rule set is in force today: every association is refused; install a current rule set");
+        let in_force = self.in_force();
+        let Some(set) = in_force.set((self.clock)()) else {
+            tracing::error!(sets = ?in_force.config.site.rule_sets, "no rule set is in force today: every association is refused; install a current rule set");
             return Err(Rejection::CONGESTION);
         };
         let site_rules = set.rules_for(None);
         let refuse = |occurrence| self.refuse(site_rules, occurrence, &calling_ae, peer);
-        let row = match self.row(&calling_ae, peer) {
+        let row = match row(&in_force.config.inbound, &calling_ae, peer) {
             Err(Occurrence::CallingAeNotAllowed) => return Err(refuse(Occurrence::CallingAeNotAllowed)),
-            _ if !self.config.dimse.local_ae_titles.contains(&called_ae) => return Err(refuse(Occurrence::CalledAeUnknown)),
+            _ if !in_force.config.dimse.local_ae_titles.contains(&called_ae) => return Err(refuse(Occurrence::CalledAeUnknown)),
             Err(occurrence) => return Err(refuse(occurrence)),
             Ok(row) => row,
         };
@@ -145,33 +171,23 @@ impl Ingress {
             return Err(refuse(Occurrence::SpoolRefusing));
         }
         let policy = Policy { abstract_syntaxes: Arc::new(supported(&rules)), only: None, identity_verified: false };
-        Ok(Admitted { row, tenant, rules, policy, calling_ae, called_ae, _place: place })
+        Ok(Admitted { row, tenant, in_force, rules, policy, calling_ae, called_ae, _place: place })
     }
 
-    /// The first row for this caller; else why there is none.
-    fn row(&self, calling_ae: &str, peer: &Peer) -> Result<Arc<Inbound>, Occurrence> {
-        let mut without_tls = false;
-        for row in self.config.inbound.iter().filter(|row| row.ae_title == calling_ae) {
-            if !row.receives() || !row.addresses.is_empty() && !row.addresses.iter().any(|network| network.contains(peer.address)) {
-                continue;
-            }
-            if row.tls != TlsDemand::Optional && !peer.tls {
-                without_tls = true;
-                continue;
-            }
-            let known =
-                |sha256: &String| row.certificates.is_empty() || row.certificates.iter().any(|pin| pin.eq_ignore_ascii_case(sha256));
-            let proven = match row.tls {
-                TlsDemand::Mutual => peer.certificate_sha256.as_ref().is_some_and(known),
-                TlsDemand::Optional | TlsDemand::Required => {
-                    row.certificates.is_empty() || peer.certificate_sha256.as_ref().is_some_and(known)
-                }
-            };
-            if proven {
-                return Ok(Arc::new(row.clone()));
-            }
+    /// Whether the row that admitted this peer still stands in the table and still fits it; if not, the rest of what it sends is
+    /// refused (0124H, profile 01 §2).
+    pub fn still_admits(&self, admitted: &Admitted, peer: &Peer) -> bool {
+        let in_force = self.in_force.load();
+        let of_name = in_force.config.inbound.iter().find(|row| row.name == admitted.row.name);
+        let stands = Arc::ptr_eq(&in_force, &admitted.in_force)
+            || of_name.is_some_and(|row| row.ae_title == admitted.row.ae_title && fit(row, peer) == Fit::Proven);
+        if !stands {
+            tracing::warn!(
+                inbound = admitted.row.name, calling_ae_title = admitted.calling_ae, peer = %peer.address,
+                "its row was removed from the inbound table: what it sends is refused (0124H)"
+            );
         }
-        Err(if without_tls { Occurrence::TlsRequired } else { Occurrence::CallingAeNotAllowed })
+        stands
     }
 
     fn place(&self, peer: IpAddr, rules: &Rules) -> Option<Place> {
@@ -199,7 +215,7 @@ impl Ingress {
 
     /// The negotiation refused the application context (D003).
     pub fn refused_context(&self, request: &Request, peer: &Peer, rejection: Rejection) -> Rejection {
-        match self.set_in_force() {
+        match self.in_force().set((self.clock)()) {
             Some(set) => self.refuse(set.rules_for(None), Occurrence::ApplicationContext, &request.calling_ae_title, peer),
             None => rejection,
         }
@@ -238,14 +254,15 @@ impl Ingress {
     /// # Errors
     /// [`NotNow`]; the file can wait.
     pub fn origin(&self, row: &Arc<Inbound>) -> Result<Origin, NotNow> {
-        let set = self.set_in_force().ok_or(NotNow::NoRules)?;
+        let in_force = self.in_force();
+        let set = in_force.set((self.clock)()).ok_or(NotNow::NoRules)?;
         let tenant = row.tenant.parse::<Tenant>().map_err(|_| NotNow::NoRules)?;
         if let Some(refusal) = self.spool.refusing(&tenant) {
             return Err(NotNow::Spool(refusal));
         }
         let rules = set.rules_for(Some(&row.ae_title)).clone();
-        let called_ae = self.config.dimse.local_ae_titles.first().map_or(NO_CALLED_AE, String::as_str).to_owned();
-        Ok(Origin { row: row.clone(), tenant, rules, called_ae })
+        let called_ae = in_force.config.dimse.local_ae_titles.first().map_or(NO_CALLED_AE, String::as_str).to_owned();
+        Ok(Origin { row: row.clone(), tenant, in_force, rules, called_ae })
     }
 
     /// Begins to receive one instance.
@@ -258,6 +275,44 @@ impl Ingress {
     ) -> Reception {
         Reception::begin(self.clone(), admitted, peer, context, request).await
     }
+}
+
+/// How a row fits a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fit {
+    /// In all it asks for.
+    Proven,
+    /// But for TLS, which it asks for.
+    WithoutTls,
+    Not,
+}
+
+fn fit(row: &Inbound, peer: &Peer) -> Fit {
+    if !row.receives() || !row.addresses.is_empty() && !row.addresses.iter().any(|network| network.contains(peer.address)) {
+        return Fit::Not;
+    }
+    if row.tls != TlsDemand::Optional && !peer.tls {
+        return Fit::WithoutTls;
+    }
+    let known = |sha256: &String| row.certificates.is_empty() || row.certificates.iter().any(|pin| pin.eq_ignore_ascii_case(sha256));
+    let proven = match row.tls {
+        TlsDemand::Mutual => peer.certificate_sha256.as_ref().is_some_and(known),
+        TlsDemand::Optional | TlsDemand::Required => row.certificates.is_empty() || peer.certificate_sha256.as_ref().is_some_and(known),
+    };
+    if proven { Fit::Proven } else { Fit::Not }
+}
+
+/// The first row for this caller; else why there is none.
+fn row(inbound: &[Inbound], calling_ae: &str, peer: &Peer) -> Result<Arc<Inbound>, Occurrence> {
+    let mut without_tls = false;
+    for row in inbound.iter().filter(|row| row.ae_title == calling_ae) {
+        match fit(row, peer) {
+            Fit::Proven => return Ok(Arc::new(row.clone())),
+            Fit::WithoutTls => without_tls = true,
+            Fit::Not => {}
+        }
+    }
+    Err(if without_tls { Occurrence::TlsRequired } else { Occurrence::CallingAeNotAllowed })
 }
 
 /// Why no file is taken now. `Display` is the sentence for the operator.

@@ -11,13 +11,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use idr_host::config::{self, check_base_url, check_fingerprints, check_loopback, check_name};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 pub use idr_host::config::ConfigError;
 pub use idr_profile::identifier::Environment;
+pub use reloaded::Reloaded;
+
+mod reloaded;
 
 /// What `tls` of an inbound row asks of the connection (profile 01 D007, 10 F01–F02).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TlsDemand {
     /// Plain or TLS; the row is then bound to its addresses.
@@ -29,7 +32,7 @@ pub enum TlsDemand {
 }
 
 /// One row of the inbound table: who may send (profile 01 D001). An empty table matches nobody.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Inbound {
     /// Name of the row in journal and metrics.
@@ -79,8 +82,11 @@ impl Inbound {
     }
 }
 
+/// Organisation of the rows that name none.
+pub const DEFAULT_TENANT: &str = "default";
+
 fn default_tenant() -> String {
-    "default".to_owned()
+    DEFAULT_TENANT.to_owned()
 }
 
 fn default_tls() -> TlsDemand {
@@ -127,6 +133,12 @@ impl Network {
     }
 }
 
+impl Serialize for Network {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{}/{}", self.address, self.prefix))
+    }
+}
+
 impl<'de> Deserialize<'de> for Network {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
@@ -135,7 +147,7 @@ impl<'de> Deserialize<'de> for Network {
 }
 
 /// Identity of this site.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Site {
     /// `^[a-z0-9][a-z0-9\-]{1,31}$`: attribute `site` of the assertion, node of the receipts' holder.
@@ -158,7 +170,7 @@ fn default_timezone() -> String {
 }
 
 /// Where the other files are. Relative paths are taken from the folder of the main file.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Files {
     /// Folder with one folder per rule set.
@@ -186,7 +198,7 @@ impl Default for Files {
 }
 
 /// The spool.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Storage {
     /// State folder, on a local file system.
@@ -201,7 +213,7 @@ fn default_reserve_bytes() -> u64 {
 }
 
 /// DIMSE listeners and bounds (profile 10 §11 BD-01 … BD-09).
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Dimse {
     /// Plain listeners.
@@ -253,7 +265,7 @@ impl Default for Dimse {
 }
 
 /// Storage commitment, asked by devices.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Commitment {
     /// Instances in one request; more: 0213H.
@@ -271,7 +283,7 @@ impl Default for Commitment {
 }
 
 /// What devices say of the completeness of a study.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Completeness {
     /// Instances in one procedure step or notice of availability; more: 0213H.
@@ -289,7 +301,7 @@ impl Default for Completeness {
 }
 
 /// Bounds of the drop folders.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DropFolders {
     /// Files of one folder that are read at once.
@@ -313,7 +325,7 @@ impl Default for DropFolders {
 }
 
 /// The centre: one peer (profile 10 F05).
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Centre {
     /// Name of the peer in queue, journal and metrics.
@@ -371,7 +383,7 @@ fn default_response_seconds() -> u64 {
 }
 
 /// Who signs for this site (profile 04 §13).
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Assertion {
     /// `Issuer`, as registered at the centre.
@@ -392,7 +404,7 @@ fn default_audience() -> String {
 }
 
 /// Manifest timing (profile 02 §2).
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Manifest {
     /// At most one new revision of a study per this time, seconds.
@@ -408,7 +420,7 @@ impl Default for Manifest {
 }
 
 /// The operator's socket.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Control {
     /// Unix socket, mode 0600. Default: `control.sock` in the state folder.
@@ -422,8 +434,24 @@ impl Default for Control {
     }
 }
 
+/// When the files of the configuration are read again (profile 10 §5.5).
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Reload {
+    /// By themselves, when one has changed and then stayed as it is from one look to the next.
+    pub watch: bool,
+    /// Time between two looks, seconds.
+    pub poll_seconds: u64,
+}
+
+impl Default for Reload {
+    fn default() -> Self {
+        Self { watch: true, poll_seconds: 10 }
+    }
+}
+
 /// Health and metrics on a port of their own (profile 10 F14).
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Health {
     /// Loopback address, or none.
@@ -437,7 +465,7 @@ impl Default for Health {
 }
 
 /// The file as written.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ConfigFile {
     /// `test` or `production`; required.
@@ -477,6 +505,9 @@ pub struct ConfigFile {
     /// Health port.
     #[serde(default)]
     pub health: Health,
+    /// Reading it again.
+    #[serde(default)]
+    pub reload: Reload,
 }
 
 impl ConfigFile {
@@ -521,6 +552,7 @@ impl ConfigFile {
             ("drop_folders.quiet_seconds", file.drop_folders.quiet_seconds, 1..=86_400),
             ("drop_folders.rescan_seconds", file.drop_folders.rescan_seconds, 1..=86_400),
             ("drop_folders.entries_max", file.drop_folders.entries_max as u64, 1..=1_000_000),
+            ("reload.poll_seconds", file.reload.poll_seconds, 1..=3_600),
             ("drop_folders.depth_max", file.drop_folders.depth_max as u64, 0..=64),
         ] {
             if !range.contains(&value) {
@@ -598,6 +630,8 @@ impl ConfigFile {
 #[derive(Debug, Clone)]
 pub struct Config {
     file: ConfigFile,
+    /// The main file.
+    path: PathBuf,
 }
 
 impl std::ops::Deref for Config {
@@ -621,9 +655,14 @@ impl Config {
     /// # Errors
     /// [`ConfigError`], the first problem found.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        let mut config = Self { file: config::parse(text, path, ConfigFile::check)? };
+        let mut config = Self { file: config::parse(text, path, ConfigFile::check)?, path: path.to_owned() };
         config.resolve(path.parent().unwrap_or(Path::new(".")));
         Ok(config)
+    }
+
+    /// The main file, as it was named.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The state folder's socket unless another is named.

@@ -27,6 +27,7 @@ use crate::config::Config;
 use crate::forward::Forward;
 use crate::quarantine::command::{self as quarantine_command, QuarantineCommand};
 use crate::quarantine::{Cursor, Quarantine};
+use crate::reload::Reload;
 use crate::rulebook::{self, RulesCommand};
 use crate::spool::{FileSpool, SpoolId, Tenant, Verb};
 use crate::study::Studies;
@@ -77,6 +78,12 @@ pub enum Command {
     },
     /// Make the index again from the files; the appliance must be stopped.
     Rebuild,
+    /// Read the configuration again: tables, rules, trust, certificates; nothing changes if any of it is wrong.
+    Reload {
+        /// Machine-readable.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// Commands about studies.
@@ -143,6 +150,7 @@ pub(crate) enum Request {
     QuarantineList { cursor: Option<Cursor> },
     QuarantineShow { object: SpoolId },
     QuarantineDecide { target: String, verb: Verb, reason: String },
+    Reload,
 }
 
 /// What the socket can reach.
@@ -162,6 +170,8 @@ pub struct Operator {
     pub tenants: Vec<Tenant>,
     /// Rule sets at hand.
     pub rules: Arc<ArcSwap<RuleSets>>,
+    /// Reads the configuration again.
+    pub reload: Arc<Reload>,
 }
 
 /// Binds the operators' socket, and serves it until stopped.
@@ -199,9 +209,11 @@ async fn perform(request: Request, user: u32, operator: &Operator) -> anyhow::Re
             let (waiting, held) = operator.commitments.totals();
             let commitments = json!({"waiting": waiting, "held": held});
             Ok(json!({
-                "states": states, "refusing": refusing, "free_bytes": operator.spool.free_bytes(), "centre": centre, "commitments": commitments
+                "states": states, "refusing": refusing, "free_bytes": operator.spool.free_bytes(), "centre": centre, "commitments": commitments,
+                "reload": operator.reload.last(),
             }))
         }
+        Request::Reload => Ok(serde_json::to_value(operator.reload.reload("command").await?)?),
         Request::StudyShow { uid } => study(&uid, operator).await,
         Request::StudyRelease { uid } => {
             anyhow::ensure!(operator.studies.release(&uid).await?, "no study {uid} is here");
@@ -403,6 +415,15 @@ pub fn execute(config: &Config, command: Command) -> anyhow::Result<ExitCode> {
             spool.close(idr_host::now())?;
             Ok(if findings.is_empty() && alarms.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
+        Command::Reload { json } => {
+            let answer = ask(config, &Request::Reload)?;
+            show(&answer, json, |answer| {
+                println!("the configuration was read again and is in force");
+                for key in answer["restart"].as_array().into_iter().flatten() {
+                    println!("{} changed and waits for a restart", text(key));
+                }
+            })
+        }
         Command::Rebuild => {
             let (spool, recovery) = crate::site::open_spool(config, true)?;
             recovery.alarms().iter().for_each(|alarm| println!("{alarm}"));
@@ -426,6 +447,12 @@ fn status_lines(answer: &Value) -> Vec<String> {
         lines.push(format!("storage commitment: {} requests wait for their report, {} held", commitments["waiting"], commitments["held"]));
     }
     lines.push(format!("centre: {}", answer["centre"]));
+    let reload = &answer["reload"];
+    lines.extend(reload["refused"].as_str().map(|cause| {
+        format!("configuration read again at {} and not accepted, the earlier one is in force: {cause}", text(&reload["at"]))
+    }));
+    let restart: Vec<&str> = reload["restart"].as_array().into_iter().flatten().map(text).collect();
+    lines.extend((!restart.is_empty()).then(|| format!("waits for a restart: {}", restart.join(", "))));
     lines.extend(answer["refusing"].as_str().map(|refusal| format!("new objects are refused: {refusal}")));
     lines
 }

@@ -26,6 +26,7 @@
 
 mod archive;
 pub mod folder;
+mod folders;
 #[cfg(test)]
 mod tests;
 
@@ -51,6 +52,8 @@ use crate::admission::Ingress;
 use crate::config::Inbound;
 use crate::reception::{Fate, Origin, Reception};
 use archive::{Refused, Unpacked, Why};
+pub use folders::Folders;
+
 use folder::{CLAIMS_MAX, Claim, FolderError, Looked, Passed, Places, Watch};
 
 /// Between an event and the look that it causes: events of one copy come in hundreds.
@@ -60,11 +63,11 @@ const BUFFER_BYTES: usize = 256 << 10;
 
 /// Takes in what comes into the drop folder of a row, until `stop`.
 pub async fn run(ingress: Arc<Ingress>, row: Arc<Inbound>, root: PathBuf, stop: CancellationToken) {
-    let bounds = ingress.config.drop_folders.clone();
+    let bounds = ingress.config().drop_folders.clone();
     let rescan = Duration::from_secs(bounds.rescan_seconds);
     let quiet = Duration::from_secs(bounds.quiet_seconds);
     let wake = Arc::new(Notify::new());
-    let mut folder = Some(Looker { root, state: ingress.config.storage.path.clone(), watch: Watch::new(bounds.clone()), events: None });
+    let mut folder = Some(Looker { root, state: ingress.config().storage.path.clone(), watch: Watch::new(bounds.clone()), events: None });
     let mut told = Told::default();
     let mut open: Option<Open> = None;
     let mut claims: VecDeque<Claim> = VecDeque::new();

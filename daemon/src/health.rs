@@ -7,6 +7,7 @@ use idr_host::monitor::{Counter, Monitored};
 
 use crate::commitment::Commitments;
 use crate::completeness::Completeness;
+use crate::reload::Reload;
 use crate::spool::{Spool, Tenant};
 
 /// What is counted since the start.
@@ -22,6 +23,10 @@ pub struct Counters {
     pub objects_failed: Counter,
     /// Associations refused.
     pub associations_rejected: Counter,
+    /// Configurations that were read again and are in force.
+    pub reloads: Counter,
+    /// Configurations that were read again and refused.
+    pub reloads_refused: Counter,
 }
 
 /// The site as a monitor sees it.
@@ -34,6 +39,8 @@ pub struct Monitor {
     pub commitments: Arc<Commitments>,
     /// What devices said of their studies.
     pub completeness: Arc<Completeness>,
+    /// The configuration read again.
+    pub reload: Arc<Reload>,
     /// Whose objects are taken in.
     pub tenants: Vec<Tenant>,
 }
@@ -51,6 +58,11 @@ impl Monitored for Monitor {
         line("idr_site_ingest_objects_total", "{result=\"failed\"}", self.counters.objects_failed.value());
         line("idr_site_ingest_bytes_total", "", self.counters.bytes_stored.value());
         line("idr_site_associations_rejected_total", "", self.counters.associations_rejected.value());
+        line("idr_site_reloads_total", "{result=\"done\"}", self.counters.reloads.value());
+        line("idr_site_reloads_total", "{result=\"refused\"}", self.counters.reloads_refused.value());
+        let last = self.reload.last();
+        line("idr_site_reload_refused", "", u64::from(last.as_ref().is_some_and(|last| last.refused.is_some())));
+        line("idr_site_reload_restart_keys", "", last.map_or(0, |last| last.restart.len() as u64));
         let (waiting, held) = self.commitments.totals();
         line("idr_site_commitment_requests", "{state=\"waiting\"}", waiting as u64);
         line("idr_site_commitment_requests", "{state=\"held\"}", held as u64);

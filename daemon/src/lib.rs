@@ -5,7 +5,8 @@
 //! commit), [`spool`] and [`receipts`] (held until central has it, and provably so), [`commitment`] (is told to whoever asks),
 //! [`completeness`] (what devices say of a study), [`study`] (when a study is complete), [`forward`] (to central, and its manifest), [`control`] and [`health`] (what operators
 //! and monitors see), [`quarantine`] (what waits for a decision, and the decisions), [`rulebook`] and [`rejudge`] (what rules
-//! are, and what others would say of what is held). [`ledger`] is how what devices were promised is kept. [`site`] puts them together.
+//! are, and what others would say of what is held). [`ledger`] is how what devices were promised is kept. [`site`] puts them
+//! together, and [`reload`] exchanges what is read again while it runs.
 
 pub mod admission;
 pub mod commitment;
@@ -21,6 +22,7 @@ pub mod quarantine;
 pub mod receipts;
 pub mod reception;
 pub mod rejudge;
+pub mod reload;
 pub mod rulebook;
 pub mod site;
 pub mod spool;

@@ -27,7 +27,7 @@ use idr_dimse::association::negotiation::{Implementation, negotiate};
 use idr_dimse::codec::{PduDecoder, data_header, encode};
 use idr_dimse::message::command_set::{CommandField, CommandSet};
 use idr_dimse::pdu::Pdu;
-use idr_dimse::service::storage::{self, StoreRequest};
+use idr_dimse::service::storage::{self, Outcome, StoreRequest};
 use idr_dimse::service::storage_commitment::{self as commitment, ActionInformation};
 use idr_dimse::service::{Dispatched, Dispatcher, normalized, verification};
 use idr_dimse::status::Status;
@@ -112,7 +112,7 @@ async fn connection(
             Association::new(stream, peer, ingress, stop).run().await
         }
         Transport::Tls(config) => {
-            let limit = Duration::from_secs(ingress.config.dimse.handshake_seconds);
+            let limit = Duration::from_secs(ingress.config().dimse.handshake_seconds);
             let Some(handshake) = connections.handshake(address.ip()) else { return };
             let shaken = tokio::time::timeout(limit, TlsAcceptor::from(config.load_full()).accept(stream)).await;
             drop(handshake);
@@ -204,7 +204,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<S> {
     }
 
     async fn run(mut self) -> io::Result<()> {
-        let end = Instant::now() + self.ingress.config.association_max();
+        let end = Instant::now() + self.ingress.config().association_max();
         self.feed(Event::TransportOpened);
         let ended = loop {
             if let Err(error) = self.act().await {
@@ -368,7 +368,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<S> {
             }
             Dispatched::Perform if command.command_field() == CommandField::N_ACTION_RQ => {
                 let of_it = self.acceptor.context(context_id).is_some_and(|context| context.abstract_syntax == commitment::SOP_CLASS_UID);
-                let checked = if of_it { commitment::check_action(&command) } else { Err(Status::UNRECOGNIZED_OPERATION) };
+                let admitted = self.admitted.as_ref().is_some_and(|admitted| self.ingress.still_admits(admitted, &self.peer));
+                let checked = if !admitted {
+                    Err(Status::NOT_AUTHORIZED)
+                } else if of_it {
+                    commitment::check_action(&command)
+                } else {
+                    Err(Status::UNRECOGNIZED_OPERATION)
+                };
                 self.in_flight = Some(match checked {
                     Ok(()) => InFlight::Action { command, information: Some(Vec::new()) },
                     Err(status) => {
@@ -396,6 +403,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<S> {
                     self.answer(context_id, &command, &CommandSet::response(&command, Status::PROCESSING_FAILURE));
                     return Ok(());
                 };
+                if !self.ingress.still_admits(admitted, &self.peer) {
+                    let outcome = Outcome::new(Status::NOT_AUTHORIZED);
+                    self.dispatcher.answered(command.message_id());
+                    self.in_flight = Some(InFlight::Refused { response: storage::response(&command, &outcome) });
+                    return Ok(());
+                }
                 let reception = self.ingress.receive(admitted, &self.peer, context, &request).await;
                 self.in_flight = Some(InFlight::Store { command, reception: Box::new(reception) });
             }

@@ -37,6 +37,10 @@ fn main() -> ExitCode {
     process::install_crypto();
     let config = match Config::load(&arguments.config) {
         Ok(config) => config,
+        // It is not the start that is refused: the running appliance goes on with what it has (profile 10 §5.5).
+        Err(error) if matches!(arguments.command, Command::Operator(control::Command::Reload { .. })) => {
+            return process::fail(PROGRAM, &error.into());
+        }
         Err(error) => return process::refuse(PROGRAM, &error),
     };
     let done = match arguments.command {

@@ -23,7 +23,7 @@ use idr_dimse::status::Status;
 use idr_profile::rules::{Context, Disposition, Finding, Rules, Source, Stage, Verdict};
 use idr_profile::scan::{Fed, Header, Part10Reader, Scan, Scanner, tags};
 
-use crate::admission::{Admitted, Ingress, Peer};
+use crate::admission::{Admitted, InForce, Ingress, Peer};
 use crate::config::Inbound;
 use crate::spool::{Announced, Cause, Facts, SpoolError, State, Tenant, Writer, fits};
 
@@ -31,6 +31,7 @@ use crate::spool::{Announced, Cause, Facts, SpoolError, State, Tenant, Writer, f
 pub struct Reception {
     ingress: Arc<Ingress>,
     row: Arc<Inbound>,
+    in_force: Arc<InForce>,
     rules: Arc<Rules>,
     calling_ae: String,
     /// SOP class, instance and transfer syntax are empty until file meta is read.
@@ -58,6 +59,8 @@ pub struct Origin {
     pub row: Arc<Inbound>,
     /// Its organisation.
     pub tenant: Tenant,
+    /// What was in force when it was taken.
+    pub in_force: Arc<InForce>,
     /// Rules that apply to it.
     pub rules: Arc<Rules>,
     /// Title that stands for this site, 1–16 characters.
@@ -120,6 +123,7 @@ impl Reception {
         let mut reception = Self {
             walk: Some(Walk::DataSet(Box::new(Scanner::new(&context.transfer_syntax, rules.parameters().limits())))),
             row: admitted.row.clone(),
+            in_force: admitted.in_force.clone(),
             calling_ae: admitted.calling_ae.clone(),
             way: Way::Dimse { abstract_syntax: context.abstract_syntax.clone() },
             ingress,
@@ -147,6 +151,7 @@ impl Reception {
         Self {
             walk: Some(Walk::Part10(Box::new(Part10Reader::new(origin.rules.parameters().limits())))),
             row: origin.row.clone(),
+            in_force: origin.in_force.clone(),
             rules: origin.rules.clone(),
             calling_ae: origin.row.ae_title.clone(),
             way: Way::DropFolder,
@@ -327,7 +332,7 @@ impl Reception {
             patient_id_issuer: self.row.patient_id_issuer.as_deref(),
             accession_issuer: self.row.accession_issuer.as_deref(),
             refuse_to_quarantine: self.row.refuse_to_quarantine,
-            organisation_oids: &self.ingress.organisation_oids,
+            organisation_oids: &self.in_force.organisation_oids,
         };
         self.rules.judge_instance(scan, &context)
     }

@@ -19,16 +19,17 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admission::Ingress;
+use crate::admission::{InForce, Ingress};
 use crate::commitment::Commitments;
 use crate::completeness::Completeness;
-use crate::config::{Config, Dimse, Environment};
+use crate::config::{Config, DEFAULT_TENANT, Dimse, Environment};
 use crate::control;
-use crate::drop_folder;
+use crate::drop_folder::Folders;
 use crate::forward::{self, Forward};
 use crate::health::{Counters, Monitor};
 use crate::listener::{self, Transport};
 use crate::receipts::KeyFile;
+use crate::reload::{self, Reload};
 use crate::spool::disk::FileSystem;
 use crate::spool::files::{Hop, Parts, Settings};
 use crate::spool::index::{SledStore, WAITING_BYTES};
@@ -80,13 +81,18 @@ pub fn check(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn tls_listener(config: &Config, trust: &idr_profile::xua::Trust) -> anyhow::Result<rustls::ServerConfig> {
+/// The TLS configuration of the DIMSE listener, read anew.
+///
+/// # Errors
+/// A file that is missing, cannot be read, or does not fit the others.
+pub fn tls_listener(config: &Config, trust: &idr_profile::xua::Trust) -> anyhow::Result<rustls::ServerConfig> {
     let (Some(certificate), Some(key)) = (&config.dimse.certificate, &config.dimse.key) else {
         anyhow::bail!("dimse.certificate and dimse.key are needed with dimse.listen_tls");
     };
     let chain = std::fs::read(certificate).with_context(|| format!("{}: cannot be read", certificate.display()))?;
-    let key = files::read_private(key)?;
-    Ok(tls::server(&chain, &key, &files::anchors(trust.modality_anchors()), ClientAuth::Optional, &[])?)
+    let anchors = files::anchors(trust.modality_anchors());
+    let server = tls::server(&chain, &files::read_private(key)?, &anchors, ClientAuth::Optional, &[]);
+    server.with_context(|| format!("dimse.certificate {}, dimse.key {}", certificate.display(), key.display()))
 }
 
 /// Opens the spool of a configuration; blocks.
@@ -117,9 +123,12 @@ pub fn open_spool(config: &Config, rebuild: bool) -> anyhow::Result<(FileSpool, 
     Ok((spool, recovery))
 }
 
-/// Tenants of the inbound table, each once.
+/// Tenants of the inbound table, each once; without rows the default one, so that a reload may bring the first row.
 pub fn tenants(config: &Config) -> Vec<Tenant> {
     let mut tenants: Vec<Tenant> = config.inbound.iter().filter_map(|row| row.tenant.parse().ok()).collect();
+    if tenants.is_empty() {
+        tenants.extend(DEFAULT_TENANT.parse());
+    }
     tenants.sort();
     tenants.dedup();
     tenants
@@ -154,16 +163,9 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
             .await?
             .context("listings: the folder cannot be read")?
     };
-    let organisations = maps.organisation_oids();
-    let ingress = Arc::new(Ingress::new(
-        config.clone(),
-        rules.clone(),
-        seam.clone(),
-        (commitments.clone(), completeness.clone()),
-        counters.clone(),
-        organisations,
-        now,
-    ));
+    let in_force = InForce { config: config.clone(), rules: rules.load_full(), organisation_oids: maps.organisation_oids() };
+    let ingress = Ingress::new(in_force, seam.clone(), (commitments.clone(), completeness.clone()), counters.clone(), now);
+    let ingress = Arc::new(ingress);
 
     let mut bound = Bound::default();
     let tls_config = match config.dimse.listen_tls.is_empty() {
@@ -198,11 +200,28 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     let (of_studies, maps_of_studies) = (completeness.clone(), maps.clone());
     let studies = Arc::new(Studies::new(config.clone(), rules.clone(), seam.clone(), tenants.clone(), maps_of_studies, of_studies, now));
     behind.spawn(studies.clone().run(after_ingress.clone()));
-    let forward = Forward::start(config.clone(), rules.clone(), seam.clone(), spool.receipts().clone(), trust, maps, tenants.clone(), now)?;
+    let forward =
+        Forward::start(config.clone(), rules.clone(), seam.clone(), spool.receipts().clone(), &trust, maps, tenants.clone(), now)?;
     if let Some(forward) = &forward {
         behind.spawn(forward.clone().run(after_ingress.clone()));
     }
     behind.spawn(commitments.clone().run(after_ingress.clone()));
+    let folders = Folders::new(ingress.clone(), inward.clone(), stop.clone());
+    folders.follow(&config.inbound).await;
+    let reload = reload::Parts {
+        ingress: ingress.clone(),
+        dimse_tls: tls_config,
+        rules: rules.clone(),
+        commitments: commitments.clone(),
+        studies: studies.clone(),
+        forward: forward.clone(),
+        folders,
+        tenants: tenants.clone(),
+        counters: counters.clone(),
+        clock: now,
+    };
+    let reload = Arc::new(tokio::task::spawn_blocking(move || Reload::new(reload)).await?);
+    behind.spawn(reload.clone().watch(after_ingress.clone())?);
     let operator = control::Operator {
         spool: spool.clone(),
         studies,
@@ -211,21 +230,17 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
         completeness: completeness.clone(),
         tenants: tenants.clone(),
         rules,
+        reload: reload.clone(),
     };
     behind.spawn(control::serve(&config.control_socket(), operator, after_ingress.clone())?);
     if let Some(listener) = health_listener {
-        let monitor = Arc::new(Monitor { counters, spool: seam, commitments, completeness, tenants });
+        let monitor = Arc::new(Monitor { counters, spool: seam, commitments, completeness, reload, tenants });
         behind.spawn(monitor::serve(listener, monitor, after_ingress.clone()));
     }
     let Dimse { connections_max, connections_per_address_max, handshakes_max, .. } = config.dimse;
     let connections = Connections::new(connections_max, connections_per_address_max, handshakes_max);
     for (listener, transport) in listeners {
         inward.spawn(listener::serve(listener, transport, ingress.clone(), connections.clone(), inward.clone(), stop.clone()));
-    }
-    for row in config.inbound.iter().cloned().map(Arc::new) {
-        if let Some(root) = row.drop_folder.clone() {
-            inward.spawn(drop_folder::run(ingress.clone(), row, root, stop.clone()));
-        }
     }
     files::replace_json(&config.storage.path.join("listening.json"), &bound)?;
     tracing::info!(dimse = ?bound.dimse, dimse_tls = ?bound.dimse_tls, "ready");

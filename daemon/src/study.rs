@@ -45,11 +45,11 @@ const RELEASED: &str = "released";
 
 /// Looks after all studies of the spool.
 pub struct Studies {
-    config: Arc<Config>,
+    config: ArcSwap<Config>,
     rules: Arc<ArcSwap<RuleSets>>,
     spool: Arc<dyn Spool>,
     tenants: Vec<Tenant>,
-    maps: Arc<Maps>,
+    maps: ArcSwap<Maps>,
     completeness: Arc<Completeness>,
     clock: fn() -> Timestamp,
     wake: Notify,
@@ -85,7 +85,16 @@ impl Studies {
         completeness: Arc<Completeness>,
         clock: fn() -> Timestamp,
     ) -> Self {
+        let (config, maps) = (ArcSwap::new(config), ArcSwap::new(maps));
         Self { config, rules, spool, tenants, maps, completeness, clock, wake: Notify::new(), memory: Mutex::default() }
+    }
+
+    /// Goes on with these. Studies that rest are looked at again: the map may know them now.
+    pub fn reload(&self, config: Arc<Config>, maps: Arc<Maps>) {
+        self.config.store(config);
+        self.maps.store(maps);
+        self.memory().resting.clear();
+        self.wake.notify_one();
     }
 
     /// Ends the wait of a study, and nothing else (profile 01 §6.1 c). Returns whether the study is here.
@@ -179,7 +188,7 @@ impl Studies {
 
     async fn complete(&self, study: &Study, now: Timestamp) -> Option<Complete> {
         let rules = self.rules.load();
-        let set = rules.in_force(&self.config.site.rule_sets, now)?;
+        let set = rules.in_force(&self.config.load().site.rule_sets, now)?;
         let parameters = set.rules_for(None).parameters();
         let since = |instant: Timestamp| now.duration_since(instant);
         let released = study.notes.get(RELEASED).and_then(|at| at.parse::<Timestamp>().ok());
@@ -234,7 +243,7 @@ impl Studies {
             Some(state) => state.clone(),
             None => match forward::describe(self.spool.as_ref(), entry, &self.rules.load()).await {
                 Ok(described) => {
-                    let state = match self.maps.controlled(entry, &described) {
+                    let state = match self.maps.load().controlled(entry, &described) {
                         Some(_) => State::Queued,
                         None => State::Held(Maps::undetermined()),
                     };

@@ -13,6 +13,7 @@ mod late_image;
 mod memory_bounded;
 mod quarantine;
 mod read_routes;
+mod reload;
 mod requester_without_consent;
 mod rules_preview;
 mod shared_dicom_files;

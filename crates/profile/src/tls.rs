@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
@@ -31,6 +32,18 @@ pub enum TlsError {
     NoAnchor {
         /// Which list.
         what: &'static str,
+    },
+    /// A certificate is not valid now.
+    #[error("certificate {number} of the chain is valid from {from} to {until}; now is {now}")]
+    Validity {
+        /// Its place, from 1.
+        number: usize,
+        /// First instant.
+        from: Timestamp,
+        /// Last instant.
+        until: Timestamp,
+        /// The present.
+        now: Timestamp,
     },
     /// Key and certificate do not fit, or the verifier refuses its input.
     #[error("TLS configuration refused: {0}")]
@@ -61,6 +74,24 @@ pub fn provider() -> Arc<CryptoProvider> {
 pub fn certificates(pem: &[u8], what: &'static str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(|_| TlsError::Certificate { what })?;
     if certificates.is_empty() { Err(TlsError::Certificate { what }) } else { Ok(certificates) }
+}
+
+/// Whether every certificate of a PEM text is valid at `now`; no skew is granted (profile 10 §5.2).
+///
+/// # Errors
+/// [`TlsError::Certificate`], [`TlsError::Validity`].
+pub fn check_validity(pem: &[u8], now: Timestamp) -> Result<(), TlsError> {
+    let unreadable = || TlsError::Certificate { what: "certificate" };
+    for (at, certificate) in certificates(pem, "certificate")?.iter().enumerate() {
+        let (_, parsed) = x509_parser::parse_x509_certificate(certificate).map_err(|_| unreadable())?;
+        let instant = |seconds| Timestamp::from_second(seconds).map_err(|_| unreadable());
+        let from = instant(parsed.validity().not_before.timestamp())?;
+        let until = instant(parsed.validity().not_after.timestamp())?;
+        if !(from..=until).contains(&now) {
+            return Err(TlsError::Validity { number: at + 1, from, until, now });
+        }
+    }
+    Ok(())
 }
 
 fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, TlsError> {

@@ -34,6 +34,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use arc_swap::ArcSwap;
 use idr_dimse::limits::Limits;
 use idr_dimse::service::storage_commitment::{ActionInformation, EventInformation, FailureReason, Reference};
 use idr_dimse::status::Status;
@@ -77,7 +78,7 @@ pub struct Commitments {
     spool: Arc<dyn Spool>,
     ledger: Arc<Ledger>,
     /// By name of the inbound row.
-    targets: HashMap<String, Target>,
+    targets: ArcSwap<Targets>,
     outcomes: Outcomes,
     clock: fn() -> Timestamp,
     random: Mutex<StdRng>,
@@ -182,7 +183,21 @@ impl Commitments {
     /// # Errors
     /// The first problem, by key.
     pub fn check(config: &Config, trust: &Trust) -> anyhow::Result<()> {
-        targets(config, trust).map(drop)
+        Targets::of(config, trust).map(drop)
+    }
+
+    /// Reports to these from now on; what was held for want of an address and has one now is due.
+    pub fn reload(&self, targets: Targets) {
+        let now = Instant::now();
+        let mut book = self.book();
+        for waiting in book.requests.values_mut().filter(|waiting| waiting.place == Place::Held(NO_ADDRESS)) {
+            if targets.0.contains_key(&waiting.inbound) {
+                waiting.place = Place::Due(now);
+            }
+        }
+        drop(book);
+        self.targets.store(Arc::new(targets));
+        self.changed.notify_one();
     }
 
     /// Opens the ledger on `disk`. Blocks.
@@ -196,12 +211,12 @@ impl Commitments {
         spool: Arc<dyn Spool>,
         clock: fn() -> Timestamp,
     ) -> anyhow::Result<Arc<Self>> {
-        let targets = targets(&config, trust)?;
+        let targets = Targets::of(&config, trust)?;
         let (ledger, requests, next) = Ledger::open(disk).context("commitments: the folder cannot be read")?;
         let now = Instant::now();
         let mut book = Book { next, ..Book::default() };
         for (id, request) in requests {
-            let place = if targets.contains_key(&request.inbound) { Place::Due(now) } else { Place::Held(NO_ADDRESS) };
+            let place = if targets.0.contains_key(&request.inbound) { Place::Due(now) } else { Place::Held(NO_ADDRESS) };
             book.requests.insert(id, Waiting::new(&request, place));
         }
         if !book.requests.is_empty() {
@@ -211,7 +226,7 @@ impl Commitments {
             config,
             spool,
             ledger: Arc::new(ledger),
-            targets,
+            targets: ArcSwap::from_pointee(targets),
             outcomes: Outcomes::base(),
             clock,
             random: Mutex::new(StdRng::from_os_rng()),
@@ -352,7 +367,7 @@ impl Commitments {
 
     /// Whether a row can be reported to on an association of our own.
     pub fn has_address(&self, inbound: &str) -> bool {
-        self.targets.contains_key(inbound)
+        self.targets.load().0.contains_key(inbound)
     }
 
     /// Requests that wait for a report, and those that are held.
@@ -417,7 +432,8 @@ impl Commitments {
     }
 
     async fn attempt(self: &Arc<Self>, ticket: Ticket, inbound: &str) {
-        let Some(target) = self.targets.get(inbound) else { return };
+        let targets = self.targets.load_full();
+        let Some(target) = targets.0.get(inbound) else { return };
         let calling = {
             let (ledger, id) = (self.ledger.clone(), ticket.id);
             let request = tokio::task::spawn_blocking(move || ledger.read(id)).await;
@@ -629,7 +645,19 @@ fn digest(references: &[(String, String)]) -> [u8; 32] {
     hash.finalize().into()
 }
 
-/// Where the rows are reported to. An empty AE title stands for the one that asks.
+/// Where the rows are reported to, by name. An empty AE title stands for the one that asks.
+pub struct Targets(HashMap<String, Target>);
+
+impl Targets {
+    /// Of these rows.
+    ///
+    /// # Errors
+    /// As [`Commitments::check`].
+    pub fn of(config: &Config, trust: &Trust) -> anyhow::Result<Self> {
+        targets(config, trust).map(Self)
+    }
+}
+
 fn targets(config: &Config, trust: &Trust) -> anyhow::Result<HashMap<String, Target>> {
     let mut client: Option<Arc<rustls::ClientConfig>> = None;
     let mut targets = HashMap::new();

@@ -3,11 +3,11 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 
-use arc_swap::ArcSwap;
 use idr_profile::xua::Trust;
 use tempfile::TempDir;
 
 use super::*;
+use crate::admission::InForce;
 use crate::commitment::Commitments;
 use crate::completeness::Completeness;
 use crate::config::{Config, DropFolders};
@@ -102,15 +102,15 @@ impl Drop {
             .replace("file_bytes_max = 17179869184", &format!("file_bytes_max = {}", self.bounds.file_bytes_max));
         let main = concat!(env!("CARGO_MANIFEST_DIR"), "/../configs/idr-site.toml");
         let config = Arc::new(Config::parse(&format!("{text}\n{row}"), Path::new(main)).expect("valid"));
-        let rules = Arc::new(ArcSwap::from_pointee(crate::site::load_rules(&config).expect("shipped rules load")));
+        let rules = Arc::new(crate::site::load_rules(&config).expect("shipped rules load"));
+        let in_force = InForce { config: config.clone(), rules, organisation_oids: Vec::new() };
         let counters = Arc::new(Counters::default());
         let (trust, disk) = (include_str!("../../../configs/trust.toml"), Arc::new(MemoryDisk::default()));
         let trust = Trust::parse(trust, &mut |_| unreachable!("no file is named")).expect("valid");
         let now = || sample::at(0);
         let completeness = Completeness::open(config.clone(), disk.clone(), self.spool.clone(), now).expect("a working disk");
         let commitments = Commitments::open(config.clone(), &trust, disk, self.spool.clone(), now).expect("a working disk");
-        let spool = self.spool.clone();
-        let ingress = Arc::new(Ingress::new(config.clone(), rules, spool, (commitments, completeness), counters, Vec::new(), now));
+        let ingress = Arc::new(Ingress::new(in_force, self.spool.clone(), (commitments, completeness), counters, now));
         let (stop, row) = (CancellationToken::new(), Arc::new(config.inbound[0].clone()));
         let root = row.drop_folder.clone().expect("a folder");
         let running = tokio::spawn(run(ingress, row, root, stop.clone()));

@@ -113,7 +113,7 @@ impl Forward {
             keys.retain(|key| is_content_key(key));
             keys.sort();
             keys.dedup();
-            let source = &self.config.site.source_oid;
+            let source = &self.config.load().site.source_oid;
             keys.into_iter().map(|key| (mapping::ids::kos_uid(&study.study_uid, source, &key), key)).collect()
         }))
     }
@@ -143,7 +143,8 @@ impl Forward {
         }
         let definition = iti_18::Definition::of_name(query).expect("both queries stand in the table");
         let body = iti_18::encode(definition, iti_18::ReturnType::LeafClass, None, parameters);
-        let security = match self.credentials.security(bearing, now, self.random()) {
+        let link = self.link();
+        let security = match link.credentials.security(bearing, now, self.random()) {
             Ok(security) => security,
             Err(error) => {
                 tracing::error!(cause = %error, "no assertion can be signed");
@@ -153,7 +154,7 @@ impl Forward {
         // A query is no change: its MessageID only has to be new.
         let fresh = hex::encode(Sha256::digest(self.random()));
         let message_id = mapping::ids::uuid(&fresh);
-        let heard = self.peer.query(&message_id, &body, &security).await;
+        let heard = link.peer.query(&message_id, &body, &security).await;
         let judged = self.judge(heard, &context);
         self.record(Channel::Soap, 0, &judged.decided, judged.retry_after.as_deref());
         match judged.decided.outcome {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use idr_host::files::read_text;
 use idr_profile::mapping::{AffinityDomain, Attributes, ControllerMap, ControllerRow, Origin};
 use idr_profile::rules::{Carrier, RuleSets};
@@ -27,10 +28,11 @@ pub struct Maps {
 /// The first problem, with file and key.
 pub fn load_maps(config: &Config) -> anyhow::Result<Arc<Maps>> {
     let zone = TimeZone::get(&config.site.timezone)?;
+    let (domain, map) = (&config.files.affinity_domain, &config.files.controller_map);
     let today = zone.to_datetime(idr_host::now()).date();
     Ok(Arc::new(Maps {
-        domain: AffinityDomain::load(&read_text(&config.files.affinity_domain)?)?,
-        controllers: ControllerMap::load(&read_text(&config.files.controller_map)?, today)?,
+        domain: AffinityDomain::load(&read_text(domain)?).with_context(|| domain.display().to_string())?,
+        controllers: ControllerMap::load(&read_text(map)?, today).with_context(|| map.display().to_string())?,
         zone,
     }))
 }

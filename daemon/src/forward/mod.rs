@@ -83,7 +83,8 @@ fn client_tls(centre: &Centre, trust: &Trust) -> anyhow::Result<(rustls::ClientC
     let chain = std::fs::read(&centre.certificate).with_context(|| format!("{}: cannot be read", centre.certificate.display()))?;
     let key = files::read_private(&centre.key)?;
     let own = tls::certificates(&chain, "centre.certificate")?;
-    let config = tls::client(&chain, &key, &files::anchors(trust.tls_anchors()), &centre.pins, &[b"h2", b"http/1.1"])?;
+    let config = tls::client(&chain, &key, &files::anchors(trust.tls_anchors()), &centre.pins, &[b"h2", b"http/1.1"])
+        .with_context(|| format!("centre.certificate {}, centre.key {}", centre.certificate.display(), centre.key.display()))?;
     Ok((config, idr_ihe::assertion::sha256(&own[0])))
 }
 
@@ -116,6 +117,32 @@ struct Memory {
     age_told: Option<AgeAlarm>,
 }
 
+/// What speaks with the centre: exchanged as one, since a token is bound to the certificate of its connection.
+pub struct Link {
+    /// The centre.
+    pub peer: Arc<dyn Peer>,
+    /// Signs the assertions.
+    pub credentials: Credentials,
+    /// Receipt keys of the centre.
+    pub centre_keys: Verifier,
+}
+
+impl Link {
+    /// Over HTTPS, with the keys and certificates that the configuration names; `None` without a centre.
+    ///
+    /// # Errors
+    /// The first problem, with its file.
+    pub fn load(config: &Config, trust: &Trust, now: fn() -> Timestamp) -> anyhow::Result<Option<Self>> {
+        let Some(centre) = &config.centre else { return Ok(None) };
+        let (tls, tls_sha256) = client_tls(centre, trust)?;
+        Ok(Some(Self {
+            peer: Arc::new(HttpsPeer::new(centre, tls, now)?),
+            credentials: Credentials::load(config, tls_sha256)?,
+            centre_keys: Verifier::new(trust.receipt_keys())?,
+        }))
+    }
+}
+
 /// What a forwarder is made of.
 pub struct Parts {
     /// Checked configuration.
@@ -132,12 +159,8 @@ pub struct Parts {
     pub maps: Arc<Maps>,
     /// Whose instances.
     pub tenants: Vec<Tenant>,
-    /// The centre.
-    pub peer: Arc<dyn Peer>,
-    /// Signs the assertions.
-    pub credentials: Credentials,
-    /// Receipt keys of the centre.
-    pub centre_keys: Verifier,
+    /// What speaks with the centre.
+    pub link: Link,
     /// Wall and monotonic time.
     pub clock: Arc<dyn Clock>,
     /// For back-off and message ids.
@@ -146,16 +169,14 @@ pub struct Parts {
 
 /// The forwarder.
 pub struct Forward {
-    config: Arc<Config>,
+    config: ArcSwap<Config>,
     peer_name: String,
     rules: Arc<ArcSwap<RuleSets>>,
     spool: Arc<dyn Spool>,
     receipts: Arc<Receipts>,
-    peer: Arc<dyn Peer>,
+    link: ArcSwap<Link>,
     outcomes: Outcomes,
-    maps: Arc<Maps>,
-    credentials: Credentials,
-    centre_keys: Verifier,
+    maps: ArcSwap<Maps>,
     revisions: Revisions,
     tenants: Vec<Tenant>,
     clock: Arc<dyn Clock>,
@@ -180,10 +201,7 @@ impl Forward {
     /// The first problem, with its file.
     pub fn check(config: &Config) -> anyhow::Result<()> {
         load_maps(config)?;
-        let Some(centre) = &config.centre else { return Ok(()) };
-        let (_, sha256) = client_tls(centre, &files::trust(&config.files.trust)?)?;
-        Credentials::load(config, sha256)?;
-        Ok(())
+        Link::load(config, &files::trust(&config.files.trust)?, idr_host::now).map(drop)
     }
 
     /// The forwarder of a site with a centre over HTTPS; `None` without one.
@@ -196,17 +214,14 @@ impl Forward {
         rules: Arc<ArcSwap<RuleSets>>,
         spool: Arc<dyn Spool>,
         receipts: Arc<Receipts>,
-        trust: Arc<Trust>,
+        trust: &Trust,
         maps: Arc<Maps>,
         tenants: Vec<Tenant>,
         now: fn() -> Timestamp,
     ) -> anyhow::Result<Option<Arc<Self>>> {
-        let Some(centre) = config.centre.clone() else { return Ok(None) };
-        let (tls, tls_sha256) = client_tls(&centre, &trust)?;
+        let (Some(centre), Some(link)) = (config.centre.clone(), Link::load(&config, trust, now)?) else { return Ok(None) };
         Ok(Some(Arc::new(Self::new(Parts {
-            peer: Arc::new(HttpsPeer::new(&centre, tls, now)?),
-            credentials: Credentials::load(&config, tls_sha256)?,
-            centre_keys: Verifier::new(trust.receipt_keys())?,
+            link,
             clock: Arc::new(SystemClock::new(now)),
             random: Box::new(rand::rngs::StdRng::from_os_rng()),
             config,
@@ -221,7 +236,7 @@ impl Forward {
 
     /// A forwarder of these parts.
     pub fn new(parts: Parts) -> Self {
-        let Parts { config, centre, rules, spool, receipts, maps, tenants, peer, credentials, centre_keys, clock, random } = parts;
+        let Parts { config, centre, rules, spool, receipts, maps, tenants, link, clock, random } = parts;
         let outcomes = Outcomes::base();
         Self {
             peer_name: centre.name,
@@ -236,18 +251,31 @@ impl Forward {
             parallel_max: u32::try_from(centre.parallel_max).unwrap_or(u32::MAX),
             batch_instances_max: centre.batch_instances_max,
             batch_bytes_max: centre.batch_bytes_max,
-            config,
+            config: ArcSwap::new(config),
             rules,
             spool,
             receipts,
-            peer,
+            link: ArcSwap::from_pointee(link),
             outcomes,
-            maps,
-            credentials,
-            centre_keys,
+            maps: ArcSwap::new(maps),
             tenants,
             clock,
         }
+    }
+
+    /// Goes on with these; a request in flight ends with what it began with.
+    pub fn reload(&self, config: Arc<Config>, maps: Arc<Maps>, link: Option<Link>) {
+        self.config.store(config);
+        self.maps.store(maps);
+        if let Some(link) = link {
+            self.link.store(Arc::new(link));
+        }
+        self.memory().bearings.clear();
+        self.wake.notify_waiters();
+    }
+
+    fn link(&self) -> Arc<Link> {
+        self.link.load_full()
     }
 
     /// Works until stopped. A request in flight is ended, not cut; of its round no other begins.
@@ -468,7 +496,8 @@ impl Forward {
             }
         }
         let described = describe(self.spool.as_ref(), entry, &self.rules.load()).await?;
-        let (Some(row), Some(patient)) = (self.maps.controlled(entry, &described), entry.record.facts.patient_id.clone()) else {
+        let maps = self.maps.load_full();
+        let (Some(row), Some(patient)) = (maps.controlled(entry, &described), entry.record.facts.patient_id.clone()) else {
             return Ok(None);
         };
         let bearing = Bearing::new(patient, row, described.service_event);

@@ -69,7 +69,8 @@ impl Pages<'_> {
         }
         let (forward, context) = (self.forward, Context::default());
         // Each request bears an assertion of its own: many pages may take longer than one lives.
-        let authorization = match forward.credentials.authorization(self.bearing, forward.clock.now(), forward.random()) {
+        let link = forward.link();
+        let authorization = match link.credentials.authorization(self.bearing, forward.clock.now(), forward.random()) {
             Ok(authorization) => authorization,
             Err(error) => {
                 tracing::error!(cause = %error, "no assertion can be signed");
@@ -77,7 +78,7 @@ impl Pages<'_> {
             }
         };
         self.asked += 1;
-        let (signal, retry_after) = match forward.peer.receipts(self.study_uid, after, &authorization).await {
+        let (signal, retry_after) = match link.peer.receipts(self.study_uid, after, &authorization).await {
             Heard::Nothing(failure) => (failure.signal(), None),
             Heard::Answer { status, retry_after, ahead, body } => {
                 forward.heard_clock(ahead);

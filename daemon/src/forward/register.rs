@@ -254,7 +254,7 @@ impl Forward {
     async fn build(&self, pass: &Pass<'_>, study: &Study) -> Result<Step, SpoolError> {
         let (tenant, study_uid, now) = (&study.tenant, &study.study_uid, self.clock.now());
         let published = Published::read(study.notes.get(PUBLISHED));
-        let interval = SignedDuration::from_secs(i64::try_from(self.config.manifest.min_interval_seconds).unwrap_or(i64::MAX));
+        let interval = SignedDuration::from_secs(i64::try_from(self.config.load().manifest.min_interval_seconds).unwrap_or(i64::MAX));
         if let Some(due) = published.as_ref().and_then(|published| published.at.checked_add(interval).ok()).filter(|due| *due > now) {
             return Ok(Step::Until(due));
         }
@@ -263,7 +263,7 @@ impl Forward {
         let Some(first) = members.first() else { return Ok(Step::Waits) };
         let since = members.iter().filter(|e| e.progress.state == State::Committed).map(|e| e.progress.since).min().unwrap_or(now);
         let waited = Duration::try_from(now.duration_since(since)).unwrap_or_default();
-        let partial_after = Duration::from_secs(self.config.manifest.partial_after_minutes.saturating_mul(60));
+        let partial_after = Duration::from_secs(self.config.load().manifest.partial_after_minutes.saturating_mul(60));
         if !complete && (partial_after.is_zero() || waited < partial_after) {
             // Asked before the headers are read: a study on its way is looked at often.
             return Ok(Step::Until(now + SignedDuration::from_secs(1)));
@@ -276,6 +276,7 @@ impl Forward {
         let mut described = Vec::with_capacity(members.len());
         let mut service_event = None;
         let mut row = None;
+        let maps = self.maps.load_full();
         for entry in &members {
             if !pass.holds() {
                 return Ok(Step::Until(now));
@@ -292,7 +293,7 @@ impl Forward {
                     };
                 }
             };
-            row = row.or_else(|| self.maps.controlled(entry, &of_entry));
+            row = row.or_else(|| maps.controlled(entry, &of_entry));
             service_event = service_event.or(of_entry.service_event);
             described.push(member(entry, of_entry.attributes, &site_rules));
         }
@@ -375,10 +376,11 @@ impl Forward {
     ) -> anyhow::Result<Revision> {
         let facts = &first.record.facts;
         let patient = facts.patient_id.as_ref().context("the object has no patient id")?;
-        let inbound = self.config.inbound.iter().find(|inbound| inbound.name == first.record.announced.inbound);
+        let (config, maps) = (self.config.load_full(), self.maps.load_full());
+        let inbound = config.inbound.iter().find(|inbound| inbound.name == first.record.announced.inbound);
         let input = Described {
             study_instance_uid: &facts.study_uid,
-            source: &self.config.site.source_oid,
+            source: &config.site.source_oid,
             members,
             changed: None,
             source_patient: patient,
@@ -388,14 +390,14 @@ impl Forward {
             facility_type: None,
             service_event,
             controlled,
-            map_revision: self.maps.controllers.revision,
+            map_revision: maps.controllers.revision,
             rule_set: &facts.rule_set,
             replaces,
             folder: FolderUse::None,
         };
         let settings = Settings {
-            domain: &self.maps.domain,
-            zone: &self.maps.zone,
+            domain: &maps.domain,
+            zone: &maps.zone,
             registrable: &|modality| registrable(rules, modality),
             study_codes: &|_| None,
             procedure_coding_schemes: &rules.parameters().procedure_coding_schemes,
@@ -434,7 +436,8 @@ impl Forward {
         let key = (study.tenant.clone(), study.study_uid.clone());
         let context = Context { replace: kept.replaces.is_some(), ..Context::default() };
         let item = kept.members.first().map_or(0, |id| id.0);
-        let security = match self.credentials.security(bearing, now, self.random()) {
+        let link = self.link();
+        let security = match link.credentials.security(bearing, now, self.random()) {
             Ok(security) => security,
             Err(error) => {
                 tracing::error!(cause = %error, "no assertion can be signed");
@@ -446,7 +449,7 @@ impl Forward {
         let registration =
             Registration { message_id: kept.message_id.clone(), body: kept.body.clone(), document: kept.document.clone().into(), security };
         self.memory().answered.remove(&key);
-        let heard = self.peer.register(&registration).await;
+        let heard = link.peer.register(&registration).await;
         let judged = self.judge(heard, &context);
         self.record(Channel::Soap, item, &judged.decided, judged.retry_after.as_deref());
         if judged.answered {

@@ -164,7 +164,7 @@ impl Forward {
                             Statement::Registration { document_uid, .. } if *document_uid == kept.document_uid => &mut registrations,
                             _ => continue,
                         };
-                        if self.centre_keys.verify(&carried).is_ok() && hashes.insert(carried.hash()) {
+                        if self.link().centre_keys.verify(&carried).is_ok() && hashes.insert(carried.hash()) {
                             kind.push(carried);
                         }
                     }
@@ -243,7 +243,7 @@ impl Forward {
     /// Whether a receipt is the centre's R4 of this revision: it names exactly the R3 of its members, by list or by root.
     fn is_registration(&self, study: &Study, kept: &Kept, members: &[Entry], known: &[Carried], carried: &Carried) -> bool {
         let Statement::Registration { study_uid, document_uid, commits, .. } = &carried.receipt().statement else { return false };
-        if *study_uid != study.study_uid || *document_uid != kept.document_uid || self.centre_keys.verify(carried).is_err() {
+        if *study_uid != study.study_uid || *document_uid != kept.document_uid || self.link().centre_keys.verify(carried).is_err() {
             return false;
         }
         let mut committed: HashMap<(&str, Digest), BTreeSet<ReceiptHash>> = HashMap::new();
@@ -253,7 +253,7 @@ impl Forward {
         for receipt in known {
             let Statement::Commit { object, .. } = &receipt.receipt().statement else { continue };
             if let Some(hashes) = committed.get_mut(&(object.sop_instance_uid.as_str(), object.digest))
-                && self.centre_keys.verify(receipt).is_ok()
+                && self.link().centre_keys.verify(receipt).is_ok()
             {
                 hashes.insert(receipt.hash());
             }

@@ -150,7 +150,8 @@ impl Forward {
         let now = self.clock.now();
         let context = Context::default();
         let first = entries.first().map_or(0, |entry| entry.id().0);
-        let authorization = match self.credentials.authorization(&bearing, now, self.random()) {
+        let link = self.link();
+        let authorization = match link.credentials.authorization(&bearing, now, self.random()) {
             Ok(authorization) => authorization,
             Err(error) => {
                 tracing::error!(cause = %error, "no assertion can be signed");
@@ -160,7 +161,7 @@ impl Forward {
             }
         };
         let batch = Batch { study_uid, entries, source: Arc::new(FromSpool(self.spool.clone())), authorization };
-        let heard = self.peer.store(&batch).await;
+        let heard = link.peer.store(&batch).await;
         let entries = batch.entries;
         let mut single_for = Duration::from_secs(self.outcomes.limits.split_remembered_s);
         let (stow, retry_after) = match heard {
@@ -294,7 +295,7 @@ impl Forward {
             match pages.next().await {
                 Page::Some(found) => {
                     // What a page answers is done before the next is asked for.
-                    let (answered, kept) = waiting.committed(&found, &self.centre_keys);
+                    let (answered, kept) = waiting.committed(&found, &self.link().centre_keys);
                     if kept.is_empty() {
                         continue;
                     }

@@ -42,7 +42,7 @@ impl Forward {
         // Answers of requests measure too; a centre that is away is not asked. While the clock lets no request pass, nothing
         // else measures: no breaker gets its probe then.
         if old && (!suspended || self.clock_level() == Level::Stop) {
-            let ahead = self.peer.clock().await;
+            let ahead = self.link().peer.clock().await;
             self.heard_clock(ahead);
         }
         // Ours may have been put right, or wrong.

@@ -166,7 +166,11 @@ impl Program {
         self.child.as_mut().and_then(|child| child.try_wait().ok().flatten())
     }
 
-    fn signal(&mut self, signal: Signal) -> anyhow::Result<()> {
+    /// Sends a signal.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
         let pid = self.pid.filter(|_| self.child.is_some()).context("the program does not run")?;
         let pid = Pid::from_raw(i32::try_from(pid)?).context("a process id is not 0")?;
         kill_process(pid, signal).with_context(|| format!("{} cannot be signalled; its log:\n{}", self.name, self.tail()))

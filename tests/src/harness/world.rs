@@ -229,6 +229,15 @@ impl World {
         Ok(())
     }
 
+    /// A modality that sends to the first site over TLS with this certificate.
+    ///
+    /// # Errors
+    /// A key cannot be read.
+    pub fn modality_with(&self, own: &Identity) -> anyhow::Result<Modality> {
+        let tls = Some(Arc::new(tls_client(own, &self.pki.tls_anchor(), &[])?));
+        Ok(Modality { tls, ..self.site().modality_tls() })
+    }
+
     /// The folder of everything.
     pub fn folder(&self) -> &Path {
         &self.folder

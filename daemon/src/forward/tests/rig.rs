@@ -24,7 +24,7 @@ use super::centre::{self, Centre, Fuse};
 use crate::config::Config;
 use crate::forward::clock::Clock;
 use crate::forward::credentials::Credentials;
-use crate::forward::{Forward, Maps, Parts, Queue};
+use crate::forward::{Forward, Link, Maps, Parts, Queue};
 use crate::receipts::{self, Receipts};
 use crate::spool::catalog::Totals;
 use crate::spool::disk::MemoryDisk;
@@ -235,9 +235,11 @@ impl Rig {
             receipts: self.receipts.clone(),
             maps: self.maps.clone(),
             tenants: vec![tenant()],
-            peer: self.centre.clone(),
-            credentials: Credentials::for_tests(SigningKey::from_pkcs8(&KEY).expect("a P-256 key")),
-            centre_keys: centre::keys(),
+            link: Link {
+                peer: self.centre.clone(),
+                credentials: Credentials::for_tests(SigningKey::from_pkcs8(&KEY).expect("a P-256 key")),
+                centre_keys: centre::keys(),
+            },
             clock: self.clock.clone(),
             random: Box::new(StdRng::seed_from_u64(3)),
         })
