@@ -6,7 +6,7 @@ use super::tag_text;
 use crate::scan::DefectKind;
 use dicom_core::Tag;
 
-/// What the listener meets, or the centre in its index; its rule says how it is answered.
+/// What the listener meets, or the centre in its index before its answer; its rule says how it is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "each is one row of group D0 or D7, which says when it occurs")]
@@ -72,7 +72,7 @@ pub(super) enum SourceKind {
 macro_rules! faults {
     ($(#[$meta:meta])* $name:ident { $($variant:ident),+ $(,)? }) => {
         $(#[$meta])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Deserialize)]
         #[serde(rename_all = "snake_case")]
         pub(super) enum $name { $($variant),+ }
     };
@@ -117,6 +117,44 @@ faults!(PixelFault {
 });
 faults!(WaveformFault { Short, Channels, Rate, EcgBounds });
 faults!(DocumentFault { Signature, EndMark, Encrypted, Length });
+faults!(StudyFault {
+    IssuerConflict,
+    SeriesInTwoStudies,
+    OfAnotherPatient,
+    AccessionOfAnotherPatient,
+    AccessionOfAnotherStudy,
+    NumberGap,
+    DeclaredCount,
+    ReferenceMissing,
+    ConcatenationIncomplete,
+    CopyIdentical,
+    CopyOtherContent,
+    CopyOtherEncoding,
+    Rejected,
+    RejectionTargetUnknown,
+    RejectionNoteInvalid,
+    Manifest,
+    TooLarge,
+    NotRegistrable,
+    ControllerUnknown,
+    SpecifierMissing,
+    ControllerForeign,
+});
+faults!(
+    /// How values are read before they are compared.
+    ReadAs {
+        Value,
+        PersonName,
+        StudyCode,
+    }
+);
+faults!(
+    /// What has to agree.
+    Within {
+        Study,
+        Series,
+    }
+);
 faults!(StartFault { Future, BeforeBirth, Implausible, OffsetDiffers, Gap, Twice, Late, Spread });
 
 /// One check. A rule fails if and only if its check finds something.
@@ -337,6 +375,20 @@ pub(super) enum Check {
     /// The SOP class is one of these.
     ClassOneOf {
         classes: Vec<String>,
+    },
+    /// Stage T: two instances have different values of one of the elements. An absent element is an empty value.
+    StudyValues {
+        #[serde(deserialize_with = "tag_text::list::deserialize")]
+        tags: Vec<Tag>,
+        read: ReadAs,
+        within: Within,
+        /// Empty values differ from none.
+        #[serde(default)]
+        ignore_empty: bool,
+    },
+    /// Stage T, as [`super::study`] says.
+    Study {
+        fault: StudyFault,
     },
 }
 

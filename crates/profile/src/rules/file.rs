@@ -1,6 +1,6 @@
 //! The files: `dicom.toml` of a rule set, and `site-rules.toml` (profile 01 §11).
 
-use super::check::{Check, SourceKind};
+use super::check::{Check, Occurrence, SourceKind};
 use super::classes::{ExtraClassFile, FamilyFile};
 use super::code_list::CodeListFile;
 use super::level::Levels;
@@ -68,6 +68,8 @@ pub(super) struct RuleFile {
     pub remedy: String,
     pub source: String,
     pub check: Check,
+    /// The centre, which decides before its answer (§2), meets it in its index as this.
+    pub met: Option<Occurrence>,
     /// Evaluated for these sources only.
     #[serde(default)]
     pub sources: Vec<SourceKind>,

@@ -88,11 +88,11 @@ impl Rules {
         }
     }
 
-    fn level(&self, rule: &Rule, at: Timestamp) -> Level {
+    pub(super) fn level(&self, rule: &Rule, at: Timestamp) -> Level {
         rule.levels.at(TimeZone::UTC.to_datetime(at).date(), self.environment)
     }
 
-    fn finding(&self, rule: &Rule, level: Level, tags: &[Tag]) -> Finding {
+    pub(super) fn finding(&self, rule: &Rule, level: Level, tags: &[Tag]) -> Finding {
         Finding {
             rule: rule.id.clone(),
             name: rule.name.clone(),

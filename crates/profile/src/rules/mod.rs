@@ -2,7 +2,8 @@
 //!
 //! - What it does: loads rule sets and site settings ([`RuleSets`]), chooses the set in force, judges a [`crate::scan::Scan`]
 //!   ([`Rules::judge_instance`]), says how an association is refused ([`Rules::occurrence`]).
-//! - What it does not: stages T and R, which need the study; store, send, or look up another instance.
+//!   What all instances of a study say together is asked in [`study`].
+//! - What it does not: store, send, or look up another instance.
 //! - State: none. Rules are data, checks are a closed set of kinds, no code names a rule id.
 //! - Standard: profile 01 §1–§5, §9–§11; PS3.4 §B.2.3, PS3.7 §9.3.1 and Annex C, PS3.18 §10.5.
 //!
@@ -44,6 +45,7 @@ mod parameters;
 mod reply;
 mod rows;
 mod set;
+pub mod study;
 mod tag_text;
 mod time;
 

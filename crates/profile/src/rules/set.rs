@@ -191,7 +191,7 @@ impl Rules {
     }
 
     pub(super) fn of_occurrence(&self, occurrence: Occurrence) -> Option<&Rule> {
-        self.rules.iter().find(|rule| rule.check().occurrence() == Some(occurrence))
+        self.rules.iter().find(|rule| rule.file.met.or_else(|| rule.check().occurrence()) == Some(occurrence))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Evaluation of the check kinds. A check returns the elements it found, or `None` if it does not fail.
 
 mod object;
-mod order;
+pub(super) mod order;
 mod patient;
 mod pixel;
 mod start;
@@ -71,7 +71,8 @@ impl Check {
     pub(super) fn evaluate(&self, facts: &Facts<'_>, excluded: &[Tag]) -> Found {
         let top = facts.top;
         match self {
-            Self::Occurrence { .. } => None,
+            // Met elsewhere, or asked of a whole study.
+            Self::Occurrence { .. } | Self::StudyValues { .. } | Self::Study { .. } => None,
             Self::Defect { is } => facts.scan.defect(*is).map(|defect| defect.tags.clone()),
             Self::Any { of } => {
                 let found: Vec<_> = of.iter().filter_map(|check| check.evaluate(facts, excluded)).collect();

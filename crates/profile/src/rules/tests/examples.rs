@@ -2,7 +2,7 @@
 
 use super::{Case, H264, How, JPEG, MR_IMAGE, found, hetu};
 use crate::identifier::Environment;
-use crate::rules::{Answer, Disposition, Level, Reply};
+use crate::rules::{Answer, Disposition, Level, Reply, Stage};
 use crate::scan::tags;
 use crate::scan::testing::{CT_IMAGE, DEFLATED, EXPLICIT, IMPLICIT, Set, ct, deflate, element, file_meta, is_sequence, issuer, part10};
 use dicom_core::Tag;
@@ -446,7 +446,8 @@ fn every_rule_finds_its_refused_example_and_answers_as_its_row_says() {
 #[test]
 fn every_rule_that_judges_a_data_set_has_examples() {
     let rules = Case::new().rules();
-    let judged: BTreeSet<&str> = rules.iter().filter(|rule| rule.check().occurrence().is_none()).map(|rule| rule.id.as_str()).collect();
+    let judged: BTreeSet<&str> =
+        rules.iter().filter(|rule| rule.stage != Stage::T && rule.check().occurrence().is_none()).map(|rule| rule.id.as_str()).collect();
     let shown: BTreeSet<&str> = examples().iter().map(|example| example.0).collect();
     assert_eq!(judged, shown);
 }
