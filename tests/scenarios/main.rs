@@ -4,6 +4,7 @@ use std::future::Future;
 
 mod central_down_then_resumes;
 mod changed_index;
+mod completeness;
 mod defects;
 mod drop_folder;
 mod durable_before_answer;

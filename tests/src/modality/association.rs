@@ -172,6 +172,19 @@ impl Association {
         Outcome::read(&response).map(Answer::Status).ok_or_else(|| AssociationError::Answer("no C-STORE-RSP".to_owned()))
     }
 
+    /// Sends a command with its data set on the first context of its SOP class, and gives the response, whatever its status.
+    ///
+    /// # Errors
+    /// [`AssociationError`]: then there is no answer.
+    pub async fn perform(&mut self, sop_class: &str, command: &CommandSet, data: Bytes) -> Result<CommandSet, AssociationError> {
+        let context = self.requestor.contexts().iter().find(|context| context.abstract_syntax == sop_class).map(|context| context.id);
+        let context = context.ok_or_else(|| AssociationError::Answer(format!("{sop_class} was not accepted")))?;
+        self.requestor.send_command(context, command, &mut self.actions)?;
+        self.send_data(context, data, true).await?;
+        self.flush().await?;
+        self.response().await
+    }
+
     /// Releases the association and waits for the peer's answer.
     ///
     /// # Errors

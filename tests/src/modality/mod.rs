@@ -9,6 +9,7 @@
 mod association;
 mod file;
 mod object;
+pub mod procedure_step;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
