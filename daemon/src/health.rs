@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use idr_host::monitor::{Counter, Monitored};
+use idr_host::places::Connections;
 
 use crate::commitment::Commitments;
 use crate::completeness::Completeness;
@@ -39,6 +40,8 @@ pub struct Monitor {
     pub commitments: Arc<Commitments>,
     /// What devices said of their studies.
     pub completeness: Arc<Completeness>,
+    /// Connections of devices.
+    pub connections: Connections,
     /// The configuration read again.
     pub reload: Arc<Reload>,
     /// Whose objects are taken in.
@@ -60,6 +63,9 @@ impl Monitored for Monitor {
         line("idr_site_associations_rejected_total", "", self.counters.associations_rejected.value());
         line("idr_site_reloads_total", "{result=\"done\"}", self.counters.reloads.value());
         line("idr_site_reloads_total", "{result=\"refused\"}", self.counters.reloads_refused.value());
+        for (bound, count) in self.connections.breaches() {
+            line("idr_bound_exceeded_total", &format!("{{bound=\"{bound}\"}}"), count);
+        }
         let last = self.reload.last();
         line("idr_site_reload_refused", "", u64::from(last.as_ref().is_some_and(|last| last.refused.is_some())));
         line("idr_site_reload_restart_keys", "", last.map_or(0, |last| last.restart.len() as u64));

@@ -31,7 +31,7 @@ use idr_dimse::service::storage::{self, Outcome, StoreRequest};
 use idr_dimse::service::storage_commitment::{self as commitment, ActionInformation};
 use idr_dimse::service::{Dispatched, Dispatcher, normalized, verification};
 use idr_dimse::status::Status;
-use idr_host::places::Connections;
+use idr_host::places::{Connections, Place};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
@@ -86,11 +86,16 @@ pub async fn serve(
                 continue;
             }
         };
-        let Some(place) = connections.admit(address.ip()) else { continue };
+        let Some(place) = connections.admit_replaceable(address.ip()) else { continue };
         let (transport, connections, ingress, stop) = (transport.clone(), connections.clone(), ingress.clone(), stop.clone());
         tasks.spawn(async move {
-            connection(stream, address, transport, connections, ingress, stop).await;
-            drop(place);
+            let lost = place.lost();
+            tokio::select! {
+                biased;
+                // Only before an association is accepted: nothing is in flight.
+                () = lost.cancelled() => connections.replaced("BD-01", address.ip()),
+                () = connection(stream, address, transport, &connections, place, ingress, stop) => {}
+            }
         });
     }
 }
@@ -99,7 +104,8 @@ async fn connection(
     stream: TcpStream,
     address: SocketAddr,
     transport: Transport,
-    connections: Connections,
+    connections: &Connections,
+    place: Place,
     ingress: Arc<Ingress>,
     stop: CancellationToken,
 ) {
@@ -109,19 +115,23 @@ async fn connection(
     let ended = match transport {
         Transport::Plain => {
             let peer = Peer { address: address.ip(), tls: false, certificate_sha256: None };
-            Association::new(stream, peer, ingress, stop).run().await
+            Association::new(stream, peer, place, ingress, stop).run().await
         }
         Transport::Tls(config) => {
             let limit = Duration::from_secs(ingress.config().dimse.handshake_seconds);
             let Some(handshake) = connections.handshake(address.ip()) else { return };
-            let shaken = tokio::time::timeout(limit, TlsAcceptor::from(config.load_full()).accept(stream)).await;
+            let lost = handshake.lost();
+            let shaken = tokio::select! {
+                shaken = tokio::time::timeout(limit, TlsAcceptor::from(config.load_full()).accept(stream)) => shaken,
+                () = lost.cancelled() => return connections.replaced("BD-02", address.ip()),
+            };
             drop(handshake);
             match shaken {
                 Ok(Ok(stream)) => {
                     let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
                     let certificate_sha256 = certificate.map(idr_profile::tls::fingerprint);
                     let peer = Peer { address: address.ip(), tls: true, certificate_sha256 };
-                    Association::new(stream, peer, ingress, stop).run().await
+                    Association::new(stream, peer, place, ingress, stop).run().await
                 }
                 Ok(Err(error)) => {
                     tracing::info!(peer = %address.ip(), cause = %error, "TLS handshake refused");
@@ -162,6 +172,8 @@ struct Report {
 struct Association<S> {
     stream: S,
     peer: Peer,
+    /// Its place among the connections; kept from the acceptance on.
+    place: Place,
     ingress: Arc<Ingress>,
     stop: CancellationToken,
     decoder: PduDecoder,
@@ -180,13 +192,14 @@ struct Association<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Association<S> {
-    fn new(stream: S, peer: Peer, ingress: Arc<Ingress>, stop: CancellationToken) -> Self {
+    fn new(stream: S, peer: Peer, place: Place, ingress: Arc<Ingress>, stop: CancellationToken) -> Self {
         let implementation =
             Implementation { class_uid: IMPLEMENTATION_CLASS_UID.to_owned(), version_name: Some(IMPLEMENTATION_VERSION_NAME.to_owned()) };
         let (limits, timeouts) = (ingress.limits(), ingress.timeouts());
         Self {
             stream,
             peer,
+            place,
             ingress,
             stop,
             decoder: PduDecoder::new(limits),
@@ -315,6 +328,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<S> {
                 Action::Associate(request) => {
                     let answer = match self.ingress.associate(&request, &self.peer) {
                         Ok(admitted) => match negotiate(&request, &admitted.policy) {
+                            // The place went to another just now: this task is ended.
+                            Ok(_) if !self.place.keep() => return Err(io::Error::other("its place was needed for another")),
                             Ok(acceptance) => {
                                 self.ingress.note_contexts(&admitted, &acceptance);
                                 self.admitted = Some(admitted);

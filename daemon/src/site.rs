@@ -36,6 +36,9 @@ use crate::spool::index::{SledStore, WAITING_BYTES};
 use crate::spool::{FileSpool, Recovery, Tenant};
 use crate::study::Studies;
 
+/// Files and sockets beside the connections of devices: the spool, one file for each instance on its way (64 associations, and the
+/// forwarder), drop folders, the centre, operators and monitors.
+const DESCRIPTORS_BESIDE: u64 = 1_024;
 /// Longest wait for messages in flight at a stop.
 const STOP_ASSOCIATIONS: Duration = Duration::from_secs(25);
 /// Longest wait for a request to the centre in flight at a stop; one that is cut is repeated at the next start.
@@ -167,6 +170,10 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     let ingress = Ingress::new(in_force, seam.clone(), (commitments.clone(), completeness.clone()), counters.clone(), now);
     let ingress = Arc::new(ingress);
 
+    let Dimse { connections_max, connections_per_address_max, handshakes_max, .. } = config.dimse;
+    process::descriptors(connections_max as u64 + DESCRIPTORS_BESIDE);
+    let connections = Connections::new(connections_max, connections_per_address_max, handshakes_max);
+
     let mut bound = Bound::default();
     let tls_config = match config.dimse.listen_tls.is_empty() {
         true => None,
@@ -234,11 +241,10 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     };
     behind.spawn(control::serve(&config.control_socket(), operator, after_ingress.clone())?);
     if let Some(listener) = health_listener {
-        let monitor = Arc::new(Monitor { counters, spool: seam, commitments, completeness, reload, tenants });
+        let connections = connections.clone();
+        let monitor = Arc::new(Monitor { counters, spool: seam, commitments, completeness, connections, reload, tenants });
         behind.spawn(monitor::serve(listener, monitor, after_ingress.clone()));
     }
-    let Dimse { connections_max, connections_per_address_max, handshakes_max, .. } = config.dimse;
-    let connections = Connections::new(connections_max, connections_per_address_max, handshakes_max);
     for (listener, transport) in listeners {
         inward.spawn(listener::serve(listener, transport, ingress.clone(), connections.clone(), inward.clone(), stop.clone()));
     }
@@ -270,6 +276,12 @@ struct Bound {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_unit_allows_a_socket_for_every_connection() {
+        let needed = Dimse::default().connections_max as u64 + DESCRIPTORS_BESIDE;
+        assert!(process::descriptors_of_unit(include_str!("../../systemd/idr-site.service")) >= needed, "{needed}");
+    }
 
     #[test]
     fn a_stop_ends_by_itself_before_systemd_ends_it() {

@@ -19,6 +19,7 @@ mod requester_without_consent;
 mod rules_preview;
 mod shared_dicom_files;
 mod shared_ihe_cases;
+mod slow_and_idle_connections;
 mod soak_kill;
 mod unknown_caller;
 mod wrong_assertions;

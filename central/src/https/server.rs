@@ -124,7 +124,11 @@ async fn connection(
         tracing::debug!(%error, "TCP_NODELAY refused");
     }
     let Some(handshake) = connections.handshake(address.ip()) else { return };
-    let shaken = tokio::time::timeout(bounds.handshake, TlsAcceptor::from(config).accept(stream)).await;
+    let lost = handshake.lost();
+    let shaken = tokio::select! {
+        shaken = tokio::time::timeout(bounds.handshake, TlsAcceptor::from(config).accept(stream)) => shaken,
+        () = lost.cancelled() => return connections.replaced("BD-02", address.ip()),
+    };
     drop(handshake);
     let stream = match shaken {
         Ok(Ok(stream)) => stream,

@@ -26,6 +26,9 @@ pub const HEADER_LENGTH: usize = 6;
 pub const PDV_HEADER_LENGTH: usize = 6;
 /// Room that [`PduDecoder::buffer`] offers beyond the PDU under way.
 pub const READ_AHEAD: usize = 65_536;
+/// Bytes that are made room for before the first PDU is complete; then as many as have come. A peer that only connects, or sends
+/// its A-ASSOCIATE-RQ byte by byte, costs no more than that, whatever length it announces.
+pub const FIRST_READ: usize = 4_096;
 
 /// Why bytes are not an acceptable PDU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -102,16 +105,19 @@ pub struct PduDecoder {
     limits: Limits,
     buffer: BytesMut,
     empty_pdvs: usize,
+    /// A PDU came whole.
+    begun: bool,
     failed: bool,
 }
 
 impl PduDecoder {
     /// A decoder for one transport connection.
     pub fn new(limits: Limits) -> Self {
-        PduDecoder { limits, buffer: BytesMut::new(), empty_pdvs: 0, failed: false }
+        PduDecoder { limits, buffer: BytesMut::new(), empty_pdvs: 0, begun: false, failed: false }
     }
 
-    /// Where the next read from the transport goes, with room for it: the rest of the PDU under way and [`READ_AHEAD`].
+    /// Where the next read from the transport goes, with room for it: the rest of the PDU under way and [`READ_AHEAD`]; of the
+    /// first PDU [`FIRST_READ`], and no more than came already.
     /// Call [`decode`](Self::decode) until it gives `None` before the next read.
     pub fn buffer(&mut self) -> &mut BytesMut {
         if self.failed {
@@ -121,6 +127,10 @@ impl PduDecoder {
             Some(Ok((_, length))) => (HEADER_LENGTH + length).saturating_sub(self.buffer.len()),
             _ => 0,
         };
+        if !self.begun {
+            self.buffer.reserve(self.buffer.len().max(FIRST_READ).min(wanted.max(FIRST_READ)));
+            return &mut self.buffer;
+        }
         // Less room than this would mean a system call for a handful of bytes.
         if self.buffer.capacity() - self.buffer.len() < wanted.max(READ_AHEAD / 4) {
             self.buffer.reserve(wanted + READ_AHEAD);
@@ -163,6 +173,7 @@ impl PduDecoder {
         if self.buffer.len() < HEADER_LENGTH + length {
             return Ok(None);
         }
+        self.begun = true;
         let pdu = self.buffer.split_to(HEADER_LENGTH + length).freeze();
         let body = pdu.slice(HEADER_LENGTH..);
         Ok(Some(match (pdu_type, &body[..]) {

@@ -9,7 +9,7 @@ use idr_dimse::association::acceptor::{Acceptor, Action, Answer, Event};
 use idr_dimse::association::negotiation::{Acceptance, negotiate};
 use idr_dimse::association::requestor::{self, Requestor};
 use idr_dimse::association::{Cause, State};
-use idr_dimse::codec::{DecodeError, HEADER_LENGTH, PduDecoder, READ_AHEAD, data_header, encode};
+use idr_dimse::codec::{DecodeError, FIRST_READ, HEADER_LENGTH, PduDecoder, READ_AHEAD, data_header, encode};
 use idr_dimse::limits::{Limits, Timeouts};
 use idr_dimse::message::MessageError;
 use idr_dimse::message::command_set::CommandSet;
@@ -346,6 +346,25 @@ fn a_command_set_above_its_bound_is_counted_as_such() {
     acceptor.handle(Event::Pdu(Pdu::Data(vec![half])), &mut actions);
     let Some(Action::Aborted(Cause::Message(error))) = actions.last() else { panic!("aborted: {actions:?}") };
     assert_eq!((*error, error.bound()), (MessageError::CommandTooLong(65_536), Some("BD-06")));
+}
+
+#[test]
+fn a_length_that_is_only_announced_makes_no_room() {
+    let mut decoder = PduDecoder::new(Limits::default());
+    let longest = Limits::default().associate_length_max;
+    assert!(decoder.buffer().capacity() <= FIRST_READ, "a peer that only connects");
+    let mut sent = 0;
+    for byte in [1, 0].into_iter().chain(longest.to_be_bytes()).chain(std::iter::repeat_n(0, 20_000)) {
+        decoder.feed(&[byte]);
+        sent += 1;
+        assert_eq!(decoder.decode(), Ok(None));
+        let room = decoder.buffer().capacity();
+        assert!(room <= 4 * sent + 2 * FIRST_READ, "{room} bytes for {sent}");
+    }
+    let mut decoder = PduDecoder::new(Limits::default());
+    decoder.feed(&a_request());
+    assert!(decoder.decode().is_ok_and(|pdu| pdu.is_some()));
+    assert!(decoder.buffer().capacity() >= READ_AHEAD / 4, "after the first PDU the reads are long");
 }
 
 /// Feeds in pieces, decodes all, and checks at each step what the decoder holds.

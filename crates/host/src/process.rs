@@ -62,6 +62,34 @@ pub fn run(work: impl AsyncFnOnce(CancellationToken) -> anyhow::Result<()>) -> a
     Ok(ExitCode::SUCCESS)
 }
 
+/// Makes room for `needed` open files and sockets, as far as the limits of the process let it; says so if they do not.
+pub fn descriptors(needed: u64) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current >= needed) {
+        return;
+    }
+    let current = Some(limit.maximum.map_or(needed, |maximum| maximum.min(needed)));
+    let raised = setrlimit(Resource::Nofile, Rlimit { current, ..limit });
+    if raised.is_err() || current.is_some_and(|current| current < needed) {
+        tracing::warn!(
+            needed,
+            limit = limit.maximum,
+            "too few open files are allowed for the connections that the configuration allows; \
+             raise LimitNOFILE of the unit, or lower connections_max"
+        );
+    }
+}
+
+/// The most open files that a unit file allows, for tests that it is enough.
+///
+/// # Panics
+/// If the unit does not name it.
+pub fn descriptors_of_unit(unit: &str) -> u64 {
+    let limit = unit.lines().find_map(|line| line.strip_prefix("LimitNOFILE=")).expect("the unit names LimitNOFILE");
+    limit.parse().expect("a number")
+}
+
 /// One phase of a stop: what must have ended before the next is told to.
 pub struct Phase {
     /// Name in the journal.
