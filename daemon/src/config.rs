@@ -19,6 +19,8 @@ pub use reloaded::Reloaded;
 
 mod reloaded;
 
+pub use crate::spool::index::IndexKind;
+
 /// What `tls` of an inbound row asks of the connection (profile 01 D007, 10 F01–F02).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -206,6 +208,9 @@ pub struct Storage {
     /// Bytes that stay free: below it new objects are refused (D006, A700H).
     #[serde(default = "default_reserve_bytes")]
     pub reserve_bytes: u64,
+    /// The index of the spool; after a change it is made again from the files.
+    #[serde(default)]
+    pub index: IndexKind,
 }
 
 fn default_reserve_bytes() -> u64 {

@@ -32,7 +32,7 @@ use crate::receipts::KeyFile;
 use crate::reload::{self, Reload};
 use crate::spool::disk::FileSystem;
 use crate::spool::files::{Hop, Parts, Settings};
-use crate::spool::index::{SledStore, WAITING_BYTES};
+use crate::spool::index::WAITING_BYTES;
 use crate::spool::{FileSpool, Recovery, Tenant};
 use crate::study::Studies;
 
@@ -111,7 +111,11 @@ pub fn open_spool(config: &Config, rebuild: bool) -> anyhow::Result<(FileSpool, 
     let parts = Parts {
         disk: disk.clone(),
         state_disk: disk,
-        index: Arc::new(SledStore::new(state.join("index"))),
+        index: config
+            .storage
+            .index
+            .store(state)
+            .with_context(|| format!("{}: an index of another kind cannot be removed", state.display()))?,
         holder: Holder::new(&config.site.organisation, &config.site.id)?,
         signers,
         random: Box::new(rand::rngs::StdRng::from_os_rng()),

@@ -1,10 +1,11 @@
-//! The sled index is only an index: deleted, emptied or taken from earlier, nothing is lost and nothing is done twice.
+//! The index is only an index: deleted, emptied, taken from earlier or of another kind, nothing is lost and nothing is done
+//! twice.
 
 use std::path::Path;
 
 use idr_tests::fixtures::person::Person;
 use idr_tests::fixtures::study::{Kind, Recipe};
-use idr_tests::harness::{Plan, World};
+use idr_tests::harness::{Plan, Program, World, edit};
 use idr_tests::story::{fetch_and_compare, outgoing, send_all, study_registered};
 
 use crate::story;
@@ -14,27 +15,40 @@ const INDEX: &str = "index";
 
 #[test]
 fn a_deleted_index_changes_nothing() {
-    story(after(|index, _| Ok(std::fs::remove_dir_all(index)?)));
+    story(after(|site, _| Ok(std::fs::remove_dir_all(site.state().join(INDEX))?)));
 }
 
 #[test]
 fn an_emptied_index_changes_nothing() {
-    story(after(|index, _| {
-        std::fs::remove_dir_all(index)?;
+    story(after(|site, _| {
+        let index = site.state().join(INDEX);
+        std::fs::remove_dir_all(&index)?;
         Ok(std::fs::create_dir(index)?)
     }));
 }
 
 #[test]
 fn an_older_copy_of_the_index_changes_nothing() {
-    story(after(|index, older| {
-        std::fs::remove_dir_all(index)?;
-        copy(older, index)
+    story(after(|site, older| {
+        let index = site.state().join(INDEX);
+        std::fs::remove_dir_all(&index)?;
+        copy(older, &index)
+    }));
+}
+
+#[test]
+fn an_index_of_another_kind_changes_nothing() {
+    story(after(|site, _| {
+        site.configure(|table| edit(table, [("storage.index", "redb".into())]))?;
+        anyhow::ensure!(site.command(&["fsck", "--deep"])?.contains("0 findings"), "the index is made again");
+        anyhow::ensure!(!site.state().join(INDEX).exists(), "what sled kept is of no use to anyone");
+        anyhow::ensure!(site.state().join("index.redb").is_file(), "redb keeps the rows now");
+        Ok(())
     }));
 }
 
 /// Sends one study with and one without the centre, changes the index, and starts the site again.
-async fn after(change: impl Fn(&Path, &Path) -> anyhow::Result<()>) -> anyhow::Result<()> {
+async fn after(change: impl Fn(&Program, &Path) -> anyhow::Result<()>) -> anyhow::Result<()> {
     let mut world = World::start(Plan::default()).await?;
     let (modality, viewer) = (world.site().modality_tls(), world.viewer()?);
     let delivered = Recipe::small(Kind::Ct, Person::numbered(91), 3, 1).make();
@@ -49,7 +63,7 @@ async fn after(change: impl Fn(&Path, &Path) -> anyhow::Result<()>) -> anyhow::R
     send_all(&modality, &outgoing([&waiting]), 1).await?;
     world.site_mut().program.kill().await?;
 
-    change(&index, &older)?;
+    change(&world.site().program, &older)?;
 
     world.central.program.start().await?;
     world.site_mut().program.start().await?;

@@ -1,18 +1,23 @@
 //! Index: ordered rows of keys and values that can be made again from files, journal and receipts.
 //!
-//! [`Index`] is the seam; [`SledStore`] is the default, [`RedbStore`] its twin, [`MemoryStore`] forgets like a disk.
+//! [`Index`] is the seam; [`SledStore`] is the default, [`RedbStore`] its twin, [`MemoryStore`] forgets like a disk. A site
+//! chooses by [`IndexKind`].
 //! The spool works through [`Behind`], which gathers many changes into one batch of theirs.
 //! It may be stale, torn or gone: nothing is true because it stands here.
 
 mod behind;
+mod kind;
 mod memory;
 mod redb;
 mod sled;
 
 pub use behind::{Behind, WAITING_BYTES};
+pub use kind::IndexKind;
 pub use memory::{MemoryStore, Remembers};
 pub use redb::RedbStore;
 pub use sled::SledStore;
+
+use std::path::{Path, PathBuf};
 
 /// Why the index cannot serve.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -63,12 +68,17 @@ pub trait IndexStore: Send + Sync {
     fn set_aside(&self) -> Result<(), IndexError>;
 }
 
-/// Renames `path` to `<path>.aside`, removing an older one.
-fn move_aside(path: &std::path::Path) -> std::io::Result<()> {
-    use std::fs;
+/// `<path>.aside`.
+fn aside(path: &Path) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".aside");
-    let aside = path.with_file_name(name);
+    path.with_file_name(name)
+}
+
+/// Renames `path` to `<path>.aside`, removing an older one.
+fn move_aside(path: &Path) -> std::io::Result<()> {
+    use std::fs;
+    let aside = aside(path);
     if aside.is_dir() {
         fs::remove_dir_all(&aside)?;
     } else if aside.exists() {
