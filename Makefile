@@ -5,7 +5,7 @@ SHELL := /bin/bash
 export CARGO_TERM_COLOR ?= never
 NEXTEST := cargo nextest run --no-fail-fast
 
-.PHONY: demo test check fmt lint doc doc-tests unit scenarios peers bench fuzz fuzz-smoke soak-kill soak-powerloss soak-memory deb setup setup-build \
+.PHONY: demo test check fmt lint doc doc-tests unit scenarios peers bench bench-index fuzz fuzz-smoke soak-kill soak-powerloss soak-memory deb setup setup-build \
 	setup-tests skipped help
 
 help:                 ## this list
@@ -71,6 +71,10 @@ soak-memory: setup-build ## 1 GiB on each of four associations at once: peak mem
 bench: setup          ## ingest beside the Debian peers: ratios with their command
 	cargo build --release --locked -p idr-site -p idr-tests --bins
 	target/release/bench-ingest
+
+bench-index: setup-build ## N=1000000: a spool of N records beside one of 1000, sled and redb
+	cargo build --release --locked -p idr-site -p idr-tests --bin idr-site --bin bench-index
+	target/release/bench-index --records $${N:-1000000}
 
 fuzz-smoke: setup-build ## a minute on each fuzz target
 	$(MAKE) fuzz MIN=1

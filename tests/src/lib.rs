@@ -7,6 +7,7 @@
 //! * [`consumer`]: a viewer with fresh signed assertions: ITI-18, ITI-43, RAD-69, WADO-RS.
 //! * [`story`]: the steps that scenarios, demo and soak share.
 //! * [`soak`]: kills at random moments, and what must be true afterwards.
+//! * [`spool`]: the site's spool as a library, filled with very many records.
 //! * [`poll`]: waiting for a condition; nothing here sleeps for a time that was guessed.
 //! * [`shared`]: the optional folder with third-party data.
 
@@ -17,4 +18,5 @@ pub mod modality;
 pub mod poll;
 pub mod shared;
 pub mod soak;
+pub mod spool;
 pub mod story;
