@@ -217,6 +217,22 @@ fn default_reserve_bytes() -> u64 {
     50 << 30
 }
 
+/// Reading every held object again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Scrub {
+    /// From the beginning of one pass to that of the next, days; 0: by command alone (profile 10 B6-T1).
+    pub interval_days: u32,
+    /// Most that is read, bytes per second.
+    pub bytes_per_second: u64,
+}
+
+impl Default for Scrub {
+    fn default() -> Self {
+        Self { interval_days: 30, bytes_per_second: 20 << 20 }
+    }
+}
+
 /// DIMSE listeners and bounds (profile 10 §11 BD-01 … BD-09).
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -482,6 +498,9 @@ pub struct ConfigFile {
     pub files: Files,
     /// The spool.
     pub storage: Storage,
+    /// Reading every held object again.
+    #[serde(default)]
+    pub scrub: Scrub,
     /// DIMSE listeners.
     #[serde(default)]
     pub dimse: Dimse,
@@ -546,6 +565,8 @@ impl ConfigFile {
             ("dimse.connections_max", file.dimse.connections_max as u64, 1..=65_536),
             ("dimse.connections_per_address_max", file.dimse.connections_per_address_max as u64, 1..=65_536),
             ("dimse.handshakes_max", file.dimse.handshakes_max as u64, 1..=65_536),
+            ("scrub.interval_days", u64::from(file.scrub.interval_days), 0..=366),
+            ("scrub.bytes_per_second", file.scrub.bytes_per_second, 1 << 16..=1 << 40),
             ("commitment.references_max", file.commitment.references_max as u64, 1..=100_000),
             ("commitment.requests_max", file.commitment.requests_max as u64, 1..=100_000),
             ("commitment.answer_seconds", file.commitment.answer_seconds, 1..=600),

@@ -29,6 +29,7 @@ use crate::quarantine::command::{self as quarantine_command, QuarantineCommand};
 use crate::quarantine::{Cursor, Quarantine};
 use crate::reload::Reload;
 use crate::rulebook::{self, RulesCommand};
+use crate::scrub::Scrub;
 use crate::spool::{FileSpool, SpoolId, Tenant, Verb};
 use crate::study::Studies;
 
@@ -80,6 +81,15 @@ pub enum Command {
     Rebuild,
     /// Read the configuration again: tables, rules, trust, certificates; nothing changes if any of it is wrong.
     Reload {
+        /// Machine-readable.
+        #[arg(long)]
+        json: bool,
+    },
+    /// How far the reading of every object again is, and what it found damaged; exit status 1 if anything is.
+    Scrub {
+        /// Begin a pass now, unless one goes on.
+        #[arg(long)]
+        now: bool,
         /// Machine-readable.
         #[arg(long)]
         json: bool,
@@ -151,6 +161,7 @@ pub(crate) enum Request {
     QuarantineShow { object: SpoolId },
     QuarantineDecide { target: String, verb: Verb, reason: String },
     Reload,
+    Scrub { now: bool },
 }
 
 /// What the socket can reach.
@@ -172,6 +183,8 @@ pub struct Operator {
     pub rules: Arc<ArcSwap<RuleSets>>,
     /// Reads the configuration again.
     pub reload: Arc<Reload>,
+    /// Reading every object again.
+    pub scrub: Arc<Scrub>,
 }
 
 /// Binds the operators' socket, and serves it until stopped.
@@ -211,6 +224,7 @@ async fn perform(request: Request, user: u32, operator: &Operator) -> anyhow::Re
             Ok(json!({
                 "states": states, "refusing": refusing, "free_bytes": operator.spool.free_bytes(), "centre": centre, "commitments": commitments,
                 "reload": operator.reload.last(),
+                "damaged_objects": operator.scrub.damaged(),
             }))
         }
         Request::Reload => Ok(serde_json::to_value(operator.reload.reload("command").await?)?),
@@ -220,6 +234,12 @@ async fn perform(request: Request, user: u32, operator: &Operator) -> anyhow::Re
             Ok(json!({"released": uid}))
         }
         Request::QueueList => queue(operator).await,
+        Request::Scrub { now } => {
+            if now {
+                operator.scrub.ask();
+            }
+            Ok(operator.scrub.show())
+        }
         Request::QueueRelease { uid } => match &operator.forward {
             None => anyhow::bail!("no centre is configured"),
             Some(forward) => Ok(json!({"released": forward.release(&uid).await?})),
@@ -431,6 +451,11 @@ pub fn execute(config: &Config, command: Command) -> anyhow::Result<ExitCode> {
             spool.close(idr_host::now())?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Scrub { now, json } => {
+            let answer = ask(config, &Request::Scrub { now })?;
+            show(&answer, json, |answer| scrub_lines(answer).iter().for_each(|line| println!("{line}")))?;
+            Ok(if answer["damaged_objects"] == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
     }
 }
 
@@ -453,7 +478,37 @@ fn status_lines(answer: &Value) -> Vec<String> {
     }));
     let restart: Vec<&str> = reload["restart"].as_array().into_iter().flatten().map(text).collect();
     lines.extend((!restart.is_empty()).then(|| format!("waits for a restart: {}", restart.join(", "))));
+    if answer["damaged_objects"].as_u64().is_some_and(|damaged| damaged > 0) {
+        lines.push(format!("{} objects are damaged: `idr-site scrub` names them", answer["damaged_objects"]));
+    }
     lines.extend(answer["refusing"].as_str().map(|refusal| format!("new objects are refused: {refusal}")));
+    lines
+}
+
+/// What `scrub` says to people.
+fn scrub_lines(answer: &Value) -> Vec<String> {
+    let when = |key: &str| answer[key].as_str().unwrap_or("never").to_owned();
+    let mut lines = vec![match answer["running"].as_bool() {
+        Some(true) => format!(
+            "a pass goes on since {}: {} of {} objects, {} bytes read, at most {} bytes per second",
+            when("begun"),
+            answer["objects"],
+            answer["held_objects"],
+            answer["bytes"],
+            answer["bytes_per_second"]
+        ),
+        _ => format!(
+            "no pass goes on; the last one began {} and read {} objects, {} bytes",
+            when("begun"),
+            answer["objects"],
+            answer["bytes"]
+        ),
+    }];
+    lines.push(format!("last complete pass: {}; a new one every {} days", when("finished"), answer["interval_days"]));
+    for row in answer["damaged"].as_array().into_iter().flatten() {
+        lines.push(format!("{}  damaged since {}: {}", text(&row["object"]), text(&row["found"]), text(&row["what"])));
+    }
+    lines.push(format!("{} objects damaged", answer["damaged_objects"]));
     lines
 }
 

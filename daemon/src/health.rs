@@ -9,6 +9,7 @@ use idr_host::places::Connections;
 use crate::commitment::Commitments;
 use crate::completeness::Completeness;
 use crate::reload::Reload;
+use crate::scrub::Scrub;
 use crate::spool::{Spool, Tenant};
 
 /// What is counted since the start.
@@ -44,6 +45,8 @@ pub struct Monitor {
     pub connections: Connections,
     /// The configuration read again.
     pub reload: Arc<Reload>,
+    /// Objects that are read again.
+    pub scrub: Arc<Scrub>,
     /// Whose objects are taken in.
     pub tenants: Vec<Tenant>,
 }
@@ -75,6 +78,12 @@ impl Monitored for Monitor {
         let (in_progress, listings) = self.completeness.totals();
         line("idr_site_procedure_steps_in_progress", "", in_progress as u64);
         line("idr_site_listings", "", listings as u64);
+        line("idr_site_scrub_objects_total", "", self.scrub.objects_read.value());
+        line("idr_site_scrub_bytes_total", "", self.scrub.bytes_read.value());
+        line("idr_site_scrub_damaged_objects", "", self.scrub.damaged());
+        if let Some(finished) = self.scrub.state().finished {
+            line("idr_site_scrub_finished_timestamp_seconds", "", u64::try_from(finished.as_second()).unwrap_or(0));
+        }
         for ((tenant, state), amount) in self.spool.totals().iter() {
             let labels = format!("{{tenant=\"{tenant}\",state=\"{state}\"}}");
             line("idr_site_queue_items", &labels, amount.objects);

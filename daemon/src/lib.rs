@@ -3,7 +3,8 @@
 //! The modules, in the order in which an image meets them: [`config`] (what is allowed), [`listener`] (associations),
 //! [`admission`] (who may send), [`drop_folder`] (files in place of associations), [`reception`] (one instance: scan, judge,
 //! commit), [`spool`] and [`receipts`] (held until central has it, and provably so), [`commitment`] (is told to whoever asks),
-//! [`completeness`] (what devices say of a study), [`study`] (when a study is complete), [`forward`] (to central, and its manifest), [`control`] and [`health`] (what operators
+//! [`scrub`] (is read again in turn), [`completeness`] (what devices say of a study), [`study`] (when a study is complete),
+//! [`forward`] (to central, and its manifest), [`control`] and [`health`] (what operators
 //! and monitors see), [`quarantine`] (what waits for a decision, and the decisions), [`rulebook`] and [`rejudge`] (what rules
 //! are, and what others would say of what is held). [`ledger`] is how what devices were promised is kept. [`site`] puts them
 //! together, and [`reload`] exchanges what is read again while it runs.
@@ -24,6 +25,7 @@ pub mod reception;
 pub mod rejudge;
 pub mod reload;
 pub mod rulebook;
+pub mod scrub;
 pub mod site;
 pub mod spool;
 pub mod study;

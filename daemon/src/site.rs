@@ -30,6 +30,7 @@ use crate::health::{Counters, Monitor};
 use crate::listener::{self, Transport};
 use crate::receipts::KeyFile;
 use crate::reload::{self, Reload};
+use crate::scrub::Scrub;
 use crate::spool::disk::FileSystem;
 use crate::spool::files::{Hop, Parts, Settings};
 use crate::spool::index::WAITING_BYTES;
@@ -233,6 +234,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     };
     let reload = Arc::new(tokio::task::spawn_blocking(move || Reload::new(reload)).await?);
     behind.spawn(reload.clone().watch(after_ingress.clone())?);
+    let scrub = Arc::new(Scrub::new(spool.clone(), config.scrub.clone(), config.storage.path.join("scrub.json"), now));
+    behind.spawn(scrub.clone().run(after_ingress.clone()));
     let operator = control::Operator {
         spool: spool.clone(),
         studies,
@@ -242,11 +245,12 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
         tenants: tenants.clone(),
         rules,
         reload: reload.clone(),
+        scrub: scrub.clone(),
     };
     behind.spawn(control::serve(&config.control_socket(), operator, after_ingress.clone())?);
     if let Some(listener) = health_listener {
         let connections = connections.clone();
-        let monitor = Arc::new(Monitor { counters, spool: seam, commitments, completeness, connections, reload, tenants });
+        let monitor = Arc::new(Monitor { counters, spool: seam, commitments, completeness, connections, reload, scrub, tenants });
         behind.spawn(monitor::serve(listener, monitor, after_ingress.clone()));
     }
     for (listener, transport) in listeners {

@@ -17,6 +17,7 @@ mod read_routes;
 mod reload;
 mod requester_without_consent;
 mod rules_preview;
+mod scrub;
 mod shared_dicom_files;
 mod shared_ihe_cases;
 mod slow_and_idle_connections;

@@ -25,7 +25,7 @@ pub const REASON_BYTES_MAX: usize = 200;
 pub const MEMO_BYTES_MAX: usize = 512;
 
 /// Name of an object in the spool: a counter of ours, 16 hex digits as text. Rises in order of opening, never reused.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct SpoolId(pub u64);
 
 impl fmt::Display for SpoolId {

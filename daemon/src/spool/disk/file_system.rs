@@ -154,6 +154,11 @@ impl DiskFile for File {
     fn sync_data(&self) -> io::Result<()> {
         File::sync_data(self)
     }
+
+    fn forget_cached(&self) {
+        // A wish: a system that does not grant it reads what it has.
+        fadvise(self, 0, None, Advice::DontNeed).ok();
+    }
 }
 
 #[cfg(test)]

@@ -107,6 +107,8 @@ pub trait DiskFile: Send + Sync {
     /// # Errors
     /// What the file system says; then the bytes may be lost though a later call succeeds.
     fn sync_data(&self) -> io::Result<()>;
+    /// Has the next reads come from the medium, where the system can: its memory of durable bytes of the file is given up.
+    fn forget_cached(&self) {}
 }
 
 /// Creates a folder and its ancestors and makes their names durable.

@@ -1,7 +1,8 @@
 //! The spool on files: [`FileSpool`].
 //!
 //! `writer` (from the first byte to the answer), `reader` (back out), `recovery` (what a start finds), `chores` (what is
-//! done behind the answers), `fsck` (is everything as it should be), `folders` and `hop` (tools).
+//! done behind the answers), `fsck` (is everything as it should be), `scrub` (objects once more from the
+//! disk), `folders` and `hop` (tools).
 
 mod buffers;
 mod chores;
@@ -10,6 +11,7 @@ mod fsck;
 mod hop;
 mod reader;
 mod recovery;
+mod scrub;
 mod writer;
 
 pub use fsck::{Fault, Finding};

@@ -52,6 +52,13 @@ impl FileStored {
         let rest = Rest { id, file, at: data_at, left: sealed.record.size_bytes, digester };
         Ok(Self { sealed, hop: shared.hop, rest: Some(rest) })
     }
+
+    /// As [`Self::open`], and the data set comes from the medium.
+    pub(super) fn open_from_medium(shared: &Shared, id: SpoolId) -> Result<Self, SpoolError> {
+        let stored = Self::open(shared, id)?;
+        stored.rest.iter().for_each(|rest| rest.file.forget_cached());
+        Ok(stored)
+    }
 }
 
 #[async_trait]
