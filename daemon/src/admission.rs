@@ -27,6 +27,7 @@ use crate::commitment::Commitments;
 use crate::completeness::Completeness;
 use crate::config::{Config, Inbound, TlsDemand};
 use crate::health::Counters;
+use crate::query::Query;
 use crate::reception::{Origin, Reception};
 use crate::spool::{Refusal, Spool, Tenant};
 
@@ -67,6 +68,8 @@ pub struct Ingress {
     pub commitments: Arc<Commitments>,
     /// What devices say of their studies.
     pub completeness: Arc<Completeness>,
+    /// What devices of the site's own may see.
+    pub query: Arc<Query>,
     /// Counters of the health port.
     pub counters: Arc<Counters>,
     /// The clock of this program.
@@ -98,12 +101,12 @@ impl Ingress {
     pub fn new(
         in_force: InForce,
         spool: Arc<dyn Spool>,
-        (commitments, completeness): (Arc<Commitments>, Arc<Completeness>),
+        (commitments, completeness, query): (Arc<Commitments>, Arc<Completeness>, Arc<Query>),
         counters: Arc<Counters>,
         clock: fn() -> Timestamp,
     ) -> Self {
         let in_force = ArcSwap::from_pointee(in_force);
-        Self { in_force, spool, commitments, completeness, counters, clock, associations: Places::default() }
+        Self { in_force, spool, commitments, completeness, query, counters, clock, associations: Places::default() }
     }
 
     /// What is in force now.
@@ -170,7 +173,7 @@ impl Ingress {
             tracing::warn!(cause = %refusal, "the spool refuses new objects");
             return Err(refuse(Occurrence::SpoolRefusing));
         }
-        let policy = Policy { abstract_syntaxes: Arc::new(supported(&rules)), only: None, identity_verified: false };
+        let policy = Policy { abstract_syntaxes: Arc::new(supported(&rules, row.query)), only: None, identity_verified: false };
         Ok(Admitted { row, tenant, in_force, rules, policy, calling_ae, called_ae, _place: place })
     }
 
@@ -329,9 +332,11 @@ pub enum NotNow {
 /// Stands for this site in the record of a file, where no AE title is configured: nobody was called.
 const NO_CALLED_AE: &str = "DROP_FOLDER";
 
-/// SOP classes of the rule set with their transfer syntaxes, Verification, Storage Commitment, procedure steps and notices.
-fn supported(rules: &Rules) -> BTreeMap<String, Support> {
-    let roles = Roles { scu: true, scp: false };
+/// SOP classes of the rule set with their transfer syntaxes, Verification, Storage Commitment, procedure steps and notices;
+/// for who may ask also query and retrieve.
+fn supported(rules: &Rules, query: bool) -> BTreeMap<String, Support> {
+    // Who retrieves by C-GET is SCP of what it gets.
+    let roles = Roles { scu: true, scp: query };
     let mut supported: BTreeMap<String, Support> = rules
         .sop_classes()
         .iter()
@@ -344,11 +349,13 @@ fn supported(rules: &Rules) -> BTreeMap<String, Support> {
             (uid.to_owned(), support)
         })
         .collect();
+    let roles = Roles { scu: true, scp: false };
     let data = idr_dimse::service::data_set::TRANSFER_SYNTAXES.map(str::to_owned).to_vec();
-    use idr_dimse::service::{instance_availability, mpps, storage_commitment, verification};
-    for service in
-        [verification::SOP_CLASS_UID, storage_commitment::SOP_CLASS_UID, mpps::SOP_CLASS_UID, instance_availability::SOP_CLASS_UID]
-    {
+    use idr_dimse::service::{instance_availability, mpps, query_retrieve, storage_commitment, verification};
+    let always =
+        [verification::SOP_CLASS_UID, storage_commitment::SOP_CLASS_UID, mpps::SOP_CLASS_UID, instance_availability::SOP_CLASS_UID];
+    let asked = query_retrieve::SOP_CLASSES.iter().filter(|(.., service)| query && *service != query_retrieve::Service::Move);
+    for service in always.into_iter().chain(asked.map(|(uid, ..)| *uid)) {
         supported.insert(service.to_owned(), Support { transfer_syntaxes: data.clone(), roles, extended_negotiation: None });
     }
     supported

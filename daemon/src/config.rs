@@ -75,6 +75,9 @@ pub struct Inbound {
     pub refuse_to_quarantine: bool,
     /// Folder whose files are taken in as this row's.
     pub drop_folder: Option<PathBuf>,
+    /// May query and retrieve what stands here in its own register. In production with `tls = "mutual"` alone.
+    #[serde(default)]
+    pub query: bool,
 }
 
 impl Inbound {
@@ -321,6 +324,26 @@ impl Default for Completeness {
     }
 }
 
+/// Query and retrieve.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Query {
+    /// Objects that one query or retrieve looks at; more: A700H.
+    pub objects_max: usize,
+    /// Answers to one query; more: A700H (BD-08).
+    pub results_max: usize,
+    /// Queries and retrieves at once; more: A700H.
+    pub at_once: usize,
+    /// Longest identifier, bytes; longer: A900H (BD-08).
+    pub identifier_bytes_max: usize,
+}
+
+impl Default for Query {
+    fn default() -> Self {
+        Self { objects_max: 50_000, results_max: 10_000, at_once: 4, identifier_bytes_max: 262_144 }
+    }
+}
+
 /// Bounds of the drop folders.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -513,6 +536,9 @@ pub struct ConfigFile {
     /// What devices say of the completeness of a study.
     #[serde(default)]
     pub completeness: Completeness,
+    /// Query and retrieve.
+    #[serde(default)]
+    pub query: Query,
     /// Bounds of the drop folders.
     #[serde(default)]
     pub drop_folders: DropFolders,
@@ -573,6 +599,10 @@ impl ConfigFile {
             ("completeness.instances_max", file.completeness.instances_max as u64, 1..=100_000),
             ("completeness.listings_max", file.completeness.listings_max as u64, 1..=100_000),
             ("completeness.keep_days", u64::from(file.completeness.keep_days), 1..=3_650),
+            ("query.objects_max", file.query.objects_max as u64, 1..=1_000_000),
+            ("query.results_max", file.query.results_max as u64, 1..=100_000),
+            ("query.at_once", file.query.at_once as u64, 1..=64),
+            ("query.identifier_bytes_max", file.query.identifier_bytes_max as u64, 1_024..=1_048_576),
             ("drop_folders.files_at_once", file.drop_folders.files_at_once as u64, 1..=64),
             ("drop_folders.file_bytes_max", file.drop_folders.file_bytes_max, 1..=1 << 40),
             ("drop_folders.quiet_seconds", file.drop_folders.quiet_seconds, 1..=86_400),
@@ -599,6 +629,9 @@ impl ConfigFile {
                 return fault(&key("addresses"), "an AE title is no proof: name its addresses, or set tls = \"mutual\"".to_owned());
             }
             check_fingerprints(&key("certificates"), &row.certificates)?;
+            if row.query && row.tls != TlsDemand::Mutual && file.environment == Environment::Production {
+                return fault(&key("query"), "who may read needs a certificate in production: set tls = \"mutual\"".to_owned());
+            }
             if let Some(title) = &row.commitment_ae_title {
                 check_ae_title(&key("commitment_ae_title"), title)?;
             }
@@ -768,6 +801,15 @@ mod tests {
         let row = "environment = \"test\"\n";
         let error = refused(|text| format!("{row}{text}\n[[inbound]]\nname = \"ct\"\nae_title = \"CT01\"\n"));
         assert!(error.contains("inbound[0].addresses"), "{error}");
+    }
+
+    #[test]
+    fn who_may_query_in_production_has_a_certificate() {
+        let row = "[[inbound]]\nname = \"pacs\"\nae_title = \"PACS\"\naddresses = [\"10.1.2.3\"]\nquery = true\n";
+        let error = refused(|text| format!("environment = \"production\"\n{text}\n{row}"));
+        assert!(error.contains("inbound[0].query"), "{error}");
+        let text = format!("environment = \"production\"\n{SHIPPED}\n{row}tls = \"mutual\"\n");
+        assert!(Config::parse(&text, Path::new("/etc/idr-site/idr-site.toml")).expect("allowed").inbound[0].query);
     }
 
     #[test]

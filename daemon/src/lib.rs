@@ -4,10 +4,10 @@
 //! [`admission`] (who may send), [`drop_folder`] (files in place of associations), [`reception`] (one instance: scan, judge,
 //! commit), [`spool`] and [`receipts`] (held until central has it, and provably so), [`commitment`] (is told to whoever asks),
 //! [`scrub`] (is read again in turn), [`completeness`] (what devices say of a study), [`study`] (when a study is complete),
-//! [`forward`] (to central, and its manifest), [`control`] and [`health`] (what operators
-//! and monitors see), [`quarantine`] (what waits for a decision, and the decisions), [`rulebook`] and [`rejudge`] (what rules
-//! are, and what others would say of what is held). [`ledger`] is how what devices were promised is kept. [`site`] puts them
-//! together, and [`reload`] exchanges what is read again while it runs.
+//! [`forward`] (to central, and its manifest), [`query`] (what devices of its own may see of what is held), [`control`] and
+//! [`health`] (what operators and monitors see), [`quarantine`] (what waits for a decision, and the decisions), [`rulebook`] and
+//! [`rejudge`] (what rules are, and what others would say of what is held). [`ledger`] is how what devices were promised is kept.
+//! [`site`] puts them together, and [`reload`] exchanges what is read again while it runs.
 
 pub mod admission;
 pub mod commitment;
@@ -20,6 +20,7 @@ pub mod health;
 pub mod ledger;
 pub mod listener;
 pub mod quarantine;
+pub mod query;
 pub mod receipts;
 pub mod reception;
 pub mod rejudge;

@@ -2,7 +2,7 @@
 //!
 //! The machine decides, this file reads, writes and runs timers. Whether an association or an instance is wanted is
 //! [`crate::admission`]; what happens to the bytes of an instance is [`crate::reception`]; what a device is told about them
-//! later is [`crate::commitment`]; what it says of a study is [`crate::completeness`].
+//! later is [`crate::commitment`]; what it says of a study is [`crate::completeness`]; what it may see is [`crate::query`].
 //!
 //! # Failure
 //! An error of `accept` is logged and waited out. An association that ends early, for whatever reason, discards the
@@ -14,6 +14,8 @@
 //!
 //! # Standard
 //! PS3.8 §9.2; PS3.7 §9.3.1, §9.3.5, §10.1.1, §10.1.4; PS3.15 §B.12.
+
+mod asked;
 
 use std::collections::VecDeque;
 use std::io;
@@ -51,8 +53,15 @@ pub const IMPLEMENTATION_VERSION_NAME: &str = "IDR_SITE";
 
 /// Storage commitment reports that wait on one association.
 const REPORTS_MAX: usize = 64;
-const OPERATIONS: &[CommandField] =
-    &[CommandField::C_ECHO_RQ, CommandField::C_STORE_RQ, CommandField::N_ACTION_RQ, CommandField::N_CREATE_RQ, CommandField::N_SET_RQ];
+const OPERATIONS: &[CommandField] = &[
+    CommandField::C_ECHO_RQ,
+    CommandField::C_STORE_RQ,
+    CommandField::N_ACTION_RQ,
+    CommandField::N_CREATE_RQ,
+    CommandField::N_SET_RQ,
+    CommandField::C_FIND_RQ,
+    CommandField::C_GET_RQ,
+];
 
 /// How connections of one listener are carried.
 #[derive(Clone)]
@@ -157,6 +166,8 @@ enum InFlight {
     Action { command: CommandSet, information: Option<Vec<u8>> },
     /// What a device says of a study; `None`: more bytes than it may have.
     Said { command: CommandSet, operation: Operation, data: Option<Vec<u8>> },
+    /// A query or retrieve; `None`: a longer identifier than it may have.
+    Ask { command: CommandSet, identifier: Option<Vec<u8>> },
     /// Nothing: the operation is refused, and answered when its data set has passed.
     Refused { response: CommandSet },
 }
@@ -182,6 +193,8 @@ struct Association<S> {
     actions: VecDeque<Action>,
     admitted: Option<Admitted>,
     in_flight: Option<InFlight>,
+    /// A query or retrieve under way.
+    asked: Option<asked::Asked>,
     /// One after the other, the first may be sent.
     reports: VecDeque<Report>,
     message_id: u16,
@@ -208,6 +221,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<S> {
             actions: VecDeque::new(),
             admitted: None,
             in_flight: None,
+            asked: None,
             reports: VecDeque::new(),
             message_id: 0,
             artim: None,
@@ -229,11 +243,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<S> {
             if self.report().await {
                 continue;
             }
+            let busy = self.may_go_on();
             let idle = self.acceptor.idle_limit().map(|limit| Instant::now() + limit);
             // A device that can be told nowhere else is waited for as long as the association lasts.
             let elsewhere = self.admitted.as_ref().is_some_and(|admitted| self.ingress.commitments.has_address(&admitted.row.name));
             let unanswered = self.reports.front().filter(|_| elsewhere).and_then(|report| report.sent).map(|(_, until)| until);
-            let deadline = [idle, self.artim, unanswered].into_iter().flatten().chain([end]).min().unwrap_or(end);
+            // With something to do, the socket is looked at and not waited for.
+            let at_once = busy.then(Instant::now);
+            let deadline = [at_once, idle, self.artim, unanswered].into_iter().flatten().chain([end]).min().unwrap_or(end);
             let draining = self.stop.is_cancelled();
             if draining && self.in_flight.is_none() {
                 // The peer is told; its end of the connection is not waited for.
@@ -267,6 +284,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<S> {
                     self.feed(Event::TransportClosed);
                     self.act().await.ok();
                     break Err(error);
+                }
+                None if busy && Instant::now() < end && !draining => {
+                    if let Err(error) = self.go_on().await {
+                        break Err(error);
+                    }
                 }
                 None if self.artim.is_some_and(|at| at <= Instant::now()) => {
                     self.artim = None;
@@ -410,6 +432,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<S> {
                     }
                 });
             }
+            Dispatched::Perform if matches!(command.command_field(), CommandField::C_FIND_RQ | CommandField::C_GET_RQ) => {
+                self.in_flight = Some(InFlight::Ask { command, identifier: Some(Vec::new()) });
+            }
             Dispatched::Perform => {
                 let (Some(request), Some(context), Some(admitted)) =
                     (StoreRequest::read(&command), self.acceptor.context(context_id), self.admitted.as_ref())
@@ -429,8 +454,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<S> {
             }
             Dispatched::Refuse(response) if command.has_data_set() => self.in_flight = Some(InFlight::Refused { response }),
             Dispatched::Refuse(response) => self.respond(context_id, &response),
+            Dispatched::Response if self.stored(&command) => {}
             Dispatched::Response => self.reported(&command).await,
-            Dispatched::Cancel(_) | Dispatched::Nothing => {}
+            Dispatched::Cancel(message_id) => self.cancel(message_id),
+            Dispatched::Nothing => {}
         }
         Ok(())
     }
@@ -440,6 +467,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<S> {
             Some(InFlight::Store { reception, .. }) => reception.feed(fragment).await,
             Some(InFlight::Action { information, .. }) => gather(information, fragment, self.ingress.commitments.request_bytes_max()),
             Some(InFlight::Said { data, .. }) => gather(data, fragment, self.ingress.completeness.request_bytes_max()),
+            Some(InFlight::Ask { identifier, .. }) => gather(identifier, fragment, self.ingress.query.identifier_bytes_max()),
             Some(InFlight::Refused { .. }) | None => {}
         }
         if !last {
@@ -480,6 +508,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<S> {
                     }
                 }
             }
+            Some(InFlight::Ask { command, identifier }) => self.ask(context_id, command, identifier).await,
             Some(InFlight::Refused { response }) => self.respond(context_id, &response),
             None => {}
         }
@@ -568,6 +597,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<S> {
         if let Some(InFlight::Store { reception, .. }) = self.in_flight.take() {
             reception.abort().await;
         }
+        self.asked = None;
         // Their tickets go to who reports elsewhere.
         self.reports.clear();
         self.admitted = None;

@@ -165,6 +165,7 @@ impl Reload {
         if let (Some(listener), Some(tls)) = (&parts.dimse_tls, dimse_tls) {
             listener.store(Arc::new(tls));
         }
+        parts.ingress.query.reload(maps.clone());
         parts.studies.reload(config.clone(), maps.clone());
         if let Some(forward) = &parts.forward {
             forward.reload(config.clone(), maps, link);

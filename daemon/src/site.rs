@@ -28,6 +28,7 @@ use crate::drop_folder::Folders;
 use crate::forward::{self, Forward};
 use crate::health::{Counters, Monitor};
 use crate::listener::{self, Transport};
+use crate::query::Query;
 use crate::receipts::KeyFile;
 use crate::reload::{self, Reload};
 use crate::scrub::Scrub;
@@ -171,8 +172,9 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
             .await?
             .context("listings: the folder cannot be read")?
     };
+    let query = Query::new(config.clone(), rules.clone(), seam.clone(), maps.clone(), now);
     let in_force = InForce { config: config.clone(), rules: rules.load_full(), organisation_oids: maps.organisation_oids() };
-    let ingress = Ingress::new(in_force, seam.clone(), (commitments.clone(), completeness.clone()), counters.clone(), now);
+    let ingress = Ingress::new(in_force, seam.clone(), (commitments.clone(), completeness.clone(), query), counters.clone(), now);
     let ingress = Arc::new(ingress);
 
     let Dimse { connections_max, connections_per_address_max, handshakes_max, .. } = config.dimse;

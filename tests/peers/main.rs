@@ -8,10 +8,12 @@ use idr_tests::fixtures::study::Study;
 use idr_tests::shared::{has_tool, run, workspace};
 
 mod commitment;
+mod completeness;
 mod dcmtk;
 mod manifest;
 mod orthanc;
 mod pynetdicom;
+mod query;
 mod signatures;
 mod soap_schemas;
 mod soap_stacks;

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 
+use arc_swap::ArcSwap;
 use idr_profile::xua::Trust;
 use tempfile::TempDir;
 
@@ -12,6 +13,7 @@ use crate::commitment::Commitments;
 use crate::completeness::Completeness;
 use crate::config::{Config, DropFolders};
 use crate::health::Counters;
+use crate::query::Query;
 use crate::spool::disk::MemoryDisk;
 use crate::spool::sample;
 use crate::spool::{MemorySpool, Spool as _};
@@ -110,7 +112,9 @@ impl Drop {
         let now = || sample::at(0);
         let completeness = Completeness::open(config.clone(), disk.clone(), self.spool.clone(), now).expect("a working disk");
         let commitments = Commitments::open(config.clone(), &trust, disk, self.spool.clone(), now).expect("a working disk");
-        let ingress = Arc::new(Ingress::new(in_force, self.spool.clone(), (commitments, completeness), counters, now));
+        let maps = crate::forward::load_maps(&config).expect("shipped maps load");
+        let query = Query::new(config.clone(), Arc::new(ArcSwap::new(in_force.rules.clone())), self.spool.clone(), maps, now);
+        let ingress = Arc::new(Ingress::new(in_force, self.spool.clone(), (commitments, completeness, query), counters, now));
         let (stop, row) = (CancellationToken::new(), Arc::new(config.inbound[0].clone()));
         let root = row.drop_folder.clone().expect("a folder");
         let running = tokio::spawn(run(ingress, row, root, stop.clone()));

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use idr_host::files::read_text;
 use idr_profile::mapping::{AffinityDomain, Attributes, ControllerMap, ControllerRow, Origin};
 use idr_profile::rules::{Carrier, RuleSets};
-use idr_profile::scan::{Limits, Scanner};
+use idr_profile::scan::{Limits, Scan, Scanner};
 use jiff::tz::TimeZone;
 
 use crate::config::Config;
@@ -45,11 +45,19 @@ pub struct Described {
     pub service_event: Option<String>,
 }
 
-/// Reads the header of a stored instance: from the start of its file to its bulk data.
+/// Describes a stored instance by its header.
 ///
 /// # Errors
 /// The spool's.
 pub async fn describe(spool: &dyn Spool, entry: &Entry, rules: &RuleSets) -> Result<Described, SpoolError> {
+    Ok(Described::of(&read_header(spool, entry).await?, entry, rules))
+}
+
+/// Reads the header of a stored instance: from the start of its file to its bulk data.
+///
+/// # Errors
+/// The spool's.
+pub async fn read_header(spool: &dyn Spool, entry: &Entry) -> Result<Scan, SpoolError> {
     let mut scanner = Scanner::new(&entry.record.announced.transfer_syntax_uid, Limits::default());
     let mut stored = spool.read(entry.id()).await?;
     while let Some(bytes) = stored.next().await? {
@@ -58,14 +66,21 @@ pub async fn describe(spool: &dyn Spool, entry: &Entry, rules: &RuleSets) -> Res
             break;
         }
     }
-    let scan = scanner.finish();
-    let set = entry.record.facts.rule_set.split('/').next().unwrap_or_default();
-    let service_event = rules.set(set).and_then(|set| {
-        let parameters = set.rules_for(Some(&entry.record.announced.calling_ae)).parameters();
-        let value = |carrier: &Carrier| scan.data_set().text(carrier.value).filter(|text| parameters.service_event_pattern.is_match(text));
-        parameters.service_event_carriers.iter().find_map(value)
-    });
-    Ok(Described { attributes: Attributes::of(scan.data_set()), service_event })
+    Ok(scanner.finish())
+}
+
+impl Described {
+    /// By a header that was read.
+    pub fn of(scan: &Scan, entry: &Entry, rules: &RuleSets) -> Self {
+        let set = entry.record.facts.rule_set.split('/').next().unwrap_or_default();
+        let service_event = rules.set(set).and_then(|set| {
+            let parameters = set.rules_for(Some(&entry.record.announced.calling_ae)).parameters();
+            let value =
+                |carrier: &Carrier| scan.data_set().text(carrier.value).filter(|text| parameters.service_event_pattern.is_match(text));
+            parameters.service_event_carriers.iter().find_map(value)
+        });
+        Self { attributes: Attributes::of(scan.data_set()), service_event }
+    }
 }
 
 impl Maps {

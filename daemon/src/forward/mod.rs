@@ -54,7 +54,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use clock::{Clock, SystemClock};
 pub use https::HttpsPeer;
-pub use maps::{Described, Maps, describe, load_maps};
+pub use maps::{Described, Maps, describe, load_maps, read_header};
 
 use crate::config::{Centre, Config};
 use crate::receipts::Receipts;

@@ -72,9 +72,9 @@ fn is_explicit(transfer_syntax: &str) -> Result<bool, ReadError> {
 pub(super) struct Header {
     pub tag: Tag,
     /// `None` for items and in Implicit VR.
-    vr: Option<[u8; 2]>,
+    pub vr: Option<[u8; 2]>,
     /// `None` for undefined length.
-    length: Option<usize>,
+    pub length: Option<usize>,
 }
 
 /// A cursor over a data set of one of the two transfer syntaxes.

@@ -1,13 +1,14 @@
-//! Which operation a command asks for, and its answer (PS3.7 §9, §10, Annex C; PS3.4 Annexes A, B, F, J and R).
+//! Which operation a command asks for, and its answer (PS3.7 §9, §10, Annex C; PS3.4 Annexes A, B, C, F, J and R).
 //!
 //! [`Dispatcher`] looks at the commands of one association. What it refuses it has already answered; [`storage`],
-//! [`storage_commitment`], [`mpps`], [`instance_availability`] and [`verification`] make the answers of the
+//! [`storage_commitment`], [`mpps`], [`instance_availability`], [`query_retrieve`] and [`verification`] make the answers of the
 //! operations that are performed. [`normalized`] is what the N-CREATE and N-SET of several of them share.
 
 pub mod data_set;
 pub mod instance_availability;
 pub mod mpps;
 pub mod normalized;
+pub mod query_retrieve;
 pub mod storage;
 pub mod storage_commitment;
 pub mod verification;

@@ -205,7 +205,7 @@ pub enum LogKind {
 
 /// Proof that access was decided for one subject, operation and access unit, until [`Permit::expires`].
 ///
-/// Made only by [`super::decide`] and by [`Permit::recheck`], which decides again. It cannot be built, read from a
+/// Made only by [`super::decide`], by [`super::decide_own`] for own use alone, and by [`Permit::recheck`], which decides again. It cannot be built, read from a
 /// message or stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Permit {

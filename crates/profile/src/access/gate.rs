@@ -161,6 +161,19 @@ pub fn gate<T>(
 }
 
 impl<T> Gated<T> {
+    /// Candidates by a decision that refuses nobody: what would be refused is omitted.
+    pub(super) fn of(candidates: Vec<Candidate<T>>, store_version: u64, decide: impl Fn(&AccessUnit) -> Decision) -> Self {
+        let mut gated = Self { disclosed: Vec::new(), omitted: Vec::new(), store_version };
+        for Candidate { unit, payload, own_only: _ } in candidates {
+            match decide(&unit) {
+                Decision::Permit(permit) => gated.disclosed.push(Disclosed { unit, payload, permit }),
+                Decision::Omit(rule) => gated.omitted.push(OmissionRecord { unit, rule }),
+                Decision::Refuse(_) => gated.omitted.push(OmissionRecord { unit, rule: Rule::E6 }),
+            }
+        }
+        gated
+    }
+
     /// Whether the decisions are still those of the store: ask again before the answer goes out, [`Gated::recheck`] if not.
     pub fn holds_at(&self, store_version: u64) -> bool {
         self.store_version == store_version

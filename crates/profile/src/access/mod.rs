@@ -1,7 +1,7 @@
 //! Access: who may see what of a patient (profile 05 §1–§11).
 //!
 //! [`decide`] is the one decision: values in, [`Decision`] out. A [`Subject`] comes from a verified assertion only (gate
-//! G1, [`crate::xua`]); a [`Permit`] comes from [`decide`] only; a response is made of [`Disclosed`] values only, and
+//! G1, [`crate::xua`]); a [`Permit`] comes from [`decide`] only, or for a device's own use from [`decide_own`]; a response is made of [`Disclosed`] values only, and
 //! [`gate()`] is the only way from a [`Candidate`] to one. [`explain()`] tells which rule fired and why.
 //!
 //! ```text
@@ -25,6 +25,7 @@ mod denial;
 mod explain;
 mod gate;
 mod outsourced;
+mod own_device;
 mod policy;
 mod state;
 mod subject;
@@ -36,6 +37,7 @@ pub use decision::{Basis, Decision, Gate, LogKind, Permit, Request, Rule};
 pub use explain::{Explanation, Outcome, Step, StepResult, WouldChange, explain};
 pub use gate::{Candidate, Dependent, Disclosed, Gated, OmissionRecord, Shown, Withdrawn, gate};
 pub use outsourced::{StoredUnder, stored_under};
+pub use own_device::{OwnDevice, decide_own, gate_own};
 pub use policy::{
     CarePolicy, CareVerification, CitizenPolicy, ControllerRow, DenialPolicy, EmergencyPolicy, FreshnessPolicy, GuardianPolicy,
     LabelPolicy, OfflinePolicy, Operation, OutsourcedPolicy, PermitPolicy, Policy, PolicyError, RegisterPolicy, RepresentativePolicy,
