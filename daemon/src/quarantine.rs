@@ -17,6 +17,7 @@
 
 pub mod command;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use idr_profile::identifier::Environment;
@@ -210,7 +211,13 @@ pub fn reasons(entry: &Entry, sets: &RuleSets) -> Vec<Reason> {
     let rule = |id: &str| rules.and_then(|rules| Some((rules.rule(id)?, rules.environment)));
     let rejects = |id: &&String| rule(id).is_some_and(|(rule, environment)| rule.levels.at(day, environment).rejects());
     let mut ids = vec![cause.as_str()];
-    ids.extend(facts.findings.iter().filter(rejects).map(String::as_str).filter(|id| *id != cause.as_str()));
+    ids.extend(entry.progress.reasons.iter().map(String::as_str));
+    // What was found at reception counts until the object is judged again.
+    if entry.progress.judged.is_none() {
+        ids.extend(facts.findings.iter().filter(rejects).map(String::as_str));
+    }
+    let mut seen = BTreeSet::new();
+    ids.retain(|id| seen.insert(*id));
     let of_rule = |id: &str, (rule, environment): (&Rule, Environment)| Reason {
         id: id.to_owned(),
         level: Some(rule.levels.at(day, environment)),

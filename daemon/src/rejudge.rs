@@ -21,8 +21,13 @@ pub fn scanner(record: &Record, rules: &Rules) -> Scanner {
     Scanner::new(&record.announced.transfer_syntax_uid, rules.parameters().limits())
 }
 
-/// What the rules say of an object. A row that is configured no more adds nothing of its own.
+/// What the rules say of an object.
 pub fn verdict(scan: &Scan, record: &Record, rules: &Rules, config: &Config, organisation_oids: &[String]) -> Verdict {
+    rules.judge_instance(scan, &context(record, config, organisation_oids))
+}
+
+/// How an object came. A row that is configured no more adds nothing of its own.
+pub fn context<'a>(record: &'a Record, config: &'a Config, organisation_oids: &'a [String]) -> Context<'a> {
     let announced = &record.announced;
     let row: Option<&Inbound> = config.inbound.iter().find(|row| row.name == announced.inbound);
     let source = match announced.peer_address {
@@ -33,15 +38,14 @@ pub fn verdict(scan: &Scan, record: &Record, rules: &Rules, config: &Config, org
             abstract_syntax: &announced.sop_class_uid,
         },
     };
-    let context = Context {
+    Context {
         received: record.facts.received,
         source,
         patient_id_issuer: row.and_then(|row| row.patient_id_issuer.as_deref()),
         accession_issuer: row.and_then(|row| row.accession_issuer.as_deref()),
         refuse_to_quarantine: row.is_some_and(|row| row.refuse_to_quarantine),
         organisation_oids,
-    };
-    rules.judge_instance(scan, &context)
+    }
 }
 
 /// An accepted object, its file at the beginning of the data set; `None` if it is unfinished or gone meanwhile.

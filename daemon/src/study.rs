@@ -1,11 +1,12 @@
 //! When a study is complete, and what happens then (profile 01 §6).
 //!
 //! A study waits as `held(incomplete)` until it has been quiet for `study_quiet_s`, all that devices listed of it is here
-//! ([`crate::completeness`]), an operator releases it, or `study_force_h` have passed since its first instance. Then its waiting instances become `queued`. A later instance
-//! comes in as `held(incomplete)` again and takes the same way; nothing that was queued goes back.
+//! ([`crate::completeness`]), an operator releases it, or `study_force_h` have passed since its first instance. Then stage T judges
+//! the set ([`stage_t`]) and its waiting instances become `queued`, `quarantined` or stay `held`. A later instance comes in as
+//! `held(incomplete)` and the whole set is judged again; nothing that was sent comes back.
 //!
-//! Whose register a study belongs to is asked here too (D437, D438): without an answer of the controller map the study
-//! stays held with that cause, and releases itself when the map has the row.
+//! Without an answer of the controller map (D437, D438) the study stays held with that cause, and releases itself when the map
+//! has the row.
 //!
 //! # Failure
 //! Everything is read from the spool: times of arrival stand in the records, a release by an operator in the journal. A
@@ -17,7 +18,9 @@
 //! One round looks at [`STUDIES_PER_ROUND`] studies, the longest quiet first; when there are more, the next round goes on
 //! behind those that stayed. A study in which nothing could be moved rests for [`REST`].
 
-use std::collections::HashMap;
+pub mod stage_t;
+
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -29,8 +32,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::completeness::Completeness;
 use crate::config::Config;
-use crate::forward::{self, Maps};
-use crate::spool::{Cause, Entry, Move, Note, Progress, Spool, SpoolError, SpoolId, State, Study, Tenant};
+use crate::forward::Maps;
+use crate::spool::{Note, Spool, SpoolError, Study, Tenant};
 
 /// Studies that one round looks at, per tenant.
 pub const STUDIES_PER_ROUND: usize = 1000;
@@ -63,6 +66,10 @@ struct Memory {
     resting: HashMap<(Tenant, String), (Timestamp, Timestamp)>,
     /// Waiting studies that the next round passes by.
     passed: HashMap<Tenant, usize>,
+    /// Studies that are judged again when they are complete, although nothing of them may wait: all of it may be quarantined.
+    again: BTreeSet<(Tenant, String)>,
+    /// Quarantined objects were listed since the start or the last reload.
+    begun: bool,
 }
 
 /// Why a study is complete.
@@ -89,11 +96,15 @@ impl Studies {
         Self { config, rules, spool, tenants, maps, completeness, clock, wake: Notify::new(), memory: Mutex::default() }
     }
 
-    /// Goes on with these. Studies that rest are looked at again: the map may know them now.
+    /// Goes on with these. Studies that rest and studies with quarantined objects are looked at again: map or rules may let them go
+    /// now (profile 01 §7.4).
     pub fn reload(&self, config: Arc<Config>, maps: Arc<Maps>) {
         self.config.store(config);
         self.maps.store(maps);
-        self.memory().resting.clear();
+        let mut memory = self.memory();
+        memory.resting.clear();
+        memory.begun = false;
+        drop(memory);
         self.wake.notify_one();
     }
 
@@ -123,15 +134,44 @@ impl Studies {
         Ok(found)
     }
 
-    /// An instance of a study waits again: the study is looked at without its rest.
+    /// Something of a study was decided: it is judged again, without its rest.
     pub fn again(&self, tenant: &Tenant, study_uid: &str) {
-        self.memory().resting.remove(&(tenant.clone(), study_uid.to_owned()));
+        let key = (tenant.clone(), study_uid.to_owned());
+        let mut memory = self.memory();
+        memory.resting.remove(&key);
+        memory.again.insert(key);
+        drop(memory);
         self.wake.notify_one();
+    }
+
+    /// Studies with quarantined objects are judged again at a start: rules, code lists or decisions may have changed (profile 01
+    /// §7.4). Those in which nothing has changed are told by their notes.
+    async fn begin(&self, tenant: &Tenant) -> Result<(), SpoolError> {
+        let mut after = None;
+        loop {
+            let page = self.spool.in_state(tenant, "quarantined", after, PAGE).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = Some(last.id());
+            self.memory().again.extend(page.into_iter().map(|entry| (tenant.clone(), entry.record.facts.study_uid)));
+        }
+    }
+
+    /// Once after a start or a reload.
+    async fn begin_again(&self) {
+        if std::mem::replace(&mut self.memory().begun, true) {
+            return;
+        }
+        for tenant in &self.tenants {
+            if let Err(error) = self.begin(tenant).await {
+                tracing::error!(%tenant, cause = %error, remedy = error.remedy(), "quarantined objects cannot be listed; those of changed rules are judged at the next start");
+            }
+        }
     }
 
     /// Rounds until stopped.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         loop {
+            self.begin_again().await;
             for tenant in &self.tenants {
                 if let Err(error) = self.round(tenant).await {
                     tracing::warn!(%tenant, cause = %error, remedy = error.remedy(), "studies could not be looked at; next round in 1 s");
@@ -162,6 +202,21 @@ impl Studies {
             }
         }
         self.memory().passed.insert(tenant.clone(), if more { stayed } else { 0 });
+        let again: Vec<String> =
+            self.memory().again.iter().filter(|(whose, _)| whose == tenant).map(|(_, uid)| uid.clone()).take(STUDIES_PER_ROUND).collect();
+        for study_uid in again {
+            let study = self.spool.study(tenant, &study_uid).await?;
+            // What is still coming is judged as a whole when it is complete.
+            if let Some(study) = &study
+                && self.complete(study, now).await.is_none()
+            {
+                continue;
+            }
+            self.memory().again.remove(&(tenant.clone(), study_uid));
+            if let Some(study) = study {
+                self.evaluate(&study, now).await;
+            }
+        }
         Ok(())
     }
 
@@ -172,11 +227,13 @@ impl Studies {
             return false;
         }
         let Some(why) = self.complete(study, now).await else { return false };
-        let moved = self.queue(study, why, now).await.unwrap_or_else(|error| {
+        let moved = self.evaluate_set(study, now).await.unwrap_or_else(|error| {
             tracing::warn!(tenant = %study.tenant, cause = %error, remedy = error.remedy(), "a study could not be evaluated; it is tried again");
             0
         });
-        if moved == 0 {
+        if moved > 0 {
+            tracing::info!(tenant = %study.tenant, instances = moved, ?why, "a study was evaluated and moved on");
+        } else {
             let mut memory = self.memory();
             if memory.resting.len() >= RESTING_MAX {
                 memory.resting.clear();
@@ -202,66 +259,5 @@ impl Studies {
             let settle = SignedDuration::from_secs(i64::from(parameters.listed_settle_s));
             self.completeness.of(study, settle, now).await.then_some(Complete::Listed)
         }
-    }
-
-    /// Lets go what waits for the study to be complete; says how many instances were moved.
-    async fn queue(&self, study: &Study, why: Complete, now: Timestamp) -> Result<usize, SpoolError> {
-        let mut after: Option<SpoolId> = None;
-        let mut decided: HashMap<String, State> = HashMap::new();
-        let mut moved = 0_usize;
-        loop {
-            let members = self.spool.members(&study.tenant, &study.study_uid, after, PAGE).await?;
-            let Some(last) = members.last() else { break };
-            after = Some(last.id());
-            let mut moves: Vec<Move> = Vec::new();
-            for entry in &members {
-                moves.extend(self.next(entry, &mut decided, now).await?);
-            }
-            if !moves.is_empty() {
-                moved += moves.len();
-                self.spool.advance(moves).await?;
-            }
-        }
-        if moved > 0 {
-            tracing::info!(tenant = %study.tenant, instances = moved, ?why, "a study was evaluated and moved on");
-        }
-        Ok(moved)
-    }
-
-    /// The next state of a waiting instance; `None` if it stays as it is. One instance of each AE title is asked whose the
-    /// study is; the others follow it.
-    async fn next(&self, entry: &Entry, decided: &mut HashMap<String, State>, now: Timestamp) -> Result<Option<Move>, SpoolError> {
-        let State::Held(cause) = &entry.progress.state else { return Ok(None) };
-        // Other causes (an operator's hold, an outcome of the forwarder) are not ours to end.
-        if *cause != Cause::incomplete() && *cause != Maps::undetermined() {
-            return Ok(None);
-        }
-        let calling_ae = &entry.record.announced.calling_ae;
-        let to = match decided.get(calling_ae) {
-            // Without a patient no request about it can be made.
-            _ if entry.record.facts.patient_id.is_none() => State::Held(Maps::undetermined()),
-            Some(state) => state.clone(),
-            None => match forward::describe(self.spool.as_ref(), entry, &self.rules.load()).await {
-                Ok(described) => {
-                    let state = match self.maps.load().controlled(entry, &described) {
-                        Some(_) => State::Queued,
-                        None => State::Held(Maps::undetermined()),
-                    };
-                    decided.insert(calling_ae.clone(), state.clone());
-                    state
-                }
-                // It says nothing of the others. The forwarder meets the same and deals with it by the row of that fault.
-                Err(error @ (SpoolError::Damaged { .. } | SpoolError::Disk { .. })) => {
-                    tracing::error!(object = %entry.id(), cause = %error, remedy = error.remedy(), "an object cannot be read; the others go on");
-                    State::Queued
-                }
-                Err(error) => return Err(error),
-            },
-        };
-        if to == entry.progress.state {
-            return Ok(None);
-        }
-        let to = Progress { state: to, since: now, not_before: now, attempts: 0, ..entry.progress.clone() };
-        Ok(Some(Move { id: entry.id(), to }))
     }
 }

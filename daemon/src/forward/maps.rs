@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use idr_host::files::read_text;
-use idr_profile::mapping::{AffinityDomain, Attributes, ControllerMap, ControllerRow, Origin};
+use idr_profile::mapping::{AffinityDomain, Attributes, ConfigError, ControllerMap, ControllerRow, Origin};
 use idr_profile::rules::{Carrier, RuleSets};
 use idr_profile::scan::{Limits, Scan, Scanner};
+use jiff::civil::Date;
 use jiff::tz::TimeZone;
+use sha2::{Digest as _, Sha256};
 
 use crate::config::Config;
 use crate::spool::{Cause, Entry, Spool, SpoolError};
@@ -20,6 +22,8 @@ pub struct Maps {
     pub controllers: ControllerMap,
     /// `site.timezone`.
     pub zone: TimeZone,
+    /// Of `controller-map.toml`.
+    edition: [u8; 32],
 }
 
 /// Reads both files.
@@ -30,11 +34,9 @@ pub fn load_maps(config: &Config) -> anyhow::Result<Arc<Maps>> {
     let zone = TimeZone::get(&config.site.timezone)?;
     let (domain, map) = (&config.files.affinity_domain, &config.files.controller_map);
     let today = zone.to_datetime(idr_host::now()).date();
-    Ok(Arc::new(Maps {
-        domain: AffinityDomain::load(&read_text(domain)?).with_context(|| domain.display().to_string())?,
-        controllers: ControllerMap::load(&read_text(map)?, today).with_context(|| map.display().to_string())?,
-        zone,
-    }))
+    let domain = AffinityDomain::load(&read_text(domain)?).with_context(|| domain.display().to_string())?;
+    let maps = Maps::new(domain, &read_text(map)?, zone, today).with_context(|| map.display().to_string())?;
+    Ok(Arc::new(maps))
 }
 
 /// What of one instance decides about its study: its attributes, and the service event if it carries one.
@@ -84,6 +86,20 @@ impl Described {
 }
 
 impl Maps {
+    /// `controllers`: text of `controller-map.toml`.
+    ///
+    /// # Errors
+    /// [`ControllerMap::load`].
+    pub fn new(domain: AffinityDomain, controllers: &str, zone: TimeZone, today: Date) -> Result<Self, ConfigError> {
+        let edition = Sha256::digest(controllers).into();
+        Ok(Self { domain, controllers: ControllerMap::load(controllers, today)?, zone, edition })
+    }
+
+    /// Changes with every byte of the controller map.
+    pub fn edition(&self) -> &[u8; 32] {
+        &self.edition
+    }
+
     /// `organisation_oids` of the controller map.
     pub fn organisation_oids(&self) -> Vec<String> {
         self.controllers.organisation_oids.clone()

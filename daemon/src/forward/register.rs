@@ -416,6 +416,7 @@ impl Forward {
             after = Some(last.id());
             for entry in page {
                 match &entry.progress.state {
+                    _ if entry.progress.unlisted => {}
                     State::Committed | State::Registered | State::Released => members.push(entry),
                     State::Queued | State::Sending | State::Sent => complete = false,
                     State::Held(cause) => complete &= *cause == Cause::incomplete(),

@@ -3,7 +3,7 @@ use std::path::Path;
 use dicom_core::Tag;
 use dicom_dictionary_std::tags;
 use idr_dimse::service::query_retrieve::{Returned, Service, encode};
-use idr_profile::mapping::{AffinityDomain, ControllerMap};
+use idr_profile::mapping::AffinityDomain;
 use jiff::tz::TimeZone;
 
 use super::retrieval::Next;
@@ -42,11 +42,8 @@ fn query(spool: &Arc<MemorySpool>, change: &[(&str, &str)]) -> Arc<Query> {
     let main = concat!(env!("CARGO_MANIFEST_DIR"), "/../configs/idr-site.toml");
     let config = Arc::new(Config::parse(&text, Path::new(main)).expect("valid"));
     let rules = Arc::new(ArcSwap::from_pointee(crate::site::load_rules(&config).expect("shipped rules load")));
-    let maps = Maps {
-        domain: AffinityDomain::load(include_str!("../../../configs/affinity-domain.toml")).expect("shipped"),
-        controllers: ControllerMap::load(CONTROLLERS, jiff::civil::date(2026, 1, 15)).expect("valid"),
-        zone: TimeZone::UTC,
-    };
+    let domain = AffinityDomain::load(include_str!("../../../configs/affinity-domain.toml")).expect("shipped");
+    let maps = Maps::new(domain, CONTROLLERS, TimeZone::UTC, jiff::civil::date(2026, 1, 15)).expect("valid");
     Query::new(config, rules, spool.clone(), Arc::new(maps), || at(100))
 }
 

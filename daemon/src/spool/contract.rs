@@ -18,6 +18,9 @@ pub fn to(state: State, seconds: i64) -> Progress {
         attempts: 0,
         outcome: None,
         overrides: Vec::new(),
+        reasons: Vec::new(),
+        judged: None,
+        unlisted: false,
         decision: None,
         memo: None,
     }

@@ -21,6 +21,8 @@ use std::str::FromStr;
 pub const RECORD_BYTES_MAX: usize = 2560;
 /// Longest [`Decision::reason`], bytes.
 pub const REASON_BYTES_MAX: usize = 200;
+/// Most [`Progress::reasons`].
+pub const REASONS_MAX: usize = 16;
 /// Largest [`Progress::memo`], bytes.
 pub const MEMO_BYTES_MAX: usize = 512;
 
@@ -442,6 +444,17 @@ pub struct Progress {
     /// The last decision of an operator; the journal has all of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decision: Option<Decision>,
+    /// Rules for which it is quarantined, when they were last asked here; empty if only at its reception. ≤ 16.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reasons: Vec<String>,
+    /// Edition of the rules that it was last judged by here ([`idr_profile::rules::RuleSet::edition`]); none: only at its
+    /// reception, or an operator wants it judged again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub judged: Option<String>,
+    /// It stands in no manifest of ours (profile 02 §2.1): a rejection note, a manifest of a sender, what a note rejects, a
+    /// second encoding.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unlisted: bool,
     /// What the mover must remember across a restart, in its own words; ≤ [`MEMO_BYTES_MAX`], no patient data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memo: Option<String>,
@@ -459,6 +472,9 @@ impl Progress {
             outcome: None,
             overrides: Vec::new(),
             decision: None,
+            reasons: Vec::new(),
+            judged: None,
+            unlisted: false,
             memo: None,
         }
     }
@@ -472,11 +488,18 @@ impl Progress {
         let memo = self.memo.as_ref().is_none_or(|memo| memo.len() <= MEMO_BYTES_MAX);
         let outcome = self.outcome.as_ref().is_none_or(|row| row.len() <= 32);
         let overrides = self.overrides.len() <= 32 && self.overrides.iter().all(|id| id.len() <= 8);
-        match (memo, outcome, overrides) {
-            (false, ..) => Err(Unusable { field: "memo", why: "is too long" }),
-            (_, false, _) => Err(Unusable { field: "outcome", why: "is too long" }),
-            (.., false) => Err(Unusable { field: "overrides", why: "are too many or too long" }),
-            _ => Ok(()),
+        let reasons = self.reasons.len() <= REASONS_MAX && self.reasons.iter().all(|id| id.len() <= 8);
+        let judged = self.judged.as_ref().is_none_or(|edition| edition.len() <= 16);
+        let bounds = [
+            (memo, "memo", "is too long"),
+            (outcome, "outcome", "is too long"),
+            (overrides, "overrides", "are too many or too long"),
+            (reasons, "reasons", "are too many or too long"),
+            (judged, "edition of the rules", "is too long"),
+        ];
+        match bounds.into_iter().find(|(holds, ..)| !holds) {
+            Some((_, field, why)) => Err(Unusable { field, why }),
+            None => Ok(()),
         }
     }
 }

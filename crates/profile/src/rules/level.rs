@@ -37,6 +37,11 @@ impl Level {
         })
     }
 
+    /// WARN and above.
+    pub fn is_shown(self) -> bool {
+        self >= Self::Warn
+    }
+
     /// REJECT or REJECT*.
     pub fn rejects(self) -> bool {
         self >= Self::Reject

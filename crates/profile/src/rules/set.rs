@@ -11,6 +11,7 @@ use super::reply::{Offending, Reply, Scope, Stage};
 use crate::identifier::Environment;
 use jiff::Timestamp;
 use jiff::civil::Date;
+use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -212,6 +213,8 @@ pub struct RuleSet {
     pub certification_until: Option<Date>,
     /// Rows of the profile that have no check yet.
     pub not_built: BTreeSet<String>,
+    /// 16 hex digits that change with every byte of the set, of those it extends, of its code lists and of the site's settings.
+    pub edition: String,
     /// Code lists that could not be read: the rules that need them do not fail. A matter for `doctor`.
     pub problems: Vec<String>,
     rules: Arc<Rules>,
@@ -253,12 +256,13 @@ impl RuleSets {
             }
             parsed.insert(name.to_owned(), set);
         }
-        let site: SiteFile = match site {
+        let settings: SiteFile = match site {
             Some(text) => toml::from_str(text).map_err(|source| RuleError::Parse { file: SITE_FILE.to_owned(), source: source.into() })?,
             None => SiteFile::default(),
         };
         let iods = iods(&parsed, files);
-        let sets = parsed.keys().map(|name| Ok((name.clone(), Arc::new(build(name, &parsed, files, &iods, &site, environment)?))));
+        let sets =
+            parsed.keys().map(|name| Ok((name.clone(), Arc::new(build(name, &parsed, files, &iods, (site, &settings), environment)?))));
         sets.collect::<Result<_, _>>().map(Self)
     }
 
@@ -383,10 +387,11 @@ fn build(
     parsed: &BTreeMap<String, SetFile>,
     files: &BTreeMap<String, String>,
     iods: &BTreeMap<&str, Result<Arc<Iods>, String>>,
-    site: &SiteFile,
+    (settings, site): (Option<&str>, &SiteFile),
     environment: Environment,
 ) -> Result<RuleSet, RuleError> {
     let chain = chain(name, parsed)?;
+    let edition = edition(&chain, files, settings);
     let mut layers = Layers { rules: BTreeMap::new(), parameters: toml::Table::new() };
     let (mut lists, mut families, mut extra, mut not_built) = (BTreeMap::new(), Vec::new(), Vec::new(), BTreeSet::new());
     let (mut codes, mut problems) = (StudyCodes::default(), Vec::new());
@@ -468,10 +473,22 @@ fn build(
         certification_from: head.certification_from,
         certification_until: head.certification_until,
         not_built,
+        edition,
         problems,
         rules: finish(layers, &site.parameters, SITE_FILE)?,
         by_ae,
     })
+}
+
+fn edition(chain: &[&SetFile], files: &BTreeMap<String, String>, settings: Option<&str>) -> String {
+    let folders: Vec<String> = chain.iter().map(|set| format!("{}/", set.rule_set.id)).collect();
+    let mut hasher = Sha256::new();
+    let own = files.iter().filter(|(path, _)| folders.iter().any(|folder| path.starts_with(folder)));
+    for text in own.flat_map(|(path, text)| [path, text]).map(String::as_str).chain(settings) {
+        hasher.update((text.len() as u64).to_le_bytes());
+        hasher.update(text);
+    }
+    hex::encode(&hasher.finalize()[..8])
 }
 
 /// Checks what every row must hold (profile 01 §4, §12.2).

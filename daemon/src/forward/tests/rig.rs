@@ -11,7 +11,7 @@ use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use idr_ihe::assertion::SigningKey;
 use idr_profile::identifier::Environment;
-use idr_profile::mapping::{AffinityDomain, ControllerMap};
+use idr_profile::mapping::AffinityDomain;
 use idr_profile::receipt::Statement;
 use idr_profile::rules::RuleSets;
 use jiff::tz::TimeZone;
@@ -209,11 +209,10 @@ impl Rig {
                    service_unit = \"1.2.246.10.12345671.10.1\"\n";
         Self {
             config: Arc::new(config(folder.path())),
-            maps: Arc::new(Maps {
-                domain: AffinityDomain::shipped(),
-                controllers: ControllerMap::load(map, jiff::civil::date(2026, 1, 15)).expect("loads"),
-                zone: TimeZone::get("Europe/Helsinki").expect("bundled"),
-            }),
+            maps: {
+                let zone = TimeZone::get("Europe/Helsinki").expect("bundled");
+                Arc::new(Maps::new(AffinityDomain::shipped(), map, zone, jiff::civil::date(2026, 1, 15)).expect("loads"))
+            },
             spool: MemorySpool::new(receipts.clone()),
             centre: Centre::new(clock.clone()),
             disk,

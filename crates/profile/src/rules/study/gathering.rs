@@ -24,7 +24,7 @@ impl Patient {
 }
 
 /// Whose a study is, by the controller map.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Controlled {
     /// No row, or no register in it (D437).
     Unknown,
@@ -59,8 +59,8 @@ pub struct Use {
 /// What the index of the site knows beside the instances that were read.
 #[derive(Debug, Clone, Default)]
 pub struct Known {
-    /// SOP Instance UIDs of the study that are here and were not read: rejected, superseded or released ones.
-    pub instances: Vec<String>,
+    /// SOP Instance UIDs of the study that are here and were not read, see [`Known::saw`].
+    instances: BTreeSet<Name>,
     /// Patients for whom the study was known before, merges applied.
     pub patients: BTreeSet<Patient>,
     /// Series that another study had before this one.
@@ -69,8 +69,15 @@ pub struct Known {
     pub accessions: Vec<Use>,
     /// Copies that came before an instance, by its key.
     pub copies: BTreeMap<u64, Vec<Copy>>,
-    /// Whose the instances are, by the controller map, each answer once.
-    pub controlled: Vec<Controlled>,
+    /// Whose the instances are, by the controller map.
+    pub controlled: BTreeSet<Controlled>,
+}
+
+impl Known {
+    /// An instance of the study is here that was not read: a rejected, superseded or released one.
+    pub fn saw(&mut self, sop_instance_uid: &str) {
+        self.instances.insert(name(sop_instance_uid.as_bytes()));
+    }
 }
 
 /// Whom a finding is about.
@@ -84,6 +91,17 @@ pub enum Concerns {
     Instances(BTreeSet<u64>),
 }
 
+/// What a finding does to the instances that it is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// They are released; the finding is noted.
+    Note,
+    /// They are quarantined (§6.3).
+    Quarantine,
+    /// They stay held, and go on by themselves when the finding is gone (§6.4; the second encoding of D733).
+    Hold,
+}
+
 /// A study rule that failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StudyFinding {
@@ -91,6 +109,8 @@ pub struct StudyFinding {
     pub finding: Finding,
     /// Whom it is about.
     pub concerns: Concerns,
+    /// What becomes of them.
+    pub effect: Effect,
 }
 
 impl StudyFinding {
@@ -222,6 +242,16 @@ impl Gathering {
         &self.patients
     }
 
+    /// The instance was put in.
+    pub fn contains(&self, key: u64) -> bool {
+        self.members.contains_key(&key)
+    }
+
+    /// Series of the study.
+    pub fn series(&self) -> impl Iterator<Item = &str> {
+        self.series.keys().map(String::as_str)
+    }
+
     /// Whether an instance stands in no manifest: a rejection note, a manifest of a sender, and what a valid note names
     /// (profile 02 §2.1); after 113039 what comes later is new.
     pub fn is_unlisted(&self, key: u64) -> bool {
@@ -233,6 +263,7 @@ impl Gathering {
 
     /// The rules of stage T that fail, by id, at their levels of the day on which the first instance came (UTC).
     pub fn judge(&self, known: &Known) -> Vec<StudyFinding> {
+        use StudyFault as F;
         let Some(first) = self.first else { return Vec::new() };
         let mut findings = Vec::new();
         for rule in self.rules.iter().filter(|rule| rule.stage == Stage::T) {
@@ -241,7 +272,12 @@ impl Gathering {
                 continue;
             }
             if let Some((tags, concerns)) = self.failed(rule, known) {
-                findings.push(StudyFinding { finding: self.rules.finding(rule, level, &tags), concerns });
+                let effect = match rule.check() {
+                    Check::Study { fault: F::ControllerUnknown | F::SpecifierMissing | F::CopyOtherEncoding } => Effect::Hold,
+                    _ if level.rejects() => Effect::Quarantine,
+                    _ => Effect::Note,
+                };
+                findings.push(StudyFinding { finding: self.rules.finding(rule, level, &tags), concerns, effect });
             }
         }
         findings.sort_by(|a, b| a.finding.rule.cmp(&b.finding.rule));
@@ -323,8 +359,7 @@ impl Gathering {
 
     /// One of these UIDs is not here. With more references than are remembered nothing can be said.
     fn missing<'a>(&self, mut named: impl Iterator<Item = &'a Name>, known: &Known) -> bool {
-        let set_aside: BTreeSet<Name> = known.instances.iter().map(|uid| name(uid.as_bytes())).collect();
-        self.references.len() <= REFERENCES_MAX && named.any(|uid| !self.sop_instances.contains(uid) && !set_aside.contains(uid))
+        self.references.len() <= REFERENCES_MAX && named.any(|uid| !self.sop_instances.contains(uid) && !known.instances.contains(uid))
     }
 
     /// A copy is about what came later. Where one encoding and other content came before, the content is what is found.

@@ -19,7 +19,7 @@ mod gathering;
 mod instance;
 mod key_object;
 
-pub use gathering::{Concerns, Controlled, Copy, Gathering, Known, Patient, StudyFinding, Use};
+pub use gathering::{Concerns, Controlled, Copy, Effect, Gathering, Known, Patient, StudyFinding, Use};
 pub use instance::{StudyInstance, content_outside_pixels};
 
 /// References that are remembered of one study; with more, those missing are not told (D724, D735).

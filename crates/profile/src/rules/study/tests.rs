@@ -163,7 +163,7 @@ fn examples() -> Vec<(&'static str, Story, Concerns, Story)> {
     let mut list = Vec::new();
     let mut add = |id, refused: Story, concerns: Concerns, accepted: Story| list.push((id, refused, concerns, accepted));
     let all = || Concerns::Study;
-    let controlled = |answer| ok().knows(|known| known.controlled = vec![Controlled::Own, answer]);
+    let controlled = |answer| ok().knows(|known| known.controlled = BTreeSet::from([Controlled::Own, answer]));
     let own = || controlled(Controlled::Own);
     add("D437", controlled(Controlled::Unknown), all(), own());
     add("D438", controlled(Controlled::NoSpecifier), all(), own());
