@@ -79,6 +79,5 @@ for line in sys.stdin:
     said = json.loads(line)
     operation = next(operation for name, operation in [("begin", begin), ("end", end), ("notify", notify)] if name in said)
     status, _ = operation(association, said)
-    attributes = status.get("AttributeIdentifierList", None)
-    print(json.dumps({"status": f"{status.Status:04X}", "attribute": None if attributes is None else str(attributes)}), flush=True)
+    print(json.dumps({"status": f"{status.Status:04X}"}), flush=True)
 association.release()
