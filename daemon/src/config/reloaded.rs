@@ -149,6 +149,7 @@ mod tests {
                 "environment" => "production".into(),
                 "centre.url" => "https://other.example".into(),
                 "health.listen" => "127.0.0.1:1".into(),
+                "storage.index" => "redb".into(),
                 _ => "other".into(),
             },
         }
