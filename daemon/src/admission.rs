@@ -354,7 +354,7 @@ fn supported(rules: &Rules, query: bool) -> BTreeMap<String, Support> {
     use idr_dimse::service::{instance_availability, mpps, query_retrieve, storage_commitment, verification};
     let always =
         [verification::SOP_CLASS_UID, storage_commitment::SOP_CLASS_UID, mpps::SOP_CLASS_UID, instance_availability::SOP_CLASS_UID];
-    let asked = query_retrieve::SOP_CLASSES.iter().filter(|(.., service)| query && *service != query_retrieve::Service::Move);
+    let asked = query_retrieve::SOP_CLASSES.iter().filter(|_| query);
     for service in always.into_iter().chain(asked.map(|(uid, ..)| *uid)) {
         supported.insert(service.to_owned(), Support { transfer_syntaxes: data.clone(), roles, extended_negotiation: None });
     }

@@ -324,6 +324,31 @@ impl Default for Completeness {
     }
 }
 
+/// Where objects may be sent by C-MOVE (profile 10 §2.3).
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Destination {
+    /// Move Destination, and the AE title that is called.
+    pub ae_title: String,
+    /// Address and port.
+    pub address: SocketAddr,
+    /// Organisation: only rows of the same may send there.
+    #[serde(default = "default_tenant")]
+    pub tenant: String,
+    /// TLS; without it in `environment = "test"` only.
+    #[serde(default = "default_true")]
+    pub tls: bool,
+    /// Name that its certificate must have; absent: its address.
+    pub server_name: Option<String>,
+    /// SHA-256 of its certificate, one of these; empty: any of the anchors.
+    #[serde(default)]
+    pub certificates: Vec<String>,
+}
+
+fn default_true() -> bool {
+    true
+}
+
 /// Query and retrieve.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -539,6 +564,9 @@ pub struct ConfigFile {
     /// Query and retrieve.
     #[serde(default)]
     pub query: Query,
+    /// Where objects may be sent by C-MOVE.
+    #[serde(default)]
+    pub destination: Vec<Destination>,
     /// Bounds of the drop folders.
     #[serde(default)]
     pub drop_folders: DropFolders,
@@ -650,6 +678,7 @@ impl ConfigFile {
             }
         }
         self.check_drop_folders()?;
+        self.check_destinations()?;
         if let Some(centre) = &file.centre {
             check_base_url("centre.url", &centre.url)?;
             if centre.pins.len() < 2 && file.environment == Environment::Production {
@@ -669,6 +698,26 @@ impl ConfigFile {
             }
         }
         check_loopback("health.listen", file.health.listen)
+    }
+
+    fn check_destinations(&self) -> Result<(), config::Fault> {
+        for (at, destination) in self.destination.iter().enumerate() {
+            let key = |name: &str| format!("destination[{at}].{name}");
+            check_ae_title(&key("ae_title"), &destination.ae_title)?;
+            check_name(&key("tenant"), &destination.tenant)?;
+            check_fingerprints(&key("certificates"), &destination.certificates)?;
+            if destination.address.port() == 0 || destination.address.ip().is_unspecified() {
+                return Err((key("address"), "name the address and the port that the device listens on".to_owned()));
+            }
+            if !destination.tls && self.environment == Environment::Production {
+                return Err((key("tls"), "images leave in production over TLS alone".to_owned()));
+            }
+            let same = |other: &Destination| other.ae_title == destination.ae_title && other.tenant == destination.tenant;
+            if self.destination[..at].iter().any(same) {
+                return Err((key("ae_title"), format!("'{}' is used twice", destination.ae_title)));
+            }
+        }
+        Ok(())
     }
 
     /// No folder lies in another or in the state folder: whose a file is would depend on who looks first.

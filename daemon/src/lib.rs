@@ -6,8 +6,8 @@
 //! [`scrub`] (is read again in turn), [`completeness`] (what devices say of a study), [`study`] (when a study is complete),
 //! [`forward`] (to central, and its manifest), [`query`] (what devices of its own may see of what is held), [`control`] and
 //! [`health`] (what operators and monitors see), [`quarantine`] (what waits for a decision, and the decisions), [`rulebook`] and
-//! [`rejudge`] (what rules are, and what others would say of what is held). [`ledger`] is how what devices were promised is kept.
-//! [`site`] puts them together, and [`reload`] exchanges what is read again while it runs.
+//! [`rejudge`] (what rules are, and what others would say of what is held). [`ledger`] is how what devices were promised is kept,
+//! [`outbound`] how we call them. [`site`] puts them together, and [`reload`] exchanges what is read again while it runs.
 
 pub mod admission;
 pub mod commitment;
@@ -19,6 +19,7 @@ pub mod forward;
 pub mod health;
 pub mod ledger;
 pub mod listener;
+pub mod outbound;
 pub mod quarantine;
 pub mod query;
 pub mod receipts;

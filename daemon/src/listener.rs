@@ -53,6 +53,7 @@ pub const IMPLEMENTATION_VERSION_NAME: &str = "IDR_SITE";
 
 /// Storage commitment reports that wait on one association.
 const REPORTS_MAX: usize = 64;
+const QUERIES: [CommandField; 3] = [CommandField::C_FIND_RQ, CommandField::C_GET_RQ, CommandField::C_MOVE_RQ];
 const OPERATIONS: &[CommandField] = &[
     CommandField::C_ECHO_RQ,
     CommandField::C_STORE_RQ,
@@ -61,6 +62,7 @@ const OPERATIONS: &[CommandField] = &[
     CommandField::N_SET_RQ,
     CommandField::C_FIND_RQ,
     CommandField::C_GET_RQ,
+    CommandField::C_MOVE_RQ,
 ];
 
 /// How connections of one listener are carried.
@@ -432,7 +434,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<S> {
                     }
                 });
             }
-            Dispatched::Perform if matches!(command.command_field(), CommandField::C_FIND_RQ | CommandField::C_GET_RQ) => {
+            Dispatched::Perform if QUERIES.contains(&command.command_field()) => {
                 self.in_flight = Some(InFlight::Ask { command, identifier: Some(Vec::new()) });
             }
             Dispatched::Perform => {

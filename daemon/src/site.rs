@@ -82,6 +82,7 @@ pub fn check(config: &Config) -> anyhow::Result<()> {
         tls_listener(config, &trust)?;
     }
     Commitments::check(config, &trust)?;
+    Query::check(config, &trust)?;
     Forward::check(config)?;
     Ok(())
 }
@@ -172,7 +173,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
             .await?
             .context("listings: the folder cannot be read")?
     };
-    let query = Query::new(config.clone(), rules.clone(), seam.clone(), maps.clone(), now);
+    let query = Query::new(config.clone(), &trust, rules.clone(), seam.clone(), maps.clone(), now)?;
     let in_force = InForce { config: config.clone(), rules: rules.load_full(), organisation_oids: maps.organisation_oids() };
     let ingress = Ingress::new(in_force, seam.clone(), (commitments.clone(), completeness.clone(), query), counters.clone(), now);
     let ingress = Arc::new(ingress);

@@ -1,14 +1,16 @@
 //! DCMTK and pynetdicom query and retrieve what the site holds.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::process::Command;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use idr_tests::fixtures::person::Person;
 use idr_tests::fixtures::study::{Kind, Recipe, Study};
-use idr_tests::harness::{Plan, World};
-use idr_tests::modality::export;
+use idr_tests::harness::{Plan, World, free_port};
+use idr_tests::modality::{Modality, export};
+use idr_tests::poll;
 use idr_tests::shared::{has_tool, run};
 use idr_tests::story::{outgoing, send_all};
 use serde_json::Value as Json;
@@ -20,8 +22,14 @@ use crate::{here, python, story};
 const CT: &str = "1.2.840.10008.5.1.4.1.1.2";
 
 /// A world without a centre; the row of the devices may ask, a row `SILENT` may not. Studies wait for an hour, so that all stay.
-fn prepare() -> anyhow::Result<World> {
-    let site = |table: &mut toml::Table| {
+fn prepare(destinations: &[(&str, SocketAddr)]) -> anyhow::Result<World> {
+    let destination = |(title, address): &(&str, SocketAddr)| {
+        let row: [(&str, Value); 3] = [("ae_title", (*title).into()), ("address", address.to_string().into()), ("tls", false.into())];
+        Value::Table(row.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
+    };
+    let destinations: Vec<Value> = destinations.iter().map(destination).collect();
+    let site = move |table: &mut toml::Table| {
+        table.insert("destination".to_owned(), Value::Array(destinations.clone()));
         let Some(Value::Array(rows)) = table.get_mut("inbound") else { return };
         let mut silent = rows[0].clone();
         if let Value::Table(silent) = &mut silent {
@@ -73,7 +81,7 @@ fn findscu_finds_studies_series_and_images() {
         return;
     }
     story(async {
-        let mut world = prepare()?;
+        let mut world = prepare(&[])?;
         let studies = held(&mut world).await?;
         let folder = world.folder().join("found");
         let find = |calling: &str, keys: &[String]| -> anyhow::Result<usize> {
@@ -112,13 +120,54 @@ fn getscu_gets_a_study_byte_by_byte() {
         return;
     }
     story(async {
-        let mut world = prepare()?;
+        let mut world = prepare(&[])?;
         let studies = held(&mut world).await?;
         let folder = world.folder().join("got");
         std::fs::create_dir_all(&folder)?;
         let keys = ["QueryRetrieveLevel=STUDY".to_owned(), format!("StudyInstanceUID={}", studies[1].uid)];
         run(dcmtk("getscu", &world, "MODALITY", &keys).arg("+B").arg("-od").arg(&folder))?;
         anyhow::ensure!(digests(&folder)? == sent(&studies[1]), "what came is not what was sent");
+        world.site_mut().program.stop().await
+    });
+}
+
+#[test]
+fn movescu_has_a_study_sent_to_storescp_and_to_nowhere_else() {
+    if !has_tool("movescu") || !has_tool("storescp") {
+        return;
+    }
+    story(async {
+        let (address, nobody) = (free_port()?, free_port()?);
+        let mut world = prepare(&[("STORESCP", address), ("NOBODY", nobody)])?;
+        let studies = held(&mut world).await?;
+        let folder = world.folder().join("moved");
+        std::fs::create_dir_all(&folder)?;
+        let mut command = Command::new("storescp");
+        command.env("TCP_NODELAY", "1").args(["+B", "+xa", "-od"]).arg(&folder).arg(address.port().to_string());
+        let mut receiver = command.spawn()?;
+        let moved = async {
+            let modality = Modality { address, tls: None, calling: "TEST".to_owned(), called: "STORESCP".to_owned() };
+            poll::until("storescp answers", poll::DEADLINE, || async { modality.echo().await.ok() }).await?;
+            let keys = ["QueryRetrieveLevel=STUDY".to_owned(), format!("StudyInstanceUID={}", studies[0].uid)];
+            let to = |destination: &str| {
+                let mut command = dcmtk("movescu", &world, "MODALITY", &keys);
+                command.args(["-v", "-aem", destination]);
+                command
+            };
+            run(&mut to("STORESCP"))?;
+            anyhow::ensure!(digests(&folder)? == sent(&studies[0]), "what came is not what was sent");
+            for (destination, answer) in [("ELSEWHERE", "MoveDestinationUnknown"), ("NOBODY", "OutOfResourcesSubOperations")] {
+                let output = to(destination).output()?;
+                let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+                anyhow::ensure!(text.contains(answer), "to {destination}: {text}");
+            }
+            anyhow::ensure!(digests(&folder)?.len() == 3, "more came than was asked for");
+            anyhow::Ok(())
+        };
+        let moved = moved.await;
+        receiver.kill()?;
+        receiver.wait()?;
+        moved?;
         world.site_mut().program.stop().await
     });
 }
@@ -131,7 +180,7 @@ fn lines(command: &mut Command) -> anyhow::Result<Vec<Json>> {
 fn pynetdicom_finds_cancels_and_gets() {
     story(async {
         let Some(python) = python()? else { return Ok(()) };
-        let mut world = prepare()?;
+        let mut world = prepare(&[])?;
         let studies = held(&mut world).await?;
         let port = world.site().dimse.port().to_string();
         let ask = |words: &[&str]| {

@@ -29,7 +29,6 @@ pub mod ledger;
 pub mod report;
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -38,14 +37,11 @@ use arc_swap::ArcSwap;
 use idr_dimse::limits::Limits;
 use idr_dimse::service::storage_commitment::{ActionInformation, EventInformation, FailureReason, Reference};
 use idr_dimse::status::Status;
-use idr_host::files;
 use idr_profile::outcome::{Class, Context, Outcome, Outcomes, Signal};
-use idr_profile::tls;
 use idr_profile::xua::Trust;
 use jiff::Timestamp;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
-use rustls::pki_types::ServerName;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -54,6 +50,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admission::Admitted;
 use crate::config::{Config, TlsDemand};
+use crate::outbound;
 use crate::spool::disk::Disk;
 use crate::spool::{Entry, Spool, SpoolError, State, Tenant};
 use ledger::{Ledger, Request};
@@ -449,7 +446,7 @@ impl Commitments {
             Err(error) => return self.again(&ticket, Class::Net, &error.to_string()),
         };
         let limits = Limits { pdu_length_max: self.config.dimse.pdu_length_max, ..Limits::default() };
-        let delivering = report::deliver(&target, &calling, &information, limits, self.waits());
+        let delivering = report::deliver(&target, &calling, &information, limits, Waits::from(&self.outcomes.limits));
         match tokio::time::timeout(ATTEMPT_MAX, delivering).await {
             Ok(Ok(status)) => self.answered(ticket, status).await,
             Ok(Err(error)) => self.unreached(&ticket, &error.to_string()),
@@ -467,17 +464,6 @@ impl Commitments {
         *failures += 1;
         drop(book);
         self.later(ticket, Duration::ZERO, cause);
-    }
-
-    fn waits(&self) -> Waits {
-        let limits = &self.outcomes.limits;
-        Waits {
-            connect: Duration::from_secs(limits.connect_s),
-            handshake: Duration::from_secs(limits.tls_handshake_s),
-            associate: Duration::from_secs(limits.associate_s),
-            response: Duration::from_secs(limits.dimse_response_s),
-            progress: Duration::from_secs(limits.no_progress_s),
-        }
     }
 
     /// The longest due request of a row that is not busy, leased.
@@ -669,32 +655,16 @@ fn targets(config: &Config, trust: &Trust) -> anyhow::Result<HashMap<String, Tar
                 let config = match &client {
                     Some(config) => config.clone(),
                     None => client
-                        .insert(Arc::new(client_tls(config, trust).with_context(|| format!("inbound[{at}].commitment_address"))?))
+                        .insert(Arc::new(outbound::client_tls(config, trust).with_context(|| format!("inbound[{at}].commitment_address"))?))
                         .clone(),
                 };
-                Some((config, server_name(row.commitment_server_name.as_deref(), address)?))
+                Some((config, outbound::server_name(row.commitment_server_name.as_deref(), address).context("commitment_server_name")?))
             }
         };
         let ae_title = row.commitment_ae_title.clone().unwrap_or_default();
         targets.insert(row.name.clone(), Target { address, ae_title, tls, certificates: row.certificates.clone() });
     }
     Ok(targets)
-}
-
-fn server_name(name: Option<&str>, address: SocketAddr) -> anyhow::Result<ServerName<'static>> {
-    match name {
-        Some(name) => ServerName::try_from(name.to_owned()).with_context(|| format!("commitment_server_name: '{name}' is no host name")),
-        None => Ok(ServerName::from(address.ip())),
-    }
-}
-
-fn client_tls(config: &Config, trust: &Trust) -> anyhow::Result<rustls::ClientConfig> {
-    let (Some(certificate), Some(key)) = (&config.dimse.certificate, &config.dimse.key) else {
-        anyhow::bail!("dimse.certificate and dimse.key are needed to report to a row with tls");
-    };
-    let chain = std::fs::read(certificate).with_context(|| format!("{}: cannot be read", certificate.display()))?;
-    let key = files::read_private(key)?;
-    Ok(tls::client(&chain, &key, &files::anchors(trust.modality_anchors()), &[], &[])?)
 }
 
 #[cfg(test)]

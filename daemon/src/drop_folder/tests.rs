@@ -113,7 +113,8 @@ impl Drop {
         let completeness = Completeness::open(config.clone(), disk.clone(), self.spool.clone(), now).expect("a working disk");
         let commitments = Commitments::open(config.clone(), &trust, disk, self.spool.clone(), now).expect("a working disk");
         let maps = crate::forward::load_maps(&config).expect("shipped maps load");
-        let query = Query::new(config.clone(), Arc::new(ArcSwap::new(in_force.rules.clone())), self.spool.clone(), maps, now);
+        let sets = Arc::new(ArcSwap::new(in_force.rules.clone()));
+        let query = Query::new(config.clone(), &trust, sets, self.spool.clone(), maps, now).expect("no destination");
         let ingress = Arc::new(Ingress::new(in_force, self.spool.clone(), (commitments, completeness, query), counters, now));
         let (stop, row) = (CancellationToken::new(), Arc::new(config.inbound[0].clone()));
         let root = row.drop_folder.clone().expect("a folder");

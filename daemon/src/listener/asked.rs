@@ -1,4 +1,4 @@
-//! C-FIND and C-GET on an association: one response or sub-operation at a time, the socket is looked at in between.
+//! C-FIND, C-GET and C-MOVE on an association: one response or sub-operation at a time, the socket is looked at in between.
 
 use bytes::Bytes;
 use idr_dimse::message::command_set::{CommandField, CommandSet, Element, Priority};
@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::Association;
 use crate::query::retrieval::{Next, Object};
-use crate::query::{Finding, Found, Retrieval};
+use crate::query::{Finding, Found, Mover, Retrieval};
 
 /// A query or retrieve under way.
 pub(super) struct Asked {
@@ -25,6 +25,10 @@ enum Doing {
         retrieval: Box<Retrieval>,
         /// Message ID and SOP Instance UID of the C-STORE-RQ that waits for its answer.
         sent: Option<(u16, String)>,
+    },
+    Moving {
+        retrieval: Box<Retrieval>,
+        mover: Box<Mover>,
     },
 }
 
@@ -53,6 +57,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<S> {
         let (model, service) = match service::service_of(&context.abstract_syntax) {
             Some((model, Service::Find)) if field == CommandField::C_FIND_RQ => (model, Service::Find),
             Some((model, Service::Get)) if field == CommandField::C_GET_RQ => (model, Service::Get),
+            Some((model, Service::Move)) if field == CommandField::C_MOVE_RQ => (model, Service::Move),
             _ => return Err(because(Status::UNRECOGNIZED_OPERATION)("not an operation of this presentation context")),
         };
         if command.uid(Element::AFFECTED_SOP_CLASS_UID) != Some(&context.abstract_syntax) {
@@ -71,7 +76,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<S> {
         let busy = |status: Status| (status, "it cannot be answered now, or asks for too much".to_owned());
         match service {
             Service::Find => query.begin_find(asker, identifier).await.map(|finding| Doing::Finding(Box::new(finding))).map_err(busy),
-            Service::Get | Service::Move => {
+            Service::Move => {
+                let destination = command.text(Element::MOVE_DESTINATION).unwrap_or_default().into_owned();
+                if !query.has_destination(&admitted.tenant, &destination) {
+                    return Err(because(Status::MOVE_DESTINATION_UNKNOWN)("this move destination is not configured"));
+                }
+                let retrieval = query.begin_retrieve(asker.clone(), (model, &identifier), &destination).await.map_err(busy)?;
+                let mover = asker.and_then(|asker| query.mover(&asker, &destination, command.message_id(), &retrieval));
+                Ok(match mover {
+                    Some(mover) => Doing::Moving { retrieval: Box::new(retrieval), mover: Box::new(mover) },
+                    // Who may not ask is told that there is nothing.
+                    None => Doing::Retrieving { retrieval: Box::new(retrieval), sent: None },
+                })
+            }
+            Service::Get => {
                 let retrieval = query.begin_retrieve(asker, (model, &identifier), "itself").await.map_err(busy)?;
                 Ok(Doing::Retrieving { retrieval: Box::new(retrieval), sent: None })
             }
@@ -104,6 +122,30 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<S> {
                 Found::End(status) => {
                     self.answer(asked.context_id, &asked.command, &service::find_response(&asked.command, status, false));
                     true
+                }
+            },
+            Doing::Moving { retrieval, mover } if asked.cancelled => {
+                mover.close().await;
+                retrieval.cancel();
+                self.finish(asked.context_id, &asked.command, retrieval, Status::CANCEL);
+                true
+            }
+            Doing::Moving { retrieval, mover } => match retrieval.next().await {
+                Next::End => {
+                    mover.close().await;
+                    let status = retrieval.counts().status();
+                    self.finish(asked.context_id, &asked.command, retrieval, status);
+                    true
+                }
+                Next::Failed => false,
+                Next::Object(object) => {
+                    let uid = object.sop_instance.clone();
+                    retrieval.ended(&uid, mover.send(object).await);
+                    if retrieval.counts().remaining > 0 {
+                        let pending = service::retrieve_response(&asked.command, Status::PENDING, retrieval.counts(), false);
+                        self.respond(asked.context_id, &pending);
+                    }
+                    false
                 }
             },
             Doing::Retrieving { retrieval, .. } if asked.cancelled => {

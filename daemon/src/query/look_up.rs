@@ -26,6 +26,8 @@ pub struct Instance {
     pub sop_class: String,
     /// SOP Instance UID.
     pub sop_instance: String,
+    /// Transfer syntax that it is held in.
+    pub transfer_syntax: String,
     /// Series Instance UID.
     pub series: String,
     /// Modality, if it is known.
@@ -202,6 +204,7 @@ impl Gathered<'_> {
                 id: record.id,
                 sop_class: announced.sop_class_uid,
                 sop_instance: announced.sop_instance_uid,
+                transfer_syntax: announced.transfer_syntax_uid,
                 series: facts.series_uid,
                 modality: facts.modality,
                 patient: facts.patient_id.map(|patient| patient.to_cx()).unwrap_or_default(),

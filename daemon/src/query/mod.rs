@@ -1,7 +1,7 @@
 //! Query and retrieve: what the site still holds, for devices of its own (PS3.4 Annex C as SCP).
 //!
 //! [`Query::begin_find`] gives a [`Finding`], [`Query::begin_retrieve`] a [`Retrieval`]; the listener asks each for the next step, so that a
-//! cancel is seen between two. [`look_up`] goes from an identifier to what is here, [`attributes`] says which keys there are.
+//! cancel is seen between two. [`Mover`] sends to a destination. [`look_up`] goes from an identifier to what is here, [`attributes`] says which keys there are.
 //!
 //! # Who may ask
 //! Devices whose inbound row has `query = true`, for what stands in the register in which their own objects would stand by the
@@ -20,26 +20,34 @@
 pub mod attributes;
 pub mod finding;
 pub mod look_up;
+pub mod mover;
 pub mod retrieval;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use arc_swap::ArcSwap;
+use idr_dimse::limits::Limits;
 use idr_dimse::service::query_retrieve::{Identifier, Model};
 use idr_dimse::status::Status;
 use idr_profile::access::{OwnDevice, Policy};
 use idr_profile::identifier::Specifier;
 use idr_profile::mapping::Origin;
+use idr_profile::outcome::Outcomes;
 use idr_profile::rules::RuleSets;
+use idr_profile::xua::Trust;
 use jiff::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::admission::Admitted;
 use crate::config::Config;
 use crate::forward::Maps;
+use crate::outbound::{self, Target, Waits};
 use crate::spool::{Spool, Tenant};
 
 pub use finding::{Finding, Found};
+pub use mover::Mover;
 pub use retrieval::Retrieval;
 
 /// What answers queries.
@@ -51,6 +59,9 @@ pub struct Query {
     policy: Policy,
     clock: fn() -> Timestamp,
     places: Arc<Semaphore>,
+    /// By organisation and AE title.
+    destinations: HashMap<(Tenant, String), Target>,
+    waits: Waits,
 }
 
 /// A device that may ask.
@@ -70,16 +81,31 @@ pub struct Asker {
 pub type Place = OwnedSemaphorePermit;
 
 impl Query {
+    /// What `check-config` checks: that every destination over TLS has what it needs.
+    ///
+    /// # Errors
+    /// The first problem, by key.
+    pub fn check(config: &Config, trust: &Trust) -> anyhow::Result<()> {
+        destinations(config, trust).map(drop)
+    }
+
     /// Over this spool.
+    ///
+    /// # Errors
+    /// As [`Query::check`].
     pub fn new(
         config: Arc<Config>,
+        trust: &Trust,
         rules: Arc<ArcSwap<RuleSets>>,
         spool: Arc<dyn Spool>,
         maps: Arc<Maps>,
         clock: fn() -> Timestamp,
-    ) -> Arc<Self> {
+    ) -> anyhow::Result<Arc<Self>> {
+        let destinations = destinations(&config, trust)?;
+        let waits = Waits::from(&Outcomes::base().limits);
         let places = Arc::new(Semaphore::new(config.query.at_once));
-        Arc::new(Self { config, spool, rules, maps: ArcSwap::new(maps), policy: Policy::shipped(), clock, places })
+        let maps = ArcSwap::new(maps);
+        Ok(Arc::new(Self { config, spool, rules, maps, policy: Policy::shipped(), clock, places, destinations, waits }))
     }
 
     /// What begins from now on is decided by these.
@@ -156,12 +182,45 @@ impl Query {
         Retrieval::begin(self.clone(), place, asker, (model, identifier), parts, to).await
     }
 
+    /// Who sends what is retrieved to a destination, for the message of this id. `None`: it is not configured for the organisation of
+    /// who asks.
+    pub fn mover(&self, asker: &Asker, destination: &str, message_id: u16, retrieval: &Retrieval) -> Option<Mover> {
+        let target = self.destinations.get(&(asker.tenant.clone(), destination.to_owned()))?;
+        let limits = Limits { pdu_length_max: self.config.dimse.pdu_length_max, ..Limits::default() };
+        Some(Mover::new(target.clone(), asker, message_id, retrieval.kinds(), limits, self.waits))
+    }
+
+    /// Whether a destination is configured for an organisation.
+    pub fn has_destination(&self, tenant: &Tenant, destination: &str) -> bool {
+        self.destinations.contains_key(&(tenant.clone(), destination.to_owned()))
+    }
+
     fn place(&self) -> Result<Place, Status> {
         self.places.clone().try_acquire_owned().map_err(|_| {
             tracing::warn!("a query is refused: there are query.at_once already");
             Status::OUT_OF_RESOURCES
         })
     }
+}
+
+fn destinations(config: &Config, trust: &Trust) -> anyhow::Result<HashMap<(Tenant, String), Target>> {
+    let mut client: Option<Arc<rustls::ClientConfig>> = None;
+    let mut destinations = HashMap::new();
+    for (at, row) in config.destination.iter().enumerate() {
+        let key = || format!("destination[{at}]");
+        let tls = if row.tls {
+            let config = match &client {
+                Some(config) => config.clone(),
+                None => client.insert(Arc::new(outbound::client_tls(config, trust).with_context(key)?)).clone(),
+            };
+            Some((config, outbound::server_name(row.server_name.as_deref(), row.address).with_context(key)?))
+        } else {
+            None
+        };
+        let target = Target { address: row.address, ae_title: row.ae_title.clone(), tls, certificates: row.certificates.clone() };
+        destinations.insert((row.tenant.parse().with_context(key)?, row.ae_title.clone()), target);
+    }
+    Ok(destinations)
 }
 
 #[cfg(test)]

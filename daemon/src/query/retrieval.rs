@@ -1,6 +1,6 @@
 //! A C-GET or C-MOVE under way: one instance after the other.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use dicom_dictionary_std::tags;
@@ -137,6 +137,11 @@ impl Retrieval {
                 self.failed.push(sop_instance.to_owned());
             }
         }
+    }
+
+    /// SOP classes with the transfer syntaxes that their instances are held in, each once.
+    pub fn kinds(&self) -> BTreeSet<(String, String)> {
+        self.left.iter().map(|(instance, _)| (instance.sop_class.clone(), instance.transfer_syntax.clone())).collect()
     }
 
     /// Nothing more is begun; what is left counts as remaining.

@@ -44,7 +44,8 @@ fn query(spool: &Arc<MemorySpool>, change: &[(&str, &str)]) -> Arc<Query> {
     let rules = Arc::new(ArcSwap::from_pointee(crate::site::load_rules(&config).expect("shipped rules load")));
     let domain = AffinityDomain::load(include_str!("../../../configs/affinity-domain.toml")).expect("shipped");
     let maps = Maps::new(domain, CONTROLLERS, TimeZone::UTC, jiff::civil::date(2026, 1, 15)).expect("valid");
-    Query::new(config, rules, spool.clone(), Arc::new(maps), || at(100))
+    let trust = Trust::parse(include_str!("../../../configs/trust.toml"), &mut |_| unreachable!("no file is named")).expect("valid");
+    Query::new(config, &trust, rules, spool.clone(), Arc::new(maps), || at(100)).expect("no destination needs a key")
 }
 
 fn asker(query: &Query) -> Asker {
