@@ -1,6 +1,6 @@
 //! From an identifier to what is here of it, and to whom it belongs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use idr_dimse::service::query_retrieve::{Identifier, Level};
 use idr_dimse::status::Status;
@@ -64,7 +64,7 @@ impl Query {
     /// A700H above `query.objects_max`; C000H for a fault of the spool.
     pub(super) async fn look_up(&self, tenant: &Tenant, identifier: &Identifier) -> Result<Vec<Part>, Status> {
         let mut gathered = Gathered { identifier, left: self.config.query.objects_max, parts: BTreeMap::new() };
-        let studies = identifier.uids(Level::Study.unique_key());
+        let studies: BTreeSet<String> = identifier.uids(Level::Study.unique_key()).into_iter().collect();
         if studies.is_empty() {
             for state in STATES {
                 let mut after = None;

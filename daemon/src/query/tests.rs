@@ -160,6 +160,9 @@ async fn a_device_finds_what_stands_in_its_own_register_and_nothing_of_others() 
     ] {
         assert_eq!(studies(&[(key, value)], tags::STUDY_INSTANCE_UID).await.0.len(), found, "{key} {value}");
     }
+    let twice = format!("{0}\\{0}", study_uid(0));
+    let keys = [(tags::STUDY_INSTANCE_UID, twice.as_str()), (tags::NUMBER_OF_STUDY_RELATED_INSTANCES, "")];
+    assert_eq!(studies(&keys, tags::NUMBER_OF_STUDY_RELATED_INSTANCES).await.0, ["2"], "a study that is named twice is there once");
     let name = studies(&[(tags::PATIENT_NAME, "öhman*")], tags::PATIENT_NAME).await;
     assert_eq!(name.0, ["Öhman^Sanni"]);
 }

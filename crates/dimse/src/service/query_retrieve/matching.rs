@@ -21,11 +21,18 @@ pub enum Matching {
     No,
 }
 
+/// Characters of a key of text; a longer one matches nothing: no text that has a VR of a key is longer, and the cost of a wildcard
+/// rises with both lengths.
+pub const TEXT_KEY_MAX: usize = 1_024;
+
 /// Whether one of the values (separated by `\` where the attribute has several) matches the key.
 pub fn matches(matching: Matching, key: &str, value: &str) -> bool {
     let key = key.trim_matches(' ');
     if key.is_empty() {
         return true;
+    }
+    if matches!(matching, Matching::Text | Matching::Name) && key.len() > TEXT_KEY_MAX {
+        return false;
     }
     let mut values = value.split('\\').map(|value| value.trim_matches([' ', '\0']));
     match matching {
@@ -164,6 +171,7 @@ mod tests {
     #[test]
     fn many_stars_take_no_longer_than_they_should() {
         assert!(!matches(Matching::Text, &"*a".repeat(500), &"a".repeat(499)));
+        assert!(!matches(Matching::Text, &"*".repeat(TEXT_KEY_MAX + 1), "a"));
     }
 
     proptest! {
