@@ -6,6 +6,7 @@ mod central_down_then_resumes;
 mod changed_index;
 mod completeness;
 mod defects;
+mod disk_faults;
 mod drop_folder;
 mod durable_before_answer;
 mod image_reaches_central_and_comes_back;

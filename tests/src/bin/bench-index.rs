@@ -51,6 +51,9 @@ struct Arguments {
     /// Kinds of index.
     #[arg(long, value_delimiter = ',', default_value = "sled,redb")]
     index: Vec<String>,
+    /// Where the spools are made, some 5 GB for 10⁶ records; absent: `target/idr-tests`.
+    #[arg(long)]
+    folder: Option<PathBuf>,
     /// Keep the folders.
     #[arg(long)]
     keep: bool,
@@ -316,7 +319,7 @@ async fn compare(arguments: &Arguments) -> anyhow::Result<()> {
     );
     for index in &arguments.index {
         kind(index)?;
-        let root = tempfile::TempDir::new_in(results()?)?;
+        let root = tempfile::TempDir::new_in(arguments.folder.clone().map_or_else(results, Ok)?)?;
         let root = if arguments.keep { root.keep() } else { root.path().to_owned() };
         one_kind(arguments, index, &root).await?;
         if !arguments.keep {
