@@ -4,8 +4,8 @@ use super::super::SpoolError;
 use super::super::disk_error;
 use super::super::object_file::{self, Content, HEAD_BYTES_MAX};
 use super::super::record::{Entry, SpoolId, State};
+use super::listing::Listing;
 use super::reader::{verify, verify_length};
-use super::recovery::list_objects;
 use super::{FileSpool, Shared, lock};
 use idr_profile::receipt::ReceiptHash;
 use std::collections::HashMap;
@@ -61,8 +61,8 @@ impl FileSpool {
                 findings.extend(faults.into_iter().map(|fault| Finding { id: entry.id(), fault }));
             }
         }
-        let (files, _) = list_objects(&*shared.disk).map_err(disk_error("listing object files"))?;
-        for (id, path) in files {
+        let files = Listing::read(&*shared.disk).map_err(disk_error("listing object files"))?;
+        for (id, path) in files.from(SpoolId(0)) {
             if shared.catalog.entry(id)?.is_none() && !lock(&shared.flight).unsettled.contains_key(&id) && shared.disk.open(&path).is_ok() {
                 findings.push(Finding { id, fault: Fault::Unindexed });
             }

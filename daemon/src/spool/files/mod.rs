@@ -2,13 +2,14 @@
 //!
 //! `writer` (from the first byte to the answer), `reader` (back out), `recovery` (what a start finds), `chores` (what is
 //! done behind the answers), `fsck` (is everything as it should be), `scrub` (objects once more from the
-//! disk), `folders` and `hop` (tools).
+//! disk), `folders`, `listing` and `hop` (tools).
 
 mod buffers;
 mod chores;
 mod folders;
 mod fsck;
 mod hop;
+mod listing;
 mod reader;
 mod recovery;
 mod scrub;

@@ -17,8 +17,9 @@ use super::super::disk::{Disk, create_folders, make_sure};
 use super::super::index::{Behind, IndexError, IndexStore};
 use super::super::journal::{self, Event, Journal, Mark};
 use super::super::object_file::{self, Content, HEAD_BYTES_MAX, Sealed};
-use super::super::record::{Entry, Move, Progress, SpoolId, State, Tenant};
+use super::super::record::{Entry, Move, Progress, SpoolId, State};
 use super::chores::remove_files;
+use super::listing::Listing;
 use super::reader::{verify, verify_length};
 use super::{Buffers, Flight, Folders, Health, Parts, Shared, Unsettled};
 use crate::receipts::{self, LogFindings, Opened, ReceiptError, Receipts, TakenOver};
@@ -241,8 +242,8 @@ pub(super) fn open(parts: Parts, now: Timestamp) -> Result<(Shared, Recovery), O
         catalog.release(&entry)?;
     }
     let from = start.bound(&files, covers)?;
-    for (id, path) in files.range(from..) {
-        start.look(*id, path)?;
+    for (id, path) in files.from(from) {
+        start.look(id, &path)?;
     }
     start.make_durable()?;
     let repeats = start.collapse()?;
@@ -373,17 +374,15 @@ impl Start<'_> {
         self.next = self.next.max(id.0 + 1);
     }
 
-    fn list(&mut self) -> Result<BTreeMap<SpoolId, PathBuf>, OpenError> {
-        let (files, foreign) = list_objects(self.disk).map_err(disk("listing object files"))?;
-        if let Some(last) = files.keys().next_back() {
-            self.saw(*last);
-        }
-        self.recovery.foreign = foreign;
+    fn list(&mut self) -> Result<Listing, OpenError> {
+        let mut files = Listing::read(self.disk).map_err(disk("listing object files"))?;
+        files.last().into_iter().for_each(|last| self.saw(last));
+        self.recovery.foreign = std::mem::take(&mut files.foreign);
         Ok(files)
     }
 
     /// From which id on files are looked at: all of them unless the index knows the same ids below its bound.
-    fn bound(&mut self, files: &BTreeMap<SpoolId, PathBuf>, covers: Covers) -> Result<SpoolId, OpenError> {
+    fn bound(&mut self, files: &Listing, covers: Covers) -> Result<SpoolId, OpenError> {
         let mut indexed = self.catalog.live()?;
         let in_studies: u64 =
             self.catalog.totals().iter().filter(|((_, state), _)| *state != State::Released.name()).map(|(_, amount)| amount.objects).sum();
@@ -397,7 +396,7 @@ impl Start<'_> {
             page.iter().filter(|entry| entry.progress.state != State::Released).for_each(|entry| indexed.toggle(entry.id(), false));
         }
         let mut on_disk = Live::default();
-        files.range(..covers.mark.low).for_each(|(id, _)| on_disk.toggle(*id, true));
+        files.below(covers.mark.low).for_each(|id| on_disk.toggle(id, true));
         Ok(if whole && on_disk == indexed { covers.mark.low } else { SpoolId(0) })
     }
 
@@ -544,7 +543,7 @@ impl Start<'_> {
     }
 
     /// Journal lines behind the index.
-    fn replay(&mut self, after: u64, files: &BTreeMap<SpoolId, PathBuf>) -> Result<u64, OpenError> {
+    fn replay(&mut self, after: u64, files: &Listing) -> Result<u64, OpenError> {
         let (mut unknown, mut failed, mut highest) = (0, None, 0);
         let (catalog, remove) = (self.catalog, &mut self.remove);
         let read = journal::read(self.disk, after, |number, event| {
@@ -555,7 +554,7 @@ impl Start<'_> {
                 _ => 0,
             });
             if let Event::Released { entry } = &event {
-                remove.extend(files.get(&entry.id()).cloned());
+                remove.extend(files.get(entry.id()));
             }
             match catalog.apply(number, &event) {
                 Ok(Applied::Yes) => {}
@@ -571,14 +570,14 @@ impl Start<'_> {
     }
 
     /// Objects from `from` on that have no file.
-    fn find_lost(&mut self, files: &BTreeMap<SpoolId, PathBuf>, from: SpoolId) -> Result<(), OpenError> {
+    fn find_lost(&mut self, files: &Listing, from: SpoolId) -> Result<(), OpenError> {
         let mut at = from;
         loop {
             let page = self.catalog.all(at, 500)?;
             let Some(last) = page.last() else { return Ok(()) };
             at = SpoolId(last.id().0 + 1);
             for entry in page {
-                if entry.progress.state != State::Released && !files.contains_key(&entry.id()) {
+                if entry.progress.state != State::Released && files.get(entry.id()).is_none() {
                     self.recovery.lost.push(entry.id());
                 }
             }
@@ -601,33 +600,4 @@ impl Start<'_> {
         self.recovery.acceptances_without_object.sort_unstable();
         Ok(())
     }
-}
-
-/// All object files by id, and the paths that are not ours.
-pub(super) fn list_objects(disk: &dyn Disk) -> io::Result<(BTreeMap<SpoolId, PathBuf>, Vec<PathBuf>)> {
-    let (mut files, mut foreign) = (BTreeMap::new(), Vec::new());
-    let root = Path::new("objects");
-    for tenant in disk.list(root)? {
-        let folder = root.join(&tenant.name);
-        if !tenant.folder || tenant.name.parse::<Tenant>().is_err() {
-            foreign.push(folder);
-            continue;
-        }
-        for part in disk.list(&folder)? {
-            let folder = folder.join(&part.name);
-            if !part.folder {
-                foreign.push(folder);
-                continue;
-            }
-            for file in disk.list(&folder)? {
-                let path = folder.join(&file.name);
-                let ours = object_file::id_of(&file.name).filter(|id| !file.folder && part.name == object_file::part(*id));
-                match ours {
-                    Some(id) if !files.contains_key(&id) => drop(files.insert(id, path)),
-                    _ => foreign.push(path),
-                }
-            }
-        }
-    }
-    Ok((files, foreign))
 }
