@@ -1,8 +1,9 @@
-//! Quarantine: what an operator sees of it, and the decisions `release` and `reject` (profile 01 §7).
+//! Quarantine: what an operator sees of it, and the decisions about it (profile 01 §7).
 //!
 //! An object is here because of one or more reasons: rules that reject it, or the row of an outcome. `release` marks the rules
 //! as overridden, which R2 then says (profile 11 §2), and lets the unchanged object go on; `reject` ends its way. Neither
-//! alters or removes a byte.
+//! alters or removes a byte. `re-evaluate` asks the rules in force again ([`crate::study::stage_t`]); `keep` says which of two
+//! copies with the same SOP Instance UID and other bytes goes on.
 //!
 //! [`command`] is the operator's side of it.
 //!
@@ -13,7 +14,7 @@
 //! A list comes in pages of [`PAGE`]; a decision about a study takes its objects page by page.
 //!
 //! # Standard
-//! Profile 01 §7. A rule at REJECT* is never released (§1). Built here: `release` and `reject`.
+//! Profile 01 §7. A rule at REJECT* is never released (§1). Not built: `correct` (§8.2).
 
 pub mod command;
 
@@ -22,13 +23,14 @@ use std::sync::Arc;
 
 use idr_profile::identifier::Environment;
 use idr_profile::outcome::Outcomes;
-use idr_profile::rules::{Level, Rule, RuleSets, row};
+use idr_profile::rules::{Level, Rule, RuleSets, Stage, row};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::spool::{Cause, Decision, Entry, Move, Progress, Spool, SpoolError, SpoolId, State, Tenant, Verb};
+use crate::study::stage_t::earlier;
 
 /// Objects of one page.
 pub const PAGE: usize = 200;
@@ -134,8 +136,25 @@ impl Quarantine<'_> {
             "received": facts.received, "bytes": entry.record.size_bytes, "digest": entry.record.digest,
             "rule_set": facts.rule_set, "state": entry.progress.state, "since": entry.progress.since,
             "reasons": reasons(entry, &self.rules), "findings": facts.findings, "overrides": entry.progress.overrides,
-            "decision": entry.progress.decision, "other_copies": copies,
+            "decision": entry.progress.decision, "other_copies": copies, "study_reasons": self.study_reasons(entry).await?,
         }))
+    }
+
+    /// Reasons that ask the study: the elements that differ, and the object of another study where a rule is about one.
+    async fn study_reasons(&self, entry: &Entry) -> Result<Vec<Value>, SpoolError> {
+        let (tenant, facts) = (&entry.record.announced.tenant, &entry.record.facts);
+        let mut told = Vec::new();
+        for reason in reasons(entry, &self.rules) {
+            let Some(row) = row(&reason.id).filter(|row| row.stage == Stage::T && !is_conflict(row.id)) else { continue };
+            let elsewhere = match (row.name, &facts.accession) {
+                ("series-in-two-studies", _) => self.spool.series(tenant, &facts.series_uid).await?,
+                ("accession-two-patients" | "accession-two-studies", Some(name)) => self.spool.accession(tenant, name).await?,
+                _ => Vec::new(),
+            };
+            let object = earlier(&elsewhere, &facts.study_uid).first().map(|one| one.object);
+            told.push(json!({"rule": row.id, "tags": row.tags.split('\\').collect::<Vec<_>>(), "object": object}));
+        }
+        Ok(told)
     }
 
     /// Objects with the same SOP Instance UID and other bytes (profile 01 D732), of which the bytes are here.
@@ -177,10 +196,63 @@ impl Quarantine<'_> {
         Ok(decided)
     }
 
+    /// Which of the copies with other bytes goes on (profile 01 §7.4); `entry` is the second. Gives its way and that of the others.
+    async fn keep(&self, entry: &Entry, decision: &Decision) -> Result<Result<(Option<Progress>, Vec<Move>), String>, SpoolError> {
+        if entry.progress.decision.as_ref().is_some_and(|before| before.verb == decision.verb) {
+            return Ok(Ok((None, Vec::new())));
+        }
+        let reasons = reasons(entry, &self.rules);
+        let Some(conflict) = reasons.iter().find(|reason| is_conflict(&reason.id)) else {
+            return Ok(Err("it is not quarantined for another copy with its SOP Instance UID".to_owned()));
+        };
+        let moved = |of: &Entry, state: State| Progress {
+            state,
+            since: decision.at,
+            not_before: decision.at,
+            attempts: 0,
+            decision: Some(decision.clone()),
+            reasons: Vec::new(),
+            memo: None,
+            ..of.progress.clone()
+        };
+        if decision.verb == Verb::KeepFirst {
+            return Ok(Ok((Some(moved(entry, State::Rejected)), Vec::new())));
+        }
+        let others = self.others(entry).await?;
+        if let Some(other) = others.iter().find(|other| is_forwarded(&other.progress.state)) {
+            let state = &other.progress.state;
+            return Ok(Err(format!("the first copy is {state}: let the source send this one under new UIDs, with a rejection note")));
+        }
+        if let Some(locked) = reasons.iter().find(|reason| reason.locked) {
+            return Ok(Err(format!("{} is REJECT* and cannot be released unchanged: {}", locked.words, locked.remedy)));
+        }
+        let final_state = |state: &State| matches!(state, State::Rejected | State::Superseded);
+        let rejected = others.iter().filter(|other| !final_state(&other.progress.state));
+        let rejected = rejected.map(|other| Move { id: other.id(), to: moved(other, State::Rejected) }).collect();
+        let mut overrides = entry.progress.overrides.clone();
+        overrides.push(conflict.id.clone());
+        let left: Vec<String> =
+            reasons.iter().map(|reason| &reason.id).filter(|id| !overrides.contains(id) && row(id).is_some()).cloned().collect();
+        let state = match left.first().and_then(|rule| rule.parse().ok()) {
+            Some(rule) => State::Quarantined(rule),
+            None => State::Held(Cause::incomplete()),
+        };
+        Ok(Ok((Some(Progress { overrides, reasons: left, ..moved(entry, state) }), rejected)))
+    }
+
     async fn apply(&self, entries: &[Entry], decision: &Decision) -> Result<Vec<Decided>, SpoolError> {
         let (mut moves, mut decided) = (Vec::new(), Vec::new());
         for entry in entries {
-            let next = decide(entry, decision, &self.rules);
+            let next = match decision.verb {
+                Verb::KeepFirst | Verb::KeepSecond => match self.keep(entry, decision).await? {
+                    Ok((next, others)) => {
+                        moves.extend(others);
+                        Ok(next)
+                    }
+                    Err(why) => Err(why),
+                },
+                _ => decide(entry, decision, &self.rules),
+            };
             let (progress, refused) = match &next {
                 Ok(Some(progress)) => (progress, None),
                 Ok(None) => (&entry.progress, None),
@@ -199,6 +271,16 @@ impl Quarantine<'_> {
         }
         Ok(decided)
     }
+}
+
+/// The reason of an object of whose SOP Instance UID another copy was here before, with other bytes.
+fn is_conflict(rule: &str) -> bool {
+    row(rule).is_some_and(|row| row.name == "duplicate-other-content")
+}
+
+/// Whether it was given to the centre, or is on its way there.
+fn is_forwarded(state: &State) -> bool {
+    matches!(state, State::Sending | State::Sent | State::Committed | State::Registered | State::Released)
 }
 
 /// Why an object is in quarantine, the first reason first. Rules of stages S and I are asked at the level at which it was received.
@@ -258,7 +340,11 @@ fn decide(entry: &Entry, decision: &Decision, sets: &RuleSets) -> Result<Option<
         ..entry.progress.clone()
     };
     match decision.verb {
-        Verb::Reject => Ok(Some(Progress { state: State::Rejected, ..moved })),
+        Verb::Reject => Ok(Some(Progress { state: State::Rejected, reasons: Vec::new(), ..moved })),
+        Verb::ReEvaluate if row(cause.as_str()).is_none() => Err(format!("{cause} is no rule: `quarantine release` tries it again")),
+        // It stays where it is until it has been judged.
+        Verb::ReEvaluate => Ok(Some(Progress { decision: Some(decision.clone()), judged: None, ..entry.progress.clone() })),
+        Verb::KeepFirst | Verb::KeepSecond => Err("it takes the other copies too".to_owned()),
         Verb::Release => {
             let reasons = reasons(entry, sets);
             if let Some(locked) = reasons.iter().find(|reason| reason.locked) {
@@ -278,7 +364,7 @@ fn decide(entry: &Entry, decision: &Decision, sets: &RuleSets) -> Result<Option<
                 Some(_) => State::Held(Cause::incomplete()),
                 None => State::Queued,
             };
-            Ok(Some(Progress { state, overrides, ..moved }))
+            Ok(Some(Progress { state, overrides, reasons: Vec::new(), ..moved }))
         }
     }
 }

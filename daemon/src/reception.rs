@@ -20,6 +20,7 @@ use std::sync::Arc;
 use idr_dimse::association::Context as PresentationContext;
 use idr_dimse::service::storage::{Outcome, StoreRequest};
 use idr_dimse::status::Status;
+use idr_profile::rules::study::accession_name;
 use idr_profile::rules::{Context, Disposition, Finding, Rules, Source, Stage, Verdict};
 use idr_profile::scan::{Fed, Header, Part10Reader, Scan, Scanner, tags};
 
@@ -360,6 +361,7 @@ impl Reception {
             // One that no record can have is not a reason to lose the object either: it waits for whoever knows whose it is.
             patient_id: identity.patient_id.clone().filter(fits),
             accession_present: identity.accession_number.is_some(),
+            accession: identity.accession_number.as_deref().map(|number| accession_name(number, identity.accession_issuer.as_deref())),
             rule_set: self.rules.rule_set.clone(),
             findings,
             controller: None,

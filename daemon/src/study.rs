@@ -19,6 +19,8 @@
 //! behind those that stayed. A study in which nothing could be moved rests for [`REST`].
 
 pub mod stage_t;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -26,6 +26,21 @@ const ELEMENTS_MAX: usize = 5000;
 /// Characters of a value that are shown.
 const VALUE_CHARACTERS_MAX: usize = 120;
 
+/// Which of two copies with other bytes goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Keep {
+    /// What came first.
+    First,
+    /// The object that is named.
+    Second,
+}
+
+/// Objects of a study that are read to find one that differs.
+const COMPARED_MAX: usize = 1000;
+/// Elements that say whose an object is and where it belongs.
+const PLACING: [&str; 9] =
+    ["(0008,0050)", "(0008,0051)", "(0010,0010)", "(0010,0020)", "(0010,0021)", "(0010,0024)", "(0010,0030)", "(0020,000D)", "(0020,000E)"];
+
 /// Commands about quarantine.
 #[derive(Debug, Subcommand)]
 pub enum QuarantineCommand {
@@ -50,6 +65,12 @@ pub enum QuarantineCommand {
     Release {
         /// Object, or Study Instance UID for all of a study.
         target: String,
+        /// Ask all rules in force again instead; what passes goes on, nothing is overridden.
+        #[arg(long, conflicts_with = "keep")]
+        re_evaluate: bool,
+        /// Of two copies with other bytes, this object being the second: which goes on. The other is rejected.
+        #[arg(long)]
+        keep: Option<Keep>,
         /// Why: up to 200 bytes, no patient data. It stands in the journal with your user.
         #[arg(long)]
         reason: String,
@@ -93,7 +114,15 @@ pub fn execute(config: &Config, command: QuarantineCommand) -> anyhow::Result<Ex
                 show_lines(&answer).iter().for_each(|line| println!("{line}"));
             }
         }
-        QuarantineCommand::Release { target, reason, json } => return decide(config, target, Verb::Release, reason, json),
+        QuarantineCommand::Release { target, re_evaluate, keep, reason, json } => {
+            let verb = match keep {
+                Some(Keep::First) => Verb::KeepFirst,
+                Some(Keep::Second) => Verb::KeepSecond,
+                None if re_evaluate => Verb::ReEvaluate,
+                None => Verb::Release,
+            };
+            return decide(config, target, verb, reason, json);
+        }
         QuarantineCommand::Reject { object, reason, json } => return decide(config, object.to_string(), Verb::Reject, reason, json),
     }
     Ok(ExitCode::SUCCESS)
@@ -182,6 +211,9 @@ fn show(config: &Config, object: SpoolId) -> anyhow::Result<Value> {
         let other = Seen::of(config, &sets, &answer, id)?;
         differences.push(json!({"object": id, "elements": differing(&seen.scan, &other.scan)}));
     }
+    for conflict in answer["study_reasons"].as_array().into_iter().flatten() {
+        differences.extend(of_study(config, &sets, &answer, &seen, conflict)?);
+    }
     let findings: Vec<Value> = seen
         .findings
         .iter()
@@ -198,6 +230,33 @@ fn show(config: &Config, object: SpoolId) -> anyhow::Result<Value> {
     answer["elements"] = shown.into();
     answer["differences"] = differences.into();
     Ok(answer)
+}
+
+/// What the object and another of the study, or of the study that a rule names, say differently in the elements that place them
+/// (profile 01 §7.3). The first object that differs is shown; at most [`COMPARED_MAX`] are read.
+fn of_study(config: &Config, sets: &RuleSets, answer: &Value, seen: &Seen, conflict: &Value) -> anyhow::Result<Option<Value>> {
+    let own: Vec<String> = conflict["tags"].as_array().into_iter().flatten().map(|tag| text(tag).to_owned()).collect();
+    let named: Option<SpoolId> = serde_json::from_value(conflict["object"].clone()).ok();
+    let candidates: Vec<SpoolId> = match named {
+        Some(object) => vec![object],
+        None => {
+            let study = ask(config, &Request::StudyShow { uid: text(&answer["study_uid"]).to_owned() })?;
+            let objects = study["instances"].as_array().into_iter().flatten();
+            objects.filter_map(|one| serde_json::from_value(one["object"].clone()).ok()).collect()
+        }
+    };
+    for id in candidates.into_iter().filter(|id| json!(id) != answer["object"]).take(COMPARED_MAX) {
+        let Ok(other) = Seen::of(config, sets, answer, id) else { continue };
+        let elements = differing(&seen.scan, &other.scan);
+        let of = |row: &Value, tags: &[&str]| tags.iter().any(|tag| text(&row["path"]).starts_with(tag));
+        let own: Vec<&str> = own.iter().map(String::as_str).collect();
+        if named.is_none() && !elements.iter().any(|row| of(row, &own)) {
+            continue;
+        }
+        let elements: Vec<Value> = elements.into_iter().filter(|row| of(row, &own) || of(row, &PLACING)).collect();
+        return Ok(Some(json!({"rule": conflict["rule"], "object": id, "elements": elements})));
+    }
+    Ok(None)
 }
 
 fn tags(finding: &Finding) -> Vec<String> {
@@ -337,7 +396,8 @@ fn show_lines(object: &Value) -> Vec<String> {
     }
     for copy in object["differences"].as_array().into_iter().flatten() {
         let elements = copy["elements"].as_array().map(Vec::as_slice).unwrap_or_default();
-        lines.push(format!("differences from {}: this, other", text(&copy["object"])));
+        let rule = copy["rule"].as_str().map_or(String::new(), |rule| format!(" ({rule})"));
+        lines.push(format!("differences from {}{rule}: this, other", text(&copy["object"])));
         if elements.is_empty() {
             lines.push("    none outside bulk data and transfer syntax: the digests differ".to_owned());
         }

@@ -13,6 +13,8 @@
 //! | `q` tenant `\0` state `\0` not before, id | – ; released objects have none |
 //! | `l` tenant `\0` state `\0` id | – |
 //! | `h` tenant `\0` SOP instance `\0` inbound row `\0` id | – ; who handed an object over that has, or had, more than one such row or file |
+//! | `r` tenant `\0` series `\0` study `\0` | [`Occurrence`], JSON: the first object of the series in the study |
+//! | `a` tenant `\0` accession name `\0` study `\0` | the same of an accession number |
 //! | `!…` | what of the journal and the files is in here; see [`Catalog::covers`] |
 //!
 //! Each row is a function of the entries and notes alone, not of the order in which they came, so that a rebuilt index is
@@ -20,7 +22,7 @@
 
 use super::index::{Change, Index, IndexError};
 use super::journal::{Event, Mark};
-use super::record::{Amount, Announced, Entry, Note, Progress, SpoolId, State, Study, Tenant};
+use super::record::{Amount, Announced, Entry, Note, Occurrence, Progress, SpoolId, State, Study, Tenant};
 use idr_profile::digest::Digest;
 use idr_profile::receipt::ReceiptHash;
 use jiff::Timestamp;
@@ -65,7 +67,8 @@ impl Live {
 
 /// Most notes of one study.
 const NOTES_MAX: usize = 8;
-const COVERS: &[u8] = b"!covers";
+// The number rises with the kinds of rows: an index without them is made again.
+const COVERS: &[u8] = b"!covers2";
 const LIVE: &[u8] = b"!live";
 
 /// The rows.
@@ -228,6 +231,42 @@ impl Catalog {
     /// [`IndexError`].
     pub fn study(&self, tenant: &Tenant, study_uid: &str) -> Result<Option<Study>, IndexError> {
         self.index.read(&study_key(tenant, study_uid))?.map(|row| read_json(&row)).transpose()
+    }
+
+    /// Studies in which a series occurs; at most 100.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub fn series(&self, tenant: &Tenant, series_uid: &str) -> Result<Vec<Occurrence>, IndexError> {
+        self.occurrences(&key(b'r', &[tenant.as_str(), series_uid]))
+    }
+
+    /// Studies in which an accession number occurs, by its name; at most 100.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub fn accession(&self, tenant: &Tenant, name: &str) -> Result<Vec<Occurrence>, IndexError> {
+        self.occurrences(&key(b'a', &[tenant.as_str(), name]))
+    }
+
+    fn occurrences(&self, from: &[u8]) -> Result<Vec<Occurrence>, IndexError> {
+        self.index.scan(from, &end_of(from), 100)?.iter().map(|(_, row)| read_json(row)).collect()
+    }
+
+    /// Of the objects of a study with the same thing the first is named.
+    fn occurrence_row(&self, key: Vec<u8>, entry: &Entry, changes: &mut Vec<Change>) -> Result<(), IndexError> {
+        let facts = &entry.record.facts;
+        let before: Option<Occurrence> = self.index.read(&key)?.map(|row| read_json(&row)).transpose()?;
+        if before.is_none_or(|first| (facts.received, entry.id()) < (first.first_arrival, first.object)) {
+            let first = Occurrence {
+                study_uid: facts.study_uid.clone(),
+                first_arrival: facts.received,
+                object: entry.id(),
+                patient_id: facts.patient_id.clone(),
+            };
+            changes.push((key, Some(json(&first)?)));
+        }
+        Ok(())
     }
 
     /// Objects of a study with an id above `after`, in order of id.
@@ -406,6 +445,10 @@ impl Catalog {
             changes.push((unique, Some(entry.id().0.to_be_bytes().to_vec())));
         }
         changes.push((member_key(tenant, study_uid, entry.id()), Some(Vec::new())));
+        self.occurrence_row(key(b'r', &[tenant.as_str(), &record.facts.series_uid, study_uid]), entry, changes)?;
+        if let Some(name) = &record.facts.accession {
+            self.occurrence_row(key(b'a', &[tenant.as_str(), name, study_uid]), entry, changes)?;
+        }
         let received = record.facts.received;
         let study = self.study(tenant, study_uid)?.unwrap_or_else(|| Study {
             tenant: tenant.clone(),

@@ -5,7 +5,7 @@ use super::files::{check_note, object, source};
 use super::index::MemoryStore;
 use super::journal::Event;
 use super::object_file;
-use super::record::{Amount, Announced, Entry, Facts, Move, Note, Progress, Record, SpoolId, State, Study, Tenant, Unusable};
+use super::record::{Amount, Announced, Entry, Facts, Move, Note, Occurrence, Progress, Record, SpoolId, State, Study, Tenant, Unusable};
 use super::{Claim, Committed, Refusal, Spool, SpoolError, Stored, Writer};
 use crate::receipts::Receipts;
 use async_trait::async_trait;
@@ -160,6 +160,14 @@ impl Spool for MemorySpool {
 
     async fn study(&self, tenant: &Tenant, study_uid: &str) -> Result<Option<Study>, SpoolError> {
         Ok(self.shared.catalog.study(tenant, study_uid)?)
+    }
+
+    async fn series(&self, tenant: &Tenant, series_uid: &str) -> Result<Vec<Occurrence>, SpoolError> {
+        Ok(self.shared.catalog.series(tenant, series_uid)?)
+    }
+
+    async fn accession(&self, tenant: &Tenant, name: &str) -> Result<Vec<Occurrence>, SpoolError> {
+        Ok(self.shared.catalog.accession(tenant, name)?)
     }
 
     async fn members(&self, tenant: &Tenant, study_uid: &str, after: Option<SpoolId>, limit: usize) -> Result<Vec<Entry>, SpoolError> {

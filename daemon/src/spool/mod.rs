@@ -45,7 +45,7 @@ pub(crate) mod sample;
 pub use files::{FileSpool, Recovery};
 pub use memory::MemorySpool;
 pub use record::{
-    Amount, Announced, Cause, Decision, Entry, Facts, Move, Note, Progress, Record, SpoolId, State, Study, Tenant, Verb, fits,
+    Amount, Announced, Cause, Decision, Entry, Facts, Move, Note, Occurrence, Progress, Record, SpoolId, State, Study, Tenant, Verb, fits,
 };
 
 use crate::receipts::ReceiptError;
@@ -124,6 +124,18 @@ pub trait Spool: Send + Sync {
     /// # Errors
     /// [`SpoolError::Index`].
     async fn study(&self, tenant: &Tenant, study_uid: &str) -> Result<Option<Study>, SpoolError>;
+
+    /// Studies in which a series (0020,000E) occurs; at most 100.
+    ///
+    /// # Errors
+    /// [`SpoolError::Index`].
+    async fn series(&self, tenant: &Tenant, series_uid: &str) -> Result<Vec<Occurrence>, SpoolError>;
+
+    /// Studies in which an accession number occurs, by its name ([`Facts::accession`]); at most 100.
+    ///
+    /// # Errors
+    /// [`SpoolError::Index`].
+    async fn accession(&self, tenant: &Tenant, name: &str) -> Result<Vec<Occurrence>, SpoolError>;
 
     /// Objects of a study, a page after an id, in order of id.
     ///

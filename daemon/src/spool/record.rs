@@ -270,6 +270,9 @@ pub struct Facts {
     pub patient_id: Option<PatientId>,
     /// Whether an accession number stands in the object.
     pub accession_present: bool,
+    /// Name of number and issuer ([`idr_profile::rules::study::accession_name`]): other studies are found by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accession: Option<String>,
     /// Rule set and revision that judged it, `fi-2.4.1/1`.
     pub rule_set: String,
     /// Ids of the findings, ascending, ≤ 32; the journal carries them all.
@@ -366,6 +369,7 @@ impl Facts {
         text("rule set", &self.rule_set, 64)?;
         let short = [
             ("Modality (0008,0060)", &self.modality, 16),
+            ("accession", &self.accession, 32),
             ("controller", &self.controller, 64),
             ("register", &self.register, 64),
             ("service event", &self.service_event, 64),
@@ -405,6 +409,12 @@ pub enum Verb {
     Release,
     /// It is never forwarded, and kept.
     Reject,
+    /// All rules are asked again, those in force.
+    ReEvaluate,
+    /// Of two copies with other bytes the first stays, this one is never forwarded.
+    KeepFirst,
+    /// Of two copies with other bytes this one goes on, the others are never forwarded.
+    KeepSecond,
 }
 
 impl Decision {
@@ -556,6 +566,20 @@ pub struct Study {
     /// Facts about the study that no object carries (released by an operator, expected instances, revision), by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub notes: BTreeMap<String, String>,
+}
+
+/// A study in which something occurs that should occur in one only.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Occurrence {
+    /// Study Instance UID.
+    pub study_uid: String,
+    /// When its first object with it came.
+    pub first_arrival: Timestamp,
+    /// That object.
+    pub object: SpoolId,
+    /// Its patient.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patient_id: Option<PatientId>,
 }
 
 /// A fact about a study for the journal; the last one of a name stands.

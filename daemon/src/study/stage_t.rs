@@ -25,7 +25,7 @@ use super::{PAGE, Studies};
 use crate::forward::{Described, Maps};
 use crate::rejudge;
 use crate::spool::record::REASONS_MAX;
-use crate::spool::{Cause, Entry, Move, Note, Progress, SpoolError, SpoolId, State, Study};
+use crate::spool::{Cause, Entry, Move, Note, Occurrence, Progress, SpoolError, SpoolId, State, Study};
 
 /// Name of the note of the last evaluation.
 pub const EVALUATED: &str = "evaluated";
@@ -96,6 +96,13 @@ fn waits(state: &State) -> bool {
 
 fn is_stage_t(rule: &str) -> bool {
     row(rule).is_some_and(|row| row.stage == Stage::T)
+}
+
+/// Other studies in which something occurred before it did in this one: the later study is the one that is held.
+pub fn earlier<'a>(occurrences: &'a [Occurrence], study_uid: &str) -> Vec<&'a Occurrence> {
+    let place = |one: &Occurrence| (one.first_arrival, one.object);
+    let own = occurrences.iter().find(|one| one.study_uid == study_uid).map(place);
+    occurrences.iter().filter(|one| one.study_uid != study_uid && own.is_none_or(|own| place(one) < own)).collect()
 }
 
 /// Rules of its reception that a quarantined object waits for.
@@ -181,6 +188,7 @@ impl Studies {
     async fn see(&self, study: &Study, outline: &Outline, rules: &RuleSets) -> Result<Seen, SpoolError> {
         let mut gathering = Gathering::new(outline.set.rules_for(outline.calling_ae.as_deref()).clone());
         let (mut known, mut again, mut unreadable) = (Known::default(), BTreeMap::new(), BTreeSet::new());
+        let mut accessions = BTreeSet::new();
         let (config, organisation_oids) = (self.config.load_full(), self.maps.load().organisation_oids());
         let mut after = None;
         loop {
@@ -221,6 +229,7 @@ impl Studies {
                     continue;
                 };
                 gathering.add(entry.id().0, instance);
+                accessions.extend(entry.record.facts.accession.clone());
                 if waits(&entry.progress.state) {
                     known.controlled.extend(self.controlled(entry, &scan, rules));
                     let copies = self.copies(entry, outline).await?;
@@ -229,6 +238,16 @@ impl Studies {
                     }
                 }
             }
+        }
+        for series in gathering.series() {
+            if !earlier(&self.spool.series(&study.tenant, series).await?, &study.study_uid).is_empty() {
+                known.series_elsewhere.insert(series.to_owned());
+            }
+        }
+        for accession in &accessions {
+            let used = self.spool.accession(&study.tenant, accession).await?;
+            let patient = |other: &&Occurrence| other.patient_id.as_ref().map(|of| Patient::new(&of.id, &of.authority));
+            known.accessions.extend(earlier(&used, &study.study_uid).iter().map(patient));
         }
         Ok(Seen { findings: gathering.judge(&known), gathering, again, unreadable })
     }

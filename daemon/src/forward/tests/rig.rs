@@ -31,7 +31,7 @@ use crate::spool::disk::MemoryDisk;
 use crate::spool::index::MemoryStore;
 use crate::spool::sample::{announced, at, facts, hand_over, holder, signer, tenant};
 use crate::spool::{
-    Announced, Claim, Entry, MemorySpool, Move, Note, Refusal, Spool, SpoolError, SpoolId, State, Stored, Study, Tenant, Writer,
+    Announced, Claim, Entry, MemorySpool, Move, Note, Occurrence, Refusal, Spool, SpoolError, SpoolId, State, Stored, Study, Tenant, Writer,
 };
 
 /// Clocks that are moved by hand. Truth and monotonic time go together; the wall clock may be wrong.
@@ -111,6 +111,12 @@ impl Spool for Fused {
     }
     async fn study(&self, tenant: &Tenant, study_uid: &str) -> Result<Option<Study>, SpoolError> {
         self.0.study(tenant, study_uid).await
+    }
+    async fn series(&self, tenant: &Tenant, series_uid: &str) -> Result<Vec<Occurrence>, SpoolError> {
+        self.0.series(tenant, series_uid).await
+    }
+    async fn accession(&self, tenant: &Tenant, name: &str) -> Result<Vec<Occurrence>, SpoolError> {
+        self.0.accession(tenant, name).await
     }
     async fn members(&self, tenant: &Tenant, study_uid: &str, after: Option<SpoolId>, limit: usize) -> Result<Vec<Entry>, SpoolError> {
         self.0.members(tenant, study_uid, after, limit).await

@@ -26,7 +26,7 @@ use super::disk::{Disk, Space};
 use super::index::{IndexError, IndexStore};
 use super::journal::{Event, Journal};
 use super::object_file;
-use super::record::{Amount, Announced, Entry, Move, Note, SpoolId, State, Study, Tenant, Unusable};
+use super::record::{Amount, Announced, Entry, Move, Note, Occurrence, SpoolId, State, Study, Tenant, Unusable};
 use super::{Claim, Refusal, Spool, SpoolError, Stored, Writer, disk_error};
 use crate::receipts::Receipts;
 use async_trait::async_trait;
@@ -515,6 +515,16 @@ impl Spool for FileSpool {
     async fn study(&self, tenant: &Tenant, study_uid: &str) -> Result<Option<Study>, SpoolError> {
         let (tenant, uid) = (tenant.clone(), study_uid.to_owned());
         self.look(move |shared| shared.catalog.study(&tenant, &uid)).await
+    }
+
+    async fn series(&self, tenant: &Tenant, series_uid: &str) -> Result<Vec<Occurrence>, SpoolError> {
+        let (tenant, uid) = (tenant.clone(), series_uid.to_owned());
+        self.look(move |shared| shared.catalog.series(&tenant, &uid)).await
+    }
+
+    async fn accession(&self, tenant: &Tenant, name: &str) -> Result<Vec<Occurrence>, SpoolError> {
+        let (tenant, name) = (tenant.clone(), name.to_owned());
+        self.look(move |shared| shared.catalog.accession(&tenant, &name)).await
     }
 
     async fn members(&self, tenant: &Tenant, study_uid: &str, after: Option<SpoolId>, limit: usize) -> Result<Vec<Entry>, SpoolError> {

@@ -47,15 +47,6 @@ pub enum Copy {
     OtherContent,
 }
 
-/// Where an accession number of the study was known before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Use {
-    /// Name of number and issuer ([`StudyInstance::accession`]).
-    pub accession: Name,
-    /// Patient of the other study; `None` if it is not known.
-    pub patient: Option<Patient>,
-}
-
 /// What the index of the site knows beside the instances that were read.
 #[derive(Debug, Clone, Default)]
 pub struct Known {
@@ -65,8 +56,8 @@ pub struct Known {
     pub patients: BTreeSet<Patient>,
     /// Series that another study had before this one.
     pub series_elsewhere: BTreeSet<String>,
-    /// Earlier studies with an accession number of this one.
-    pub accessions: Vec<Use>,
+    /// Patients of earlier studies with an accession number and issuer of this one; `None`: not known.
+    pub accessions: Vec<Option<Patient>>,
     /// Copies that came before an instance, by its key.
     pub copies: BTreeMap<u64, Vec<Copy>>,
     /// Whose the instances are, by the controller map.
@@ -318,8 +309,8 @@ impl Gathering {
                 (!found.is_empty()).then_some(Concerns::Series(found))
             }
             F::OfAnotherPatient => study(!known.patients.is_empty() && !self.patients.is_subset(&known.patients)),
-            F::AccessionOfAnotherPatient => study(known.accessions.iter().any(|used| self.is_another(used))),
-            F::AccessionOfAnotherStudy => study(known.accessions.iter().any(|used| used.patient.is_some() && !self.is_another(used))),
+            F::AccessionOfAnotherPatient => study(known.accessions.iter().flatten().any(|patient| self.is_another(patient))),
+            F::AccessionOfAnotherStudy => study(known.accessions.iter().flatten().any(|patient| !self.is_another(patient))),
             F::NumberGap => self.series_where(|series| {
                 let (first, last) = (series.numbers.first(), series.numbers.last());
                 let span = first.zip(last).map_or(0, |(first, last)| last.abs_diff(*first));
@@ -353,8 +344,8 @@ impl Gathering {
         }
     }
 
-    fn is_another(&self, used: &Use) -> bool {
-        used.patient.is_some_and(|patient| !self.patients.is_empty() && !self.patients.contains(&patient))
+    fn is_another(&self, patient: &Patient) -> bool {
+        !self.patients.is_empty() && !self.patients.contains(patient)
     }
 
     /// One of these UIDs is not here. With more references than are remembered nothing can be said.

@@ -4,7 +4,7 @@ use super::key_object::{self, Role};
 use super::{Name, Patient, name};
 use crate::rules::check::{Check, ReadAs};
 use crate::rules::checks::order::study_code_of;
-use crate::rules::facts::{Context, Facts, iso_oid};
+use crate::rules::facts::{Context, Facts};
 use crate::rules::set::Rules;
 use crate::scan::{DataSet, Element, Scan, tags};
 use dicom_core::Tag;
@@ -33,7 +33,6 @@ pub struct StudyInstance {
     pub(super) modality: Option<String>,
     pub(super) issuer: Option<String>,
     pub(super) patient: Option<Patient>,
-    pub(super) accession: Option<Name>,
     pub(super) number: Option<i64>,
     /// (0020,1208) and (0020,1209).
     pub(super) declared: [Option<u64>; 2],
@@ -59,10 +58,6 @@ impl StudyInstance {
         let family = facts.class.map_or("", |class| class.family.as_str());
         let referring = REFERRING.contains(&family);
         let issuer = facts.issuer.as_ref().map(|issuer| issuer.oid.clone());
-        let of_accession = |number: String| {
-            let issuer = iso_oid(top, tags::ISSUER_OF_ACCESSION_NUMBER_SEQUENCE).or_else(|| context.accession_issuer.map(str::to_owned));
-            accession_name(&number, issuer.as_deref())
-        };
         Some(Self {
             sop_instance: name(top.uid(tags::SOP_INSTANCE_UID)?.as_bytes()),
             series_uid: top.uid(tags::SERIES_INSTANCE_UID)?.to_owned(),
@@ -71,7 +66,6 @@ impl StudyInstance {
             modality: top.first_text(tags::MODALITY),
             patient: facts.patient_id.as_deref().zip(issuer.as_deref()).map(|(id, issuer)| Patient::new(id, issuer)),
             issuer,
-            accession: facts.text(tags::ACCESSION_NUMBER).map(of_accession),
             number: top.first_text(tags::INSTANCE_NUMBER).and_then(|text| text.parse().ok()),
             declared: [RELATED_OF_STUDY, RELATED_OF_SERIES].map(|tag| top.unsigned(tag)),
             concatenation: top
@@ -86,16 +80,11 @@ impl StudyInstance {
     pub fn patient(&self) -> Option<Patient> {
         self.patient
     }
-
-    /// Name of its accession number and issuer, to look for other studies with it ([`super::Known::accessions`]).
-    pub fn accession(&self) -> Option<[u8; 16]> {
-        self.accession
-    }
 }
 
-/// Name of an accession number and its issuer.
-fn accession_name(number: &str, issuer: Option<&str>) -> Name {
-    name(format!("{number}\0{}", issuer.unwrap_or_default()).as_bytes())
+/// Name of an accession number with its issuer, 32 hex digits: what an index finds other studies by without keeping the number.
+pub fn accession_name(number: &str, issuer: Option<&str>) -> String {
+    hex::encode(name(format!("{number}\0{}", issuer.unwrap_or_default()).as_bytes()))
 }
 
 /// Elements that the rules compare, and how.

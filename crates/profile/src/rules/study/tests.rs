@@ -183,7 +183,7 @@ fn examples() -> Vec<(&'static str, Story, Concerns, Story)> {
     let (same, other) = (Patient::new("010190-900P", "1.2.246.21"), Patient::new("020290-901X", "1.2.246.21"));
     let known_for = |patient| ok().knows(|known| known.patients = BTreeSet::from([patient]));
     add("D713", known_for(other), all(), known_for(same));
-    let used_by = |patient| ok().knows(|known| known.accessions = vec![Use { accession: [1; 16], patient: Some(patient) }]);
+    let used_by = |patient| ok().knows(|known| known.accessions = vec![Some(patient)]);
     add("D714", used_by(other), all(), used_by(same));
     add("D715", used_by(same), all(), ok());
     add("D722", Story::of(vec![image(1), image(2), image(4)]), of_series(), ok());
