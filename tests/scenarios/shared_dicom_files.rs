@@ -1,5 +1,6 @@
 //! All files of the shared folder's `dicom`, sent under two settings. `base` is strict. `foreign` gives objects without an issuer
-//! one of the test environment, takes further SOP classes, and lets objects without an order through.
+//! one of the test environment, takes further SOP classes, lets objects without an order through, and holds no study for a
+//! quarantined object of it.
 //!
 //! What is expected of each file, and why, stands in `shared_dicom_expectations.tsv`; what came out is written to
 //! `target/idr-tests/shared-dicom-<setting>.tsv`.
@@ -59,6 +60,8 @@ impl Setting {
         let site_rules = Arc::new(|table: &mut Table| {
             edit(table, [("levels.D411", "WARN".into())]);
             edit(table, [("parameters.accept_retired", true.into())]);
+            // The files are no whole studies: copies with the UIDs of others are quarantined (D732), and hold no others back.
+            edit(table, [("parameters.hold_study_on_quarantine", false.into())]);
             let class = |(uid, family): (&str, &str)| {
                 let mut row = Table::new();
                 edit(&mut row, [("uid", uid.into()), ("family", family.into()), ("registrable", true.into())]);

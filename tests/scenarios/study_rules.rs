@@ -107,6 +107,66 @@ fn a_study_that_an_operator_releases_arrives_with_its_override_named() {
 }
 
 #[test]
+fn what_changed_rules_no_longer_reject_goes_on_by_itself() {
+    story(async {
+        let mut world = World::prepare(Plan::default())?;
+        let own = world.site().program.state().with_file_name("site-rules.toml");
+        let usual = std::fs::read_to_string(&own)?;
+        let mut rules: toml::Table = usual.parse()?;
+        edit(&mut rules, [("levels.D703", "REJECT".into())]);
+        std::fs::write(&own, toml::to_string(&rules)?)?;
+        world.central.program.start().await?;
+        world.site_mut().program.start().await?;
+        let study = odd_one(&Person::numbered(45), 45, |object| {
+            object.put(DataElement::new(tags::PATIENT_NAME, VR::PN, PrimitiveValue::from("Toinen^Testi")));
+        });
+        send_all(&world.site().modality(), &outgoing([&study]), 1).await?;
+        let objects = quarantined(&world.site().program, &study, 3).await?;
+        // The difference is shown to the operator.
+        let shown = answer(&world.site().program, &["quarantine", "show", objects[0]["object"].as_str().unwrap_or_default(), "--json"])?;
+        let of_rule = shown["differences"].as_array().into_iter().flatten().find(|one| one["rule"] == "D703");
+        let elements = of_rule.and_then(|one| one["elements"].as_array()).cloned().unwrap_or_default();
+        anyhow::ensure!(elements.iter().any(|row| row["path"] == "(0010,0010)"), "{}", shown["differences"]);
+        // Asked again by the same rules it stays.
+        let words = ["quarantine", "release", &study.uid, "--re-evaluate", "--reason", "Asked again", "--json"];
+        let decided = answer(&world.site().program, &words)?;
+        anyhow::ensure!(decided["decided"].as_array().map(Vec::len) == Some(3), "{decided}");
+        quarantined(&world.site().program, &study, 3).await?;
+
+        std::fs::write(&own, usual)?;
+        world.site_mut().program.stop().await?;
+        world.site_mut().program.start().await?;
+        study_registered(&world.viewer()?, &study).await?;
+        let receipts = world.site().program.command(&["receipt", "show", &study.uid])?;
+        anyhow::ensure!(!receipts.contains("override"), "nothing was overridden: {receipts}");
+        world.check_stored_once([&study]).await?;
+        world.stop_and_check().await
+    });
+}
+
+#[test]
+fn of_two_copies_the_second_is_kept_and_is_what_the_centre_has() {
+    story(async {
+        let world = World::start(Plan::default()).await?;
+        let first = odd_one(&Person::numbered(46), 46, |object| {
+            object.put(DataElement::new(tags::STATION_NAME, VR::SH, PrimitiveValue::from("CT1")));
+        });
+        let second = odd_one(&Person::numbered(46), 46, |_| {});
+        let objects: Vec<_> = outgoing([&first]).iter().cloned().chain(outgoing([&second]).iter().take(1).cloned()).collect();
+        send_all(&world.site().modality(), &objects.into(), 1).await?;
+        let program = &world.site().program;
+        let listed = quarantined(program, &first, 1).await?;
+        anyhow::ensure!(listed[0]["state"] == "quarantined(D732)", "{listed:?}");
+        anyhow::ensure!(world.stored_digests().await?.is_empty(), "the study was not held for its copy");
+        let id = listed[0]["object"].as_str().unwrap_or_default();
+        answer(program, &["quarantine", "release", id, "--keep", "second", "--reason", "The first has a wrong label", "--json"])?;
+        study_registered(&world.viewer()?, &second).await?;
+        world.check_stored_once([&second]).await?;
+        world.stop_and_check().await
+    });
+}
+
+#[test]
 fn a_study_without_a_row_of_the_controller_map_goes_on_when_the_map_has_it() {
     story(async {
         let mut world = World::prepare(Plan::default())?;

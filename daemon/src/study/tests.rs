@@ -20,7 +20,7 @@ use crate::quarantine::Quarantine;
 use crate::spool::disk::MemoryDisk;
 use crate::spool::index::MemoryStore;
 use crate::spool::sample::{announced, at, facts, hand_over, memory_spool, open, tenant};
-use crate::spool::{Announced, Entry, Facts, Spool, SpoolId, Verb};
+use crate::spool::{Announced, Entry, Facts, Move, Progress, Spool, SpoolId, Verb};
 
 const CT: &str = "1.2.840.10008.5.1.4.1.1.2";
 const KO: &str = "1.2.840.10008.5.1.4.1.1.88.59";
@@ -42,6 +42,8 @@ struct Object {
     /// Instances that a rejection note names.
     rejects: Vec<u64>,
     pixels: u8,
+    /// Implicit VR Little Endian.
+    implicit: bool,
 }
 
 fn object(number: u64) -> Object {
@@ -56,6 +58,7 @@ fn object(number: u64) -> Object {
         class: CT,
         rejects: Vec::new(),
         pixels: 0,
+        implicit: false,
     }
 }
 
@@ -71,15 +74,19 @@ fn instance_uid(instance: u64) -> String {
     format!("1.2.246.10.12345671.7.{instance}")
 }
 
-/// An element of Explicit VR Little Endian.
-fn element(group: u16, number: u16, vr: &str, value: &[u8]) -> Vec<u8> {
+/// An element of Explicit or Implicit VR Little Endian.
+fn encoded(group: u16, number: u16, vr: &str, value: &[u8], implicit: bool) -> Vec<u8> {
     let mut value = value.to_vec();
     if value.len() % 2 == 1 {
         value.push(if vr == "UI" { 0 } else { b' ' });
     }
     let length = u32::try_from(value.len()).expect("short");
-    let mut bytes = [&group.to_le_bytes()[..], &number.to_le_bytes(), vr.as_bytes()].concat();
+    let mut bytes = [group.to_le_bytes(), number.to_le_bytes()].concat();
+    if !implicit {
+        bytes.extend(vr.as_bytes());
+    }
     match vr {
+        _ if implicit => bytes.extend(length.to_le_bytes()),
         "SQ" | "OW" => bytes.extend([&[0, 0][..], &length.to_le_bytes()].concat()),
         _ => bytes.extend(&length.to_le_bytes()[..2]),
     }
@@ -93,6 +100,7 @@ fn item(content: &[u8]) -> Vec<u8> {
 impl Object {
     fn data(&self) -> Vec<u8> {
         let study = study_uid(self.study);
+        let element = |group, number, vr: &str, value: &[u8]| encoded(group, number, vr, value, self.implicit);
         let mut data = [
             element(0x0008, 0x0016, "UI", self.class.as_bytes()),
             element(0x0008, 0x0018, "UI", instance_uid(self.instance).as_bytes()),
@@ -121,7 +129,12 @@ impl Object {
     }
 
     fn announced(&self) -> Announced {
-        Announced { sop_instance_uid: instance_uid(self.instance), sop_class_uid: self.class.to_owned(), ..announced(self.number) }
+        Announced {
+            sop_instance_uid: instance_uid(self.instance),
+            sop_class_uid: self.class.to_owned(),
+            transfer_syntax_uid: if self.implicit { "1.2.840.10008.1.2" } else { "1.2.840.10008.1.2.1" }.to_owned(),
+            ..announced(self.number)
+        }
     }
 
     fn facts(&self) -> Facts {
@@ -204,7 +217,15 @@ async fn a_finding_quarantines_whom_it_names_and_holds_the_others_if_the_rules_s
     let name = || Object { name: "Toinen^Testi", ..object(2) };
     let copy = || Object { instance: 1, pixels: 1, ..object(3) };
     type Case = (&'static str, Vec<Object>, &'static str, &'static [&'static str]);
-    let cases: [Case; 9] = [
+    let second_encoding = || Object { instance: 1, pixels: 1, implicit: true, ..object(3) };
+    let cases: [Case; 11] = [
+        ("a second encoding", vec![object(1), object(2), second_encoding()], "", &["1 held(D733)", "1 queued", "2 queued"]),
+        (
+            "a second encoding with another name",
+            vec![object(1), object(2), Object { name: "Toinen^Testi", ..second_encoding() }],
+            "",
+            &["1 held(incomplete)", "1 quarantined(D732)", "2 held(incomplete)"],
+        ),
         ("a whole study", vec![object(1), object(2)], "", &["1 queued", "2 queued"]),
         ("a warning", vec![object(1), name()], "", &["1 queued", "2 queued"]),
         ("two patients", vec![object(1), Object { patient: OTHER, ..object(2) }], "", &["1 quarantined(D701)", "2 quarantined(D701)"]),
@@ -298,6 +319,22 @@ async fn a_study_without_controller_waits_for_the_map_and_one_of_another_control
     evaluate(&spool, "", MAP).await;
     let entry = spool.members(&tenant(), &study_uid(1), None, 1).await.expect("readable").remove(0);
     assert_eq!(entry.progress.state.to_string(), "queued", "the map has the controller now");
+}
+
+#[tokio::test]
+async fn an_operator_can_have_the_rules_asked_again_and_what_the_centre_refused_is_not_theirs() {
+    let (_, spool) = memory();
+    evaluated(&spool, &[object(1), Object { patient: OTHER, ..object(2) }], "").await;
+    let id = spool.members(&tenant(), &study_uid(1), None, 1).await.expect("readable").remove(0).id();
+    assert_eq!(decide(&spool, id, Verb::ReEvaluate, at(2000)).await, None);
+    let entry = spool.entry(id).await.expect("readable").expect("here");
+    assert_eq!((entry.progress.state.to_string().as_str(), entry.progress.judged), ("quarantined(D701)", None), "until it is judged");
+    evaluate(&spool, "", MAP).await;
+    let entry = spool.entry(id).await.expect("readable").expect("here");
+    assert!(entry.progress.judged.is_some() && entry.progress.reasons.contains(&"D701".to_owned()), "{:?}", entry.progress.reasons);
+    let refused = Progress { state: "quarantined(CS-C000)".parse().expect("a state"), ..entry.progress };
+    spool.advance(vec![Move { id, to: refused }]).await.expect("a working disk");
+    assert!(decide(&spool, id, Verb::ReEvaluate, at(2001)).await.is_some_and(|why| why.contains("no rule")));
 }
 
 #[tokio::test]
