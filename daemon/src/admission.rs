@@ -179,14 +179,14 @@ impl Ingress {
 
     /// Whether the row that admitted this peer still stands in the table and still fits it; if not, the rest of what it sends is
     /// refused (0124H, profile 01 §2).
-    pub fn still_admits(&self, admitted: &Admitted, peer: &Peer) -> bool {
+    pub fn still_admits(&self, admitted_by: &Inbound, then: &Arc<InForce>, peer: &Peer) -> bool {
         let in_force = self.in_force.load();
-        let of_name = in_force.config.inbound.iter().find(|row| row.name == admitted.row.name);
-        let stands = Arc::ptr_eq(&in_force, &admitted.in_force)
-            || of_name.is_some_and(|row| row.ae_title == admitted.row.ae_title && fit(row, peer) == Fit::Proven);
+        let of_name = in_force.config.inbound.iter().find(|row| row.name == admitted_by.name);
+        let stands = Arc::ptr_eq(&in_force, then)
+            || of_name.is_some_and(|row| row.ae_title == admitted_by.ae_title && fit(row, peer) == Fit::Proven);
         if !stands {
             tracing::warn!(
-                inbound = admitted.row.name, calling_ae_title = admitted.calling_ae, peer = %peer.address,
+                inbound = admitted_by.name, calling_ae_title = admitted_by.ae_title, peer = %peer.address,
                 "its row was removed from the inbound table: what it sends is refused (0124H)"
             );
         }
@@ -252,7 +252,15 @@ impl Ingress {
         }
     }
 
-    /// Whether a file of a row's drop folder is wanted now.
+    /// The row of a STOW-RS request: of this tenant's rows with `stow` the one that fits. The configuration has seen to it that
+    /// there is no other.
+    pub fn stow_row(&self, tenant: &str, peer: &Peer) -> Option<Arc<Inbound>> {
+        let in_force = self.in_force.load();
+        let mut rows = in_force.config.inbound.iter().filter(|row| row.stow && row.tenant == tenant);
+        rows.find(|row| fit(row, peer) == Fit::Proven).cloned().map(Arc::new)
+    }
+
+    /// Whether an instance of a row that comes as a Part 10 stream is wanted now.
     ///
     /// # Errors
     /// [`NotNow`]; the file can wait.

@@ -73,6 +73,9 @@ pub struct Inbound {
     /// Hold what an unlocked stage-I rule refuses, instead of refusing it (profile 01 §1.3).
     #[serde(default)]
     pub refuse_to_quarantine: bool,
+    /// Takes STOW-RS requests too. They name no AE title: the row is chosen by address and certificate alone.
+    #[serde(default)]
+    pub stow: bool,
     /// Folder whose files are taken in as this row's.
     pub drop_folder: Option<PathBuf>,
     /// May query and retrieve what stands here in its own register. In production with `tls = "mutual"` alone.
@@ -120,6 +123,11 @@ impl Network {
             return Err(wrong());
         }
         Ok(Self { address, prefix })
+    }
+
+    /// Whether an address may lie in both.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        if self.prefix <= other.prefix { self.contains(other.address) } else { other.contains(self.address) }
     }
 
     /// Whether `peer` lies in this network. An IPv4 address mapped into IPv6 counts as IPv4.
@@ -284,6 +292,55 @@ impl Default for Dimse {
             pdu_length_max: 131_072,
             certificate: None,
             key: None,
+        }
+    }
+}
+
+/// STOW-RS listeners and bounds (profile 10 F03, §11 BD-01, BD-02, BD-10, BD-17).
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Stow {
+    /// Plain listeners, on loopback.
+    pub listen: Vec<SocketAddr>,
+    /// TLS listeners; a client certificate of `modality_anchors` is needed.
+    pub listen_tls: Vec<SocketAddr>,
+    /// Certificate chain of the TLS listener, PEM.
+    pub certificate: Option<PathBuf>,
+    /// Its private key, PEM, mode 0600 or 0400.
+    pub key: Option<PathBuf>,
+    /// TCP connections at once.
+    pub connections_max: usize,
+    /// TCP connections at once of one address.
+    pub connections_per_address_max: usize,
+    /// TLS handshakes in progress.
+    pub handshakes_max: usize,
+    /// Requests at once; more: 503.
+    pub requests_max: usize,
+    /// Requests at once of one address.
+    pub requests_per_address_max: usize,
+    /// Longest wait for a request head, and between two requests, seconds.
+    pub head_seconds: u64,
+    /// Bytes of a request body.
+    pub body_bytes_max: u64,
+    /// Parts of a request.
+    pub parts_max: usize,
+}
+
+impl Default for Stow {
+    fn default() -> Self {
+        Self {
+            listen: Vec::new(),
+            listen_tls: Vec::new(),
+            certificate: None,
+            key: None,
+            connections_max: 256,
+            connections_per_address_max: 64,
+            handshakes_max: 64,
+            requests_max: 64,
+            requests_per_address_max: 16,
+            head_seconds: 30,
+            body_bytes_max: 64 << 30,
+            parts_max: 100_000,
         }
     }
 }
@@ -552,6 +609,9 @@ pub struct ConfigFile {
     /// DIMSE listeners.
     #[serde(default)]
     pub dimse: Dimse,
+    /// STOW-RS.
+    #[serde(default)]
+    pub stow: Stow,
     /// Who may send.
     #[serde(default)]
     pub inbound: Vec<Inbound>,
@@ -621,6 +681,14 @@ impl ConfigFile {
             ("dimse.handshakes_max", file.dimse.handshakes_max as u64, 1..=65_536),
             ("scrub.interval_days", u64::from(file.scrub.interval_days), 0..=366),
             ("scrub.bytes_per_second", file.scrub.bytes_per_second, 1 << 16..=1 << 40),
+            ("stow.connections_max", file.stow.connections_max as u64, 1..=65_536),
+            ("stow.connections_per_address_max", file.stow.connections_per_address_max as u64, 1..=65_536),
+            ("stow.handshakes_max", file.stow.handshakes_max as u64, 1..=65_536),
+            ("stow.requests_max", file.stow.requests_max as u64, 1..=1_024),
+            ("stow.requests_per_address_max", file.stow.requests_per_address_max as u64, 1..=1_024),
+            ("stow.head_seconds", file.stow.head_seconds, 1..=300),
+            ("stow.body_bytes_max", file.stow.body_bytes_max, 1_024..=1 << 40),
+            ("stow.parts_max", file.stow.parts_max as u64, 1..=1_000_000),
             ("commitment.references_max", file.commitment.references_max as u64, 1..=100_000),
             ("commitment.requests_max", file.commitment.requests_max as u64, 1..=100_000),
             ("commitment.answer_seconds", file.commitment.answer_seconds, 1..=600),
@@ -645,6 +713,12 @@ impl ConfigFile {
         }
         if !file.dimse.listen_tls.is_empty() && (file.dimse.certificate.is_none() || file.dimse.key.is_none()) {
             return fault("dimse.certificate", "dimse.certificate and dimse.key are needed with dimse.listen_tls".to_owned());
+        }
+        if !file.stow.listen_tls.is_empty() && (file.stow.certificate.is_none() || file.stow.key.is_none()) {
+            return fault("stow.certificate", "stow.certificate and stow.key are needed with stow.listen_tls".to_owned());
+        }
+        for address in &file.stow.listen {
+            check_loopback("stow.listen", Some(*address))?;
         }
         for (at, row) in file.inbound.iter().enumerate() {
             let key = |name: &str| format!("inbound[{at}].{name}");
@@ -679,6 +753,7 @@ impl ConfigFile {
         }
         self.check_drop_folders()?;
         self.check_destinations()?;
+        self.check_stow_rows()?;
         if let Some(centre) = &file.centre {
             check_base_url("centre.url", &centre.url)?;
             if centre.pins.len() < 2 && file.environment == Environment::Production {
@@ -715,6 +790,31 @@ impl ConfigFile {
             let same = |other: &Destination| other.ae_title == destination.ae_title && other.tenant == destination.tenant;
             if self.destination[..at].iter().any(same) {
                 return Err((key("ae_title"), format!("'{}' is used twice", destination.ae_title)));
+            }
+        }
+        Ok(())
+    }
+
+    /// A STOW-RS request names no AE title, so no two rows of a tenant may fit one connection (profile 10 §2.1).
+    fn check_stow_rows(&self) -> Result<(), config::Fault> {
+        let rows: Vec<(usize, &Inbound)> = self.inbound.iter().enumerate().filter(|(_, row)| row.stow).collect();
+        for (place, (at, row)) in rows.iter().enumerate() {
+            if !row.receives() {
+                return Err((format!("inbound[{at}].stow"), "name its addresses, or set tls = \"mutual\"".to_owned()));
+            }
+            let apart = |other: &Inbound| {
+                let networks = |one: &Network| other.addresses.iter().any(|another| one.overlaps(another));
+                let certificates = |one: &String| other.certificates.iter().any(|another| one.eq_ignore_ascii_case(another));
+                row.tenant != other.tenant
+                    || !row.addresses.is_empty() && !other.addresses.is_empty() && !row.addresses.iter().any(networks)
+                    || !row.certificates.is_empty() && !other.certificates.is_empty() && !row.certificates.iter().any(certificates)
+            };
+            if let Some((_, other)) = rows[..place].iter().find(|(_, other)| !apart(other)) {
+                let problem = format!(
+                    "rows '{}' and '{}' may fit one connection, and STOW-RS has no AE title to tell them apart: give them other addresses or certificates",
+                    other.name, row.name
+                );
+                return Err((format!("inbound[{at}].stow"), problem));
             }
         }
         Ok(())
@@ -795,6 +895,8 @@ impl Config {
         ];
         paths.extend(self.file.dimse.certificate.as_mut());
         paths.extend(self.file.dimse.key.as_mut());
+        paths.extend(self.file.stow.certificate.as_mut());
+        paths.extend(self.file.stow.key.as_mut());
         paths.extend(self.file.control.socket.as_mut());
         paths.extend(self.file.inbound.iter_mut().filter_map(|row| row.drop_folder.as_mut()));
         if let Some(centre) = &mut self.file.centre {
@@ -879,6 +981,40 @@ mod tests {
             let error = refused(|text| format!("environment = \"test\"\n{text}\n{}{}", row("a", first), row("b", second)));
             assert!(error.contains("inbound[1].drop_folder"), "{error}");
         }
+    }
+
+    #[test]
+    fn stow_rows_are_told_apart_by_address_certificate_or_tenant() {
+        let row = |name: &str, more: &str| format!("[[inbound]]\nname = \"{name}\"\nae_title = \"{name}\"\nstow = true\n{more}\n");
+        let certificate = |digit: &str| format!("tls = \"mutual\"\ncertificates = [\"{}\"]", digit.repeat(64));
+        let text = SHIPPED.replace("# environment = \"production\"", "environment = \"test\"");
+        for (first, second, apart) in [
+            ("addresses = [\"10.0.0.0/24\"]", "addresses = [\"10.0.1.0/24\"]", true),
+            ("addresses = [\"10.0.0.0/16\"]", "addresses = [\"10.0.1.7\"]", false),
+            (&*certificate("a"), &*certificate("b"), true),
+            (&*certificate("a"), &*certificate("A"), false),
+            ("tls = \"mutual\"", &*certificate("a"), false),
+            ("tls = \"mutual\"", "tls = \"mutual\"\ntenant = \"t2\"", true),
+            ("addresses = [\"10.0.0.1\"]", "tls = \"mutual\"", false),
+        ] {
+            let text = format!("{text}\n{}{}", row("A", first), row("B", second));
+            let parsed = Config::parse(&text, Path::new("/etc/idr-site/idr-site.toml"));
+            assert_eq!(parsed.is_ok(), apart, "{first} | {second}: {:?}", parsed.err().map(|error| error.to_string()));
+        }
+    }
+
+    #[test]
+    fn plain_stow_stays_on_loopback_and_tls_has_a_certificate() {
+        let error = refused(|text| format!("environment = \"test\"\n{}", text.replacen("listen = []", "listen = [\"0.0.0.0:8042\"]", 1)));
+        assert!(error.contains("stow.listen"), "{error}");
+        let tls = |text: String| {
+            text.replace(
+                "listen_tls = []                                # for example [\"0.0.0.0:8443\"]",
+                "listen_tls = [\"0.0.0.0:8443\"] #",
+            )
+        };
+        let error = refused(|text| format!("environment = \"test\"\n{}", tls(text)));
+        assert!(error.contains("stow.certificate"), "{error}");
     }
 
     #[test]

@@ -50,7 +50,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admission::Ingress;
 use crate::config::Inbound;
-use crate::reception::{Fate, Origin, Reception};
+use crate::reception::{Carried, Fate, Origin, Reception};
 use archive::{Refused, Unpacked, Why};
 pub use folders::Folders;
 
@@ -272,7 +272,7 @@ async fn read(
         return Ok(End::Refused(Reason::TooLarge { bytes: mark.0, bytes_max }));
     }
     let mut file = tokio::fs::File::from_std(file);
-    let mut reception = Reception::begin_part10(ingress.clone(), origin);
+    let mut reception = Reception::begin_part10(ingress.clone(), origin, Carried::DropFolder);
     let mut buffer = vec![0; BUFFER_BYTES];
     let mut bytes = 0_u64;
     let mut directory = false;
@@ -333,7 +333,7 @@ async fn unpack(
     let (unpacked, now) = disk(places, claim, move |_, _| {
         let own = file.try_clone()?;
         file.rewind()?;
-        let receive = || Reception::begin_part10(ingress.clone(), &shared);
+        let receive = || Reception::begin_part10(ingress.clone(), &shared, Carried::DropFolder);
         Ok((archive::take(file, receive, bytes_max, &handle, &stop), folder::mark(&own)?))
     })
     .await?;

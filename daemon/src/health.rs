@@ -41,8 +41,8 @@ pub struct Monitor {
     pub commitments: Arc<Commitments>,
     /// What devices said of their studies.
     pub completeness: Arc<Completeness>,
-    /// Connections of devices.
-    pub connections: Connections,
+    /// Connections of DIMSE and of STOW-RS.
+    pub connections: [Connections; 2],
     /// The configuration read again.
     pub reload: Arc<Reload>,
     /// Objects that are read again.
@@ -66,7 +66,11 @@ impl Monitored for Monitor {
         line("idr_site_associations_rejected_total", "", self.counters.associations_rejected.value());
         line("idr_site_reloads_total", "{result=\"done\"}", self.counters.reloads.value());
         line("idr_site_reloads_total", "{result=\"refused\"}", self.counters.reloads_refused.value());
-        for (bound, count) in self.connections.breaches() {
+        let mut breaches = std::collections::BTreeMap::<&str, u64>::new();
+        for (bound, count) in self.connections.iter().flat_map(Connections::breaches) {
+            *breaches.entry(bound).or_default() += count;
+        }
+        for (bound, count) in breaches {
             line("idr_bound_exceeded_total", &format!("{{bound=\"{bound}\"}}"), count);
         }
         let last = self.reload.last();

@@ -1,7 +1,7 @@
 //! `idr-site`: the appliance on a hospital's gateway.
 //!
 //! The modules, in the order in which an image meets them: [`config`] (what is allowed), [`listener`] (associations),
-//! [`admission`] (who may send), [`drop_folder`] (files in place of associations), [`reception`] (one instance: scan, judge,
+//! [`admission`] (who may send), [`stow`] (HTTP requests) and [`drop_folder`] (files) in place of associations, [`reception`] (one instance: scan, judge,
 //! commit), [`spool`] and [`receipts`] (held until central has it, and provably so), [`commitment`] (is told to whoever asks),
 //! [`scrub`] (is read again in turn), [`completeness`] (what devices say of a study), [`study`] (when a study is complete),
 //! [`forward`] (to central, and its manifest), [`query`] (what devices of its own may see of what is held), [`control`] and
@@ -30,4 +30,5 @@ pub mod rulebook;
 pub mod scrub;
 pub mod site;
 pub mod spool;
+pub mod stow;
 pub mod study;

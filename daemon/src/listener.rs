@@ -407,7 +407,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<S> {
             }
             Dispatched::Perform if command.command_field() == CommandField::N_ACTION_RQ => {
                 let of_it = self.acceptor.context(context_id).is_some_and(|context| context.abstract_syntax == commitment::SOP_CLASS_UID);
-                let admitted = self.admitted.as_ref().is_some_and(|admitted| self.ingress.still_admits(admitted, &self.peer));
+                let admitted = self.admitted.as_ref().is_some_and(|one| self.ingress.still_admits(&one.row, &one.in_force, &self.peer));
                 let checked = if !admitted {
                     Err(Status::NOT_AUTHORIZED)
                 } else if of_it {
@@ -445,7 +445,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<S> {
                     self.answer(context_id, &command, &CommandSet::response(&command, Status::PROCESSING_FAILURE));
                     return Ok(());
                 };
-                if !self.ingress.still_admits(admitted, &self.peer) {
+                if !self.ingress.still_admits(&admitted.row, &admitted.in_force, &self.peer) {
                     let outcome = Outcome::new(Status::NOT_AUTHORIZED);
                     self.dispatcher.answered(command.message_id());
                     self.in_flight = Some(InFlight::Refused { response: storage::response(&command, &outcome) });

@@ -1,7 +1,7 @@
 //! One instance on its way in: bytes to scanner and spool as they come, then judgement, commit, answer.
 //!
-//! By C-STORE ([`Reception::begin`]) the bytes are the data set, announced by the command set; from a Part 10 stream
-//! ([`Reception::begin_part10`]) file meta announces it, and the place in the spool is opened when that is read.
+//! By C-STORE ([`Reception::begin`]) the bytes are the data set, announced by the command set; from a Part 10 stream, a
+//! file of a drop folder or a part of a STOW-RS request ([`Reception::begin_part10`]), file meta announces it, and the place in the spool is opened when that is read.
 //!
 //! The order is that of profile 01 §2: bytes are written while stage S runs, stage I follows the last byte, record and R1
 //! go into the same file, file and name become durable, and only then the answer leaves. What is refused leaves nothing
@@ -45,6 +45,7 @@ pub struct Reception {
 /// How the instance comes.
 enum Way {
     Dimse { abstract_syntax: String },
+    Stow { url_study: Option<String>, part_transfer_syntax: Option<String> },
     DropFolder,
 }
 
@@ -68,8 +69,27 @@ pub struct Origin {
     pub called_ae: String,
 }
 
+/// How a Part 10 stream comes.
+pub enum Carried {
+    /// As a file of a drop folder.
+    DropFolder,
+    /// As a part of a STOW-RS request.
+    Stow {
+        /// Who sends it.
+        peer: Peer,
+        /// `{uid}` of `/studies/{uid}`.
+        url_study: Option<String>,
+        /// `transfer-syntax` of the part's Content-Type.
+        part_transfer_syntax: Option<String>,
+    },
+}
+
 /// What became of an instance.
 pub struct Received {
+    /// (0008,0016), else (0002,0002), if it is a UID.
+    pub sop_class_uid: Option<String>,
+    /// (0008,0018), else (0002,0003), if it is a UID.
+    pub sop_instance_uid: Option<String>,
     /// The answer, where there is somebody to answer.
     pub outcome: Outcome,
     /// Where it is now.
@@ -136,15 +156,19 @@ impl Reception {
         reception
     }
 
-    /// A file of the drop folder; feed it from its first byte.
-    pub fn begin_part10(ingress: Arc<Ingress>, origin: &Origin) -> Self {
+    /// A Part 10 stream; feed it from its first byte.
+    pub fn begin_part10(ingress: Arc<Ingress>, origin: &Origin, carried: Carried) -> Self {
+        let (way, peer) = match carried {
+            Carried::DropFolder => (Way::DropFolder, None),
+            Carried::Stow { peer, url_study, part_transfer_syntax } => (Way::Stow { url_study, part_transfer_syntax }, Some(peer)),
+        };
         let announced = Announced {
             tenant: origin.tenant.clone(),
             inbound: origin.row.name.clone(),
             calling_ae: origin.row.ae_title.clone(),
             called_ae: origin.called_ae.clone(),
-            peer_address: None,
-            tls_peer_sha256: None,
+            peer_address: peer.as_ref().map(|peer| peer.address),
+            tls_peer_sha256: peer.and_then(|peer| peer.certificate_sha256),
             sop_class_uid: String::new(),
             sop_instance_uid: String::new(),
             transfer_syntax_uid: String::new(),
@@ -155,7 +179,7 @@ impl Reception {
             in_force: origin.in_force.clone(),
             rules: origin.rules.clone(),
             calling_ae: origin.row.ae_title.clone(),
-            way: Way::DropFolder,
+            way,
             ingress,
             announced,
             place: Place::Announcing,
@@ -234,6 +258,12 @@ impl Reception {
 
     /// Judges, commits and says what became of the instance.
     pub async fn conclude(mut self: Box<Self>) -> Received {
+        let (mut sop_class_uid, mut sop_instance_uid) = (None, None);
+        let (outcome, fate) = self.become_of((&mut sop_class_uid, &mut sop_instance_uid)).await;
+        Received { sop_class_uid, sop_instance_uid, outcome, fate }
+    }
+
+    async fn become_of(&mut self, (class, instance): (&mut Option<String>, &mut Option<String>)) -> (Outcome, Fate) {
         let received = (self.ingress.clock)();
         let judged = self.walk.take().and_then(|walk| {
             let judge = AssertUnwindSafe(|| {
@@ -251,6 +281,7 @@ impl Reception {
             self.give_up().await;
             return self.failed(Outcome::new(Status::PROCESSING_FAILURE));
         };
+        (*class, *instance) = self.named(&scan);
         self.journal(&verdict, &scan);
         let place = std::mem::replace(&mut self.place, Place::Dropped);
         let quarantined = match &verdict.disposition {
@@ -302,20 +333,28 @@ impl Reception {
                 if committed.repeated {
                     tracing::info!(object = %committed.id, calling_ae_title = self.calling_ae, "the same bytes were handed over before; the first copy stands");
                 }
-                Received { outcome: Outcome::new(Status(verdict.success_status)), fate: Fate::Kept { quarantined } }
+                (Outcome::new(Status(verdict.success_status)), Fate::Kept { quarantined })
             }
             Err(error) => self.failed(failed(&error)),
         }
     }
 
-    fn refused(&self, outcome: Outcome, findings: Vec<Finding>) -> Received {
+    fn refused(&self, outcome: Outcome, findings: Vec<Finding>) -> (Outcome, Fate) {
         self.ingress.counters.objects_refused.add(1);
-        Received { outcome, fate: Fate::Refused(findings) }
+        (outcome, Fate::Refused(findings))
     }
 
-    fn failed(&self, outcome: Outcome) -> Received {
+    fn failed(&self, outcome: Outcome) -> (Outcome, Fate) {
         self.ingress.counters.objects_failed.add(1);
-        Received { outcome, fate: Fate::Failed }
+        (outcome, Fate::Failed)
+    }
+
+    /// How the instance names itself: its data set, else what announced it.
+    fn named(&self, scan: &Scan) -> (Option<String>, Option<String>) {
+        let own = scan.data_set();
+        let uid =
+            |tag, announced: &str| own.uid(tag).filter(|uid| is_uid(uid)).or(Some(announced).filter(|uid| is_uid(uid))).map(str::to_owned);
+        (uid(tags::SOP_CLASS_UID, &self.announced.sop_class_uid), uid(tags::SOP_INSTANCE_UID, &self.announced.sop_instance_uid))
     }
 
     fn judge(&self, scan: &Scan, received: jiff::Timestamp) -> Verdict {
@@ -325,6 +364,9 @@ impl Reception {
                 affected_instance: &self.announced.sop_instance_uid,
                 abstract_syntax,
             },
+            Way::Stow { url_study, part_transfer_syntax } => {
+                Source::Stow { url_study: url_study.as_deref(), part_transfer_syntax: part_transfer_syntax.as_deref() }
+            }
             Way::DropFolder => Source::DropFolder,
         };
         let context = Context {
@@ -376,7 +418,7 @@ impl Reception {
         let refused = verdict.refused().is_some();
         let sop_class = match &self.way {
             Way::Dimse { abstract_syntax } => abstract_syntax,
-            Way::DropFolder => &self.announced.sop_class_uid,
+            Way::Stow { .. } | Way::DropFolder => &self.announced.sop_class_uid,
         };
         for Finding { rule, level, comment, remedy, tags, rule_set, .. } in &verdict.findings {
             if level.rejects() {
@@ -442,6 +484,11 @@ fn announce(announced: &mut Announced, meta: &Header) {
     ] {
         meta.uid(tag).unwrap_or_default().clone_into(field);
     }
+}
+
+/// Digits and dots, at most 64: what may stand in an answer. What a rule says of the UID is another matter.
+pub(crate) fn is_uid(text: &str) -> bool {
+    (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
 }
 
 /// 1–16 characters of the default repertoire (PS3.5 §6.2, VR CS, case aside).

@@ -50,6 +50,8 @@ pub struct Parts {
     pub ingress: Arc<Ingress>,
     /// The TLS listener of DIMSE, if it listens.
     pub dimse_tls: Option<Arc<ArcSwap<rustls::ServerConfig>>>,
+    /// The TLS listener of STOW-RS, if it listens.
+    pub stow_tls: Option<Arc<ArcSwap<rustls::ServerConfig>>>,
     /// Rule sets of those that ask for them by name.
     pub rules: Arc<ArcSwap<RuleSets>>,
     /// Where devices are reported to.
@@ -119,7 +121,7 @@ impl Reload {
     pub async fn reload(&self, why: &'static str) -> anyhow::Result<Last> {
         let _turn = self.turn.lock().await;
         let running = self.parts.ingress.config();
-        let (tenants, has_tls, now) = (self.parts.tenants.clone(), self.parts.dimse_tls.is_some(), (self.parts.clock)());
+        let (tenants, now) = (self.parts.tenants.clone(), (self.parts.clock)());
         let (known, chains) = (self.seen().keys().cloned().collect(), self.chains().clone());
         let read = tokio::task::spawn_blocking(move || {
             // Before it is read: what changes meanwhile is a change to the next look.
@@ -127,7 +129,7 @@ impl Reload {
             let next = Config::load(running.path());
             let mut seen = look(&files_of(next.as_ref().unwrap_or(&running)));
             seen.iter_mut().for_each(|(path, stamp)| *stamp = before.get(path).copied().unwrap_or(*stamp));
-            (next.map_err(anyhow::Error::from).and_then(|next| Next::read(&running, &next, (&tenants, &chains), has_tls, now)), seen)
+            (next.map_err(anyhow::Error::from).and_then(|next| Next::read(&running, &next, (&tenants, &chains), now)), seen)
         });
         let (read, seen) = read.await.context("reading the configuration ended by a fault")?;
         *self.seen() = seen;
@@ -154,7 +156,7 @@ impl Reload {
     }
 
     async fn exchange(&self, next: Next) {
-        let Next { config, rules, maps, dimse_tls, targets, link, chains, .. } = next;
+        let Next { config, rules, maps, dimse_tls, stow_tls, targets, link, chains, .. } = next;
         let parts = &self.parts;
         *self.chains() = chains;
         // Where devices are told comes before who may ask; sets by name before the table that names them.
@@ -162,8 +164,10 @@ impl Reload {
         parts.rules.store(rules.clone());
         let organisation_oids = maps.organisation_oids();
         parts.ingress.reload(InForce { config: config.clone(), rules, organisation_oids });
-        if let (Some(listener), Some(tls)) = (&parts.dimse_tls, dimse_tls) {
-            listener.store(Arc::new(tls));
+        for (listener, tls) in [(&parts.dimse_tls, dimse_tls), (&parts.stow_tls, stow_tls)] {
+            if let (Some(listener), Some(tls)) = (listener, tls) {
+                listener.store(Arc::new(tls));
+            }
         }
         parts.ingress.query.reload(maps.clone());
         parts.studies.reload(config.clone(), maps.clone());
@@ -216,19 +220,14 @@ struct Next {
     rules: Arc<RuleSets>,
     maps: Arc<Maps>,
     dimse_tls: Option<rustls::ServerConfig>,
+    stow_tls: Option<rustls::ServerConfig>,
     targets: Targets,
     link: Option<Link>,
     chains: Chains,
 }
 
 impl Next {
-    fn read(
-        running: &Config,
-        next: &Config,
-        (tenants, in_use): (&[Tenant], &Chains),
-        has_tls: bool,
-        now: Timestamp,
-    ) -> anyhow::Result<Self> {
+    fn read(running: &Config, next: &Config, (tenants, in_use): (&[Tenant], &Chains), now: Timestamp) -> anyhow::Result<Self> {
         let Reloaded { config, restart } = running.reloaded(next, tenants)?;
         let trust = files::trust(&config.files.trust)?;
         let mut chains = Chains::new();
@@ -243,7 +242,8 @@ impl Next {
         Ok(Self {
             rules: Arc::new(site::load_rules(&config)?),
             maps: load_maps(&config)?,
-            dimse_tls: if has_tls { Some(site::tls_listener(&config, &trust)?) } else { None },
+            dimse_tls: (!config.dimse.listen_tls.is_empty()).then(|| site::tls_listener(&config, &trust)).transpose()?,
+            stow_tls: (!config.stow.listen_tls.is_empty()).then(|| site::stow_tls_listener(&config, &trust)).transpose()?,
             targets: Targets::of(&config, &trust)?,
             link: Link::load(&config, &trust, idr_host::now)?,
             config: Arc::new(config),
@@ -257,7 +257,8 @@ impl Next {
 fn own_certificates(config: &Config) -> impl Iterator<Item = (&'static str, &Path)> {
     let dimse = config.dimse.certificate.as_deref().map(|path| ("dimse.certificate", path));
     let centre = config.centre.as_ref().map(|centre| ("centre.certificate", centre.certificate.as_path()));
-    dimse.into_iter().chain(centre)
+    let stow = config.stow.certificate.as_deref().map(|path| ("stow.certificate", path));
+    dimse.into_iter().chain(stow).chain(centre)
 }
 
 /// Every file that a configuration is made of.
@@ -265,7 +266,7 @@ fn files_of(config: &Config) -> BTreeSet<PathBuf> {
     let files = &config.files;
     let mut found: BTreeSet<PathBuf> =
         [config.path(), &files.site_rules, &files.affinity_domain, &files.controller_map, &files.trust].map(Path::to_path_buf).into();
-    found.extend(config.dimse.certificate.iter().chain(&config.dimse.key).cloned());
+    found.extend(config.dimse.certificate.iter().chain(&config.dimse.key).chain(&config.stow.certificate).chain(&config.stow.key).cloned());
     found.extend(config.centre.iter().flat_map(|centre| [centre.certificate.clone(), centre.key.clone()]));
     found.extend(config.assertion.iter().flat_map(|assertion| [assertion.certificate.clone(), assertion.key.clone()]));
     let folder = files.trust.parent().unwrap_or(Path::new(".")).to_owned();

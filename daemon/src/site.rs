@@ -36,6 +36,7 @@ use crate::spool::disk::FileSystem;
 use crate::spool::files::{Hop, Parts, Settings};
 use crate::spool::index::WAITING_BYTES;
 use crate::spool::{FileSpool, Recovery, Tenant};
+use crate::stow::{self, Stow};
 use crate::study::Studies;
 
 /// Files and sockets beside the connections of devices: the spool, one file for each instance on its way (64 associations, and the
@@ -81,6 +82,9 @@ pub fn check(config: &Config) -> anyhow::Result<()> {
     if !config.dimse.listen_tls.is_empty() {
         tls_listener(config, &trust)?;
     }
+    if !config.stow.listen_tls.is_empty() {
+        stow_tls_listener(config, &trust)?;
+    }
     Commitments::check(config, &trust)?;
     Query::check(config, &trust)?;
     Forward::check(config)?;
@@ -99,6 +103,20 @@ pub fn tls_listener(config: &Config, trust: &idr_profile::xua::Trust) -> anyhow:
     let anchors = files::anchors(trust.modality_anchors());
     let server = tls::server(&chain, &files::read_private(key)?, &anchors, ClientAuth::Optional, &[]);
     server.with_context(|| format!("dimse.certificate {}, dimse.key {}", certificate.display(), key.display()))
+}
+
+/// The TLS configuration of the STOW-RS listener, read anew.
+///
+/// # Errors
+/// As [`tls_listener`].
+pub fn stow_tls_listener(config: &Config, trust: &idr_profile::xua::Trust) -> anyhow::Result<rustls::ServerConfig> {
+    let (Some(certificate), Some(key)) = (&config.stow.certificate, &config.stow.key) else {
+        anyhow::bail!("stow.certificate and stow.key are needed with stow.listen_tls");
+    };
+    let chain = std::fs::read(certificate).with_context(|| format!("{}: cannot be read", certificate.display()))?;
+    let anchors = files::anchors(trust.modality_anchors());
+    let server = tls::server(&chain, &files::read_private(key)?, &anchors, ClientAuth::Required, &[b"http/1.1"]);
+    server.with_context(|| format!("stow.certificate {}, stow.key {}", certificate.display(), key.display()))
 }
 
 /// Opens the spool of a configuration; blocks.
@@ -179,8 +197,10 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     let ingress = Arc::new(ingress);
 
     let Dimse { connections_max, connections_per_address_max, handshakes_max, .. } = config.dimse;
-    process::descriptors(connections_max as u64 + DESCRIPTORS_BESIDE);
+    process::descriptors((connections_max + config.stow.connections_max) as u64 + DESCRIPTORS_BESIDE);
     let connections = Connections::new(connections_max, connections_per_address_max, handshakes_max);
+    let of_stow = &config.stow;
+    let stow_connections = Connections::new(of_stow.connections_max, of_stow.connections_per_address_max, of_stow.handshakes_max);
 
     let mut bound = Bound::default();
     let tls_config = match config.dimse.listen_tls.is_empty() {
@@ -199,6 +219,21 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
             bound.dimse_tls.push(listener.local_addr()?.to_string());
             listeners.push((listener, Transport::Tls(tls_config.clone())));
         }
+    }
+    let stow_tls = match config.stow.listen_tls.is_empty() {
+        true => None,
+        false => Some(Arc::new(ArcSwap::from_pointee(stow_tls_listener(&config, &trust)?))),
+    };
+    let mut stow_listeners = Vec::new();
+    for address in &config.stow.listen {
+        let listener = TcpListener::bind(address).await.with_context(|| format!("stow.listen: {address} cannot be bound"))?;
+        bound.stow.push(listener.local_addr()?.to_string());
+        stow_listeners.push((listener, Transport::Plain));
+    }
+    for (address, tls) in config.stow.listen_tls.iter().zip(stow_tls.iter().cycle()) {
+        let listener = TcpListener::bind(address).await.with_context(|| format!("stow.listen_tls: {address} cannot be bound"))?;
+        bound.stow_tls.push(listener.local_addr()?.to_string());
+        stow_listeners.push((listener, Transport::Tls(tls.clone())));
     }
     let health_listener = match config.health.listen {
         Some(address) => Some(TcpListener::bind(address).await.with_context(|| format!("health.listen: {address} cannot be bound"))?),
@@ -226,6 +261,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     let reload = reload::Parts {
         ingress: ingress.clone(),
         dimse_tls: tls_config,
+        stow_tls,
         rules: rules.clone(),
         commitments: commitments.clone(),
         studies: studies.clone(),
@@ -252,15 +288,20 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     };
     behind.spawn(control::serve(&config.control_socket(), operator, after_ingress.clone())?);
     if let Some(listener) = health_listener {
-        let connections = connections.clone();
+        let connections = [connections.clone(), stow_connections.clone()];
         let monitor = Arc::new(Monitor { counters, spool: seam, commitments, completeness, connections, reload, scrub, tenants });
         behind.spawn(monitor::serve(listener, monitor, after_ingress.clone()));
     }
     for (listener, transport) in listeners {
         inward.spawn(listener::serve(listener, transport, ingress.clone(), connections.clone(), inward.clone(), stop.clone()));
     }
+    let stow = Arc::new(Stow::new(ingress.clone(), inward.clone()));
+    let head = Duration::from_secs(config.stow.head_seconds);
+    for (listener, transport) in stow_listeners {
+        inward.spawn(stow::server::serve(listener, transport, stow.clone(), stow_connections.clone(), head, inward.clone(), stop.clone()));
+    }
     files::replace_json(&config.storage.path.join("listening.json"), &bound)?;
-    tracing::info!(dimse = ?bound.dimse, dimse_tls = ?bound.dimse_tls, "ready");
+    tracing::info!(dimse = ?bound.dimse, dimse_tls = ?bound.dimse_tls, stow = ?bound.stow, stow_tls = ?bound.stow_tls, "ready");
     service_manager::notify("READY", "1");
     behind.spawn(service_manager::watchdog(after_ingress.clone()));
 
@@ -281,6 +322,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
 struct Bound {
     dimse: Vec<String>,
     dimse_tls: Vec<String>,
+    stow: Vec<String>,
+    stow_tls: Vec<String>,
     health: Vec<String>,
 }
 
@@ -290,7 +333,8 @@ mod tests {
 
     #[test]
     fn the_unit_allows_a_socket_for_every_connection() {
-        let needed = Dimse::default().connections_max as u64 + DESCRIPTORS_BESIDE;
+        let connections = Dimse::default().connections_max + crate::config::Stow::default().connections_max;
+        let needed = connections as u64 + DESCRIPTORS_BESIDE;
         assert!(process::descriptors_of_unit(include_str!("../../systemd/idr-site.service")) >= needed, "{needed}");
     }
 

@@ -23,6 +23,7 @@ mod shared_dicom_files;
 mod shared_ihe_cases;
 mod slow_and_idle_connections;
 mod soak_kill;
+mod stow;
 mod study_rules;
 mod unknown_caller;
 mod wrong_assertions;

@@ -3,7 +3,6 @@
 //! Every route enters through [`enter`] (or, for SOAP, its own steps in the same order): whose certificate, what its row
 //! allows, who asks. What PS3.18 knows and is not served here answers 501; what nobody knows, 404.
 
-pub mod pace;
 pub mod problem;
 pub mod receipts;
 pub mod server;
@@ -26,6 +25,7 @@ use idr_profile::xua::{Code, RequestFacts, Transaction};
 use crate::assertion::{self, Asked, Authenticated};
 use crate::central::Central;
 use crate::peer;
+pub use idr_host::pace;
 use problem::Problem;
 use server::Client;
 

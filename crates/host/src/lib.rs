@@ -2,7 +2,7 @@
 //! otherwise write twice stands here.
 //!
 //! [`process`] (start, signals, exit status), [`config`] (reading the main file), [`files`] (keys, rule sets, trust), [`key_files`] (keys that a program makes),
-//! [`places`] (how many connections, and whose), [`control`] (the operators' socket), [`monitor`] (health and metrics),
+//! [`places`] (how many connections, and whose), [`pace`] (how slow an HTTP client may be), [`control`] (the operators' socket), [`monitor`] (health and metrics),
 //! [`service_manager`] (systemd).
 
 pub mod config;
@@ -10,6 +10,7 @@ pub mod control;
 pub mod files;
 pub mod key_files;
 pub mod monitor;
+pub mod pace;
 pub mod places;
 pub mod process;
 pub mod service_manager;

@@ -35,6 +35,8 @@ impl Config {
         file.dimse.pdu_length_max = of.dimse.pdu_length_max;
         file.dimse.certificate.clone_from(&of.dimse.certificate);
         file.dimse.key.clone_from(&of.dimse.key);
+        file.stow.certificate.clone_from(&of.stow.certificate);
+        file.stow.key.clone_from(&of.stow.key);
         if let (Some(centre), Some(of)) = (&mut file.centre, &of.centre) {
             centre.certificate.clone_from(&of.certificate);
             centre.key.clone_from(&of.key);
@@ -90,7 +92,7 @@ mod tests {
     use super::*;
 
     /// Keys that a reload takes; each with all that is below it. The rest is bound, opened or counted once, at the start.
-    const TAKEN: [&str; 14] = [
+    const TAKEN: [&str; 16] = [
         "site.rule_sets",
         "dimse.local_ae_titles",
         "dimse.handshake_seconds",
@@ -100,6 +102,8 @@ mod tests {
         "dimse.pdu_length_max",
         "dimse.certificate",
         "dimse.key",
+        "stow.certificate",
+        "stow.key",
         "inbound",
         "centre.certificate",
         "centre.key",
@@ -113,8 +117,11 @@ mod tests {
 
     fn text() -> String {
         let shipped = include_str!("../../../configs/idr-site.toml").replace("# environment = \"production\"", "environment = \"test\"");
-        shipped.replace("# certificate = \"tls/dimse", "certificate = \"tls/dimse").replace("# key = \"tls/dimse", "key = \"tls/dimse")
-            + ROWS
+        let shipped = ["dimse", "stow"].iter().fold(shipped, |text, name| {
+            let text = text.replace(&format!("# certificate = \"tls/{name}"), &format!("certificate = \"tls/{name}"));
+            text.replace(&format!("# key = \"tls/{name}"), &format!("key = \"tls/{name}"))
+        });
+        shipped + ROWS
     }
 
     fn tenants() -> Vec<Tenant> {
@@ -131,7 +138,7 @@ mod tests {
             Value::Number(number) => number.as_u64().map_or(1, |number| if number > 2 { number - 1 } else { number + 1 }).into(),
             Value::Bool(value) => (!value).into(),
             Value::Array(items) if items.is_empty() => match key {
-                "dimse.listen_tls" => serde_json::json!(["127.0.0.1:2762"]),
+                "dimse.listen_tls" | "stow.listen" | "stow.listen_tls" => serde_json::json!(["127.0.0.1:2762"]),
                 _ => serde_json::json!(["other"]),
             },
             Value::Array(items) => match key {

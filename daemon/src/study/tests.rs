@@ -163,7 +163,9 @@ fn studies(spool: &Arc<dyn Spool>, site: &str, map: &str) -> Studies {
     let config = Arc::new(Config::parse(text, Path::new("idr-site.toml")).expect("a usual configuration"));
     let zone = TimeZone::get("Europe/Helsinki").expect("bundled");
     let maps = Maps::new(AffinityDomain::shipped(), map, zone, jiff::civil::date(2026, 1, 15)).expect("loads");
-    Studies::new(config, rules(site), spool.clone(), vec![tenant()], Arc::new(maps), || at(2000))
+    let disk = Arc::new(crate::spool::disk::MemoryDisk::default());
+    let completeness = crate::completeness::Completeness::open(config.clone(), disk, spool.clone(), || at(2000)).expect("a working disk");
+    Studies::new(config, rules(site), spool.clone(), vec![tenant()], Arc::new(maps), completeness, || at(2000))
 }
 
 /// Hands them over in this order, and evaluates their studies.

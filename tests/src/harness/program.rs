@@ -19,6 +19,10 @@ pub struct Listening {
     pub dimse: Vec<SocketAddr>,
     /// DICOM over TLS.
     pub dimse_tls: Vec<SocketAddr>,
+    /// STOW-RS at a site, plain.
+    pub stow: Vec<SocketAddr>,
+    /// STOW-RS at a site, over TLS.
+    pub stow_tls: Vec<SocketAddr>,
     /// HTTPS.
     pub https: Vec<SocketAddr>,
     /// Health and metrics.

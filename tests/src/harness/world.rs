@@ -238,6 +238,15 @@ impl World {
         Ok(Modality { tls, ..self.site().modality_tls() })
     }
 
+    /// An HTTP client that shows this certificate, and believes the world's authority.
+    ///
+    /// # Errors
+    /// A key cannot be read.
+    pub fn http_client(&self, own: &Identity) -> anyhow::Result<reqwest::Client> {
+        let config = tls_client(own, &self.pki.tls_anchor(), &[b"http/1.1"])?;
+        Ok(reqwest::Client::builder().tls_backend_preconfigured(config).no_proxy().build()?)
+    }
+
     /// The folder of everything.
     pub fn folder(&self) -> &Path {
         &self.folder

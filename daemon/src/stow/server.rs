@@ -1,0 +1,147 @@
+//! HTTP listener of STOW-RS: TCP or mutual TLS, HTTP/1.1, bounds; hands each request to [`Stow`].
+//!
+//! # Failure
+//! An error of `accept` is waited out. A handshake that fails ends its connection with the TLS alert and one journal line.
+//!
+//! # Bounds
+//! Connections in all and by address (BD-01), handshakes and their time (BD-02), request head (BD-10), an answer that is not taken.
+//! A connection whose client was not admitted yet makes room for others.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::body::Body;
+use http::{HeaderValue, Request, header};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use idr_host::pace::Taken;
+use idr_host::places::{Connections, Place};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::Stow;
+use crate::admission::Peer;
+use crate::listener::Transport;
+
+/// Longest TLS handshake (BD-02).
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Bytes and fields of a request head (BD-10).
+const HEAD_BYTES_MAX: usize = 65_536;
+const HEAD_FIELDS_MAX: usize = 100;
+/// Longest time in which a client takes nothing of an answer.
+const UNTAKEN: Duration = Duration::from_secs(60);
+
+/// Accepts connections until `stop`, then lets requests in flight end.
+pub async fn serve(
+    listener: TcpListener,
+    transport: Transport,
+    stow: Arc<Stow>,
+    connections: Connections,
+    head: Duration,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+) {
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, address) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection; next attempt in 100 ms");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let Some(place) = connections.admit_replaceable(address.ip()) else { continue };
+        let (transport, stow, connections, stop) = (transport.clone(), stow.clone(), connections.clone(), stop.clone());
+        tasks.spawn(async move {
+            let lost = place.lost();
+            tokio::select! {
+                biased;
+                () = lost.cancelled() => connections.replaced("BD-01", address.ip()),
+                () = connection(stream, address, transport, &connections, place, stow, head, stop) => {}
+            }
+        });
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "what a connection is made of, once")]
+async fn connection(
+    stream: TcpStream,
+    address: SocketAddr,
+    transport: Transport,
+    connections: &Connections,
+    place: Place,
+    stow: Arc<Stow>,
+    head: Duration,
+    stop: CancellationToken,
+) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "TCP_NODELAY refused");
+    }
+    match transport {
+        Transport::Plain => {
+            let peer = Peer { address: address.ip(), tls: false, certificate_sha256: None };
+            http(stream, peer, place, stow, head, stop).await;
+        }
+        Transport::Tls(config) => {
+            let Some(handshake) = connections.handshake(address.ip()) else { return };
+            let lost = handshake.lost();
+            let shaken = tokio::select! {
+                shaken = tokio::time::timeout(HANDSHAKE, TlsAcceptor::from(config.load_full()).accept(stream)) => shaken,
+                () = lost.cancelled() => return connections.replaced("BD-02", address.ip()),
+            };
+            drop(handshake);
+            match shaken {
+                Ok(Ok(stream)) => {
+                    let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+                    let certificate_sha256 = certificate.map(idr_profile::tls::fingerprint);
+                    let peer = Peer { address: address.ip(), tls: true, certificate_sha256 };
+                    http(stream, peer, place, stow, head, stop).await;
+                }
+                Ok(Err(error)) => tracing::info!(peer = %address.ip(), cause = %error, "TLS handshake refused"),
+                Err(_) => tracing::info!(code = "IDR-T-14", peer = %address.ip(), "TLS handshake not finished in time"),
+            }
+        }
+    }
+}
+
+async fn http<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    peer: Peer,
+    place: Place,
+    stow: Arc<Stow>,
+    head: Duration,
+    stop: CancellationToken,
+) {
+    let (address, place) = (peer.address, Arc::new(Mutex::new(place)));
+    let service = hyper::service::service_fn(move |request: Request<hyper::body::Incoming>| {
+        let (stow, peer, place) = (stow.clone(), peer.clone(), place.clone());
+        async move {
+            let keep = || place.lock().unwrap_or_else(PoisonError::into_inner).keep();
+            let mut response = stow.answer(peer, request.map(Body::new), keep).await;
+            response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            Ok::<_, Infallible>(response.map(|body| Taken::new(body, (), UNTAKEN)))
+        }
+    });
+    let mut builder = hyper::server::conn::http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(head).max_buf_size(HEAD_BYTES_MAX).max_headers(HEAD_FIELDS_MAX);
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    let ended = tokio::select! {
+        ended = &mut connection => ended,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(peer = %address, cause = %error, "connection ended early");
+    }
+}
