@@ -17,6 +17,7 @@ mod query;
 mod signatures;
 mod soap_schemas;
 mod soap_stacks;
+mod stow;
 
 /// Runs a story; the error says which step failed.
 fn story(steps: impl Future<Output = anyhow::Result<()>>) {

@@ -3,6 +3,7 @@
 use std::future::Future;
 
 mod central_down_then_resumes;
+mod bounds;
 mod changed_index;
 mod completeness;
 mod defects;
