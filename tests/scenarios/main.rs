@@ -2,8 +2,8 @@
 
 use std::future::Future;
 
-mod central_down_then_resumes;
 mod bounds;
+mod central_down_then_resumes;
 mod changed_index;
 mod completeness;
 mod defects;

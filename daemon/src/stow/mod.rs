@@ -39,7 +39,8 @@ use crate::config::DEFAULT_TENANT;
 use crate::reception::{Carried, Fate, Origin, Reception, is_uid};
 use answer::{Form, Part};
 
-/// Longest request target, bytes (BD-10).
+/// Bytes of a request head, and of its target (BD-10).
+const HEAD_BYTES_MAX: usize = 65_536;
 const TARGET_BYTES_MAX: usize = 8_192;
 /// `Retry-After` while the spool refuses (01 §4.5), and when too many requests are on their way.
 const SPOOL_RETRY_SECONDS: u32 = 120;
@@ -146,6 +147,12 @@ impl Stow {
     /// Everything that is decided by the head.
     fn admit(&self, peer: Peer, head: &http::request::Parts) -> Result<Admitted, Refusal> {
         let target = head.uri.path_and_query().map_or(0, |target| target.as_str().len());
+        // As they were sent: the HTTP library stops reading only some buffers after its own bound.
+        let line = head.method.as_str().len() + target + "  HTTP/1.1\r\n".len();
+        let fields: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len()).sum();
+        if target <= TARGET_BYTES_MAX && line + fields + "\r\n".len() > HEAD_BYTES_MAX {
+            return Err(Refusal::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "The request head is too long."));
+        }
         if target > TARGET_BYTES_MAX {
             return Err(Refusal::new(StatusCode::URI_TOO_LONG, "The request target is too long."));
         }

@@ -23,14 +23,13 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::Stow;
+use super::{HEAD_BYTES_MAX, Stow};
 use crate::admission::Peer;
 use crate::listener::Transport;
 
 /// Longest TLS handshake (BD-02).
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// Bytes and fields of a request head (BD-10).
-const HEAD_BYTES_MAX: usize = 65_536;
+/// Fields of a request head (BD-10).
 const HEAD_FIELDS_MAX: usize = 100;
 /// Longest time in which a client takes nothing of an answer.
 const UNTAKEN: Duration = Duration::from_secs(60);

@@ -108,6 +108,15 @@ impl Program {
         Ok(bound)
     }
 
+    /// Address of its health port.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn health(&self) -> anyhow::Result<SocketAddr> {
+        let listening: Listening = serde_json::from_slice(&std::fs::read(self.state.join("listening.json"))?)?;
+        listening.health.first().copied().context("no health port is bound")
+    }
+
     /// Whether it runs.
     pub fn is_running(&mut self) -> bool {
         self.child.is_some() && self.exited().is_none()
