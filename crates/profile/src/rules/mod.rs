@@ -60,6 +60,7 @@ pub use parameters::{Carrier, ClassModalities, Parameters, Pattern, WarnStatus};
 pub use reply::{Answer, Disposition, Finding, Reply, Scope, Stage};
 pub use rows::{Row, row, rows};
 pub use set::{Rule, RuleError, RuleSet, RuleSets, Rules, shipped_files};
+pub use tag_text::parse as tag_of;
 
 #[cfg(test)]
 mod tests;

@@ -3,8 +3,8 @@
 use dicom_core::Tag;
 use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
 
-/// `(gggg,eeee)`.
-pub(super) fn parse(text: &str) -> Option<Tag> {
+/// Reads `(gggg,eeee)`, hexadecimal digits of either case.
+pub fn parse(text: &str) -> Option<Tag> {
     let inner = text.strip_prefix('(')?.strip_suffix(')')?;
     let (group, element) = inner.split_once(',')?;
     let part = |text: &str| (text.len() == 4).then(|| u16::from_str_radix(text, 16).ok()).flatten();

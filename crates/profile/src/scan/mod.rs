@@ -38,6 +38,7 @@ pub use part10::{Fed, Part10Reader};
 pub use syntax::{Encoding, encoding_of, is_encapsulated, is_native};
 pub use text::{CharacterSet, Declared, Decoded};
 pub use vr::Vr;
+pub(crate) use vr::implicit_vr;
 
 use defect::Defects;
 use dicom_core::Tag;

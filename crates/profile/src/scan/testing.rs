@@ -10,10 +10,10 @@ pub(crate) const DEFLATED: &str = "1.2.840.10008.1.2.1.99";
 pub(crate) const CT_IMAGE: &str = "1.2.840.10008.5.1.4.1.1.2";
 
 /// One level of a data set, in tag order.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Set(BTreeMap<Tag, Content>);
 
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 enum Content {
     Value(Vr, Vec<u8>),
     Items(Vec<Set>),

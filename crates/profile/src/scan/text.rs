@@ -203,6 +203,29 @@ impl CharacterSet {
         !self.code_extensions && !matches!(self.initial, Codec::Other(Utf8 | Gb18030 | Gbk | Korean | Gb2312))
     }
 
+    /// Encodes a text without escape sequences; `None` if the set cannot hold it that way. With no declared set that is ASCII
+    /// alone (PS3.5 §6.1.2.1), whatever bytes are read as.
+    pub fn encode(self, text: &str) -> Option<Vec<u8>> {
+        if text.contains(char::from(ESC)) {
+            return None;
+        }
+        if text.is_ascii() {
+            return Some(text.as_bytes().to_vec());
+        }
+        let bytes = match (self.declared, self.initial) {
+            (Declared::Absent | Declared::Unknown, _) | (_, Codec::Ascii | Codec::JisX0201 | Codec::JisX0208 | Codec::JisX0212) => None,
+            (_, Codec::Latin1) => text.chars().map(|c| u8::try_from(c).ok()).collect(),
+            (_, Codec::Other(other)) => {
+                let (bytes, _, unmappable) = other.encoding().encode(text);
+                (!unmappable).then(|| bytes.into_owned())
+            }
+        }?;
+        let decoded = self.decode(&bytes);
+        // Control characters of the second half, which some codecs of the web fill with letters.
+        let printable = !self.is_single_byte() || !bytes.iter().any(|byte| (0x80..0xA0).contains(byte));
+        (printable && decoded.valid && decoded.text == text).then_some(bytes)
+    }
+
     /// Decodes the bytes of a text value.
     pub fn decode(self, bytes: &[u8]) -> Decoded {
         if bytes.is_ascii() && !bytes.contains(&ESC) {
@@ -318,6 +341,28 @@ mod tests {
         for (set, bytes, text) in cases {
             let decoded = CharacterSet::of(set).decode(bytes);
             assert_eq!((decoded.text.as_str(), decoded.valid), (*text, true), "{}", set.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn text_is_encoded_if_the_declared_set_can_hold_it() {
+        type Case = (&'static [u8], &'static str, Option<&'static [u8]>);
+        let cases: &[Case] = &[
+            (b"ISO_IR 100", "Öhman", Some(b"\xD6hman")),
+            (b"ISO_IR 100", "Šefčíková", None),
+            (b"ISO_IR 101", "Öhman", Some(b"\xD6hman")),
+            (b"ISO_IR 192", "Šefčíková", Some("Šefčíková".as_bytes())),
+            (b"ISO_IR 148", "100 €", None),
+            (b"ISO_IR 203", "100 €", Some(b"100 \xA4")),
+            (b"\\ISO 2022 IR 87", "山田", None),
+            (b"\\ISO 2022 IR 87", "Yamada", Some(b"Yamada")),
+            // Read as ISO_IR 100, but not written: no set is declared.
+            (b"", "Öhman", None),
+            (b"UTF-8", "Öhman", None),
+            (b"", "Ohman", Some(b"Ohman")),
+        ];
+        for (set, text, bytes) in cases {
+            assert_eq!(CharacterSet::of(set).encode(text).as_deref(), *bytes, "{} {text}", set.escape_ascii());
         }
     }
 

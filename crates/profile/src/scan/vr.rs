@@ -94,7 +94,7 @@ pub(crate) fn dictionary_vr(tag: Tag) -> Option<VirtualVr> {
 }
 
 /// VR of an element in Implicit VR: the dictionary's, LO for a private creator, else UN (PS3.5 §6.2.2).
-pub(super) fn implicit_vr(tag: Tag) -> Vr {
+pub(crate) fn implicit_vr(tag: Tag) -> Vr {
     match dictionary_vr(tag) {
         Some(VirtualVr::Exact(vr)) => Vr(vr.to_bytes()),
         Some(VirtualVr::Xs) => Vr(*b"US"),
