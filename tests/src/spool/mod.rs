@@ -122,6 +122,7 @@ fn facts(number: u64) -> Facts {
         modality: Some("CT".to_owned()),
         patient_id: Some(PatientId { id: "010190-900P".to_owned(), authority: "1.2.246.21".to_owned() }),
         accession_present: true,
+        accession: None,
         rule_set: "fi-2.4.1/1".to_owned(),
         findings: vec!["D404".to_owned()],
         controller: Some(ORGANISATION.to_owned()),
