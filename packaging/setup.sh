@@ -8,7 +8,7 @@ want=${1:?build, runner, peers, fuzz or deb}
 case $want in
 build) packages=(libsystemd-dev pkg-config gcc make) ;;
 runner) packages=() ;;
-peers) packages=(dcmtk orthanc xmlsec1 libxml2-utils dicom3tools strace python3 python3-venv nodejs npm) ;;
+peers) packages=(curl dcmtk orthanc xmlsec1 libxml2-utils dicom3tools strace python3 python3-venv nodejs npm) ;;
 fuzz) packages=(g++) ;;
 deb) packages=(dpkg-dev) ;;
 *) echo "setup.sh: 'build', 'runner', 'peers', 'fuzz' or 'deb', not '$want'" >&2; exit 2 ;;
