@@ -138,6 +138,7 @@ mod tests {
             Value::Number(number) => number.as_u64().map_or(1, |number| if number > 2 { number - 1 } else { number + 1 }).into(),
             Value::Bool(value) => (!value).into(),
             Value::Array(items) if items.is_empty() => match key {
+                "destination" => serde_json::json!([{"ae_title": "PACS", "address": "10.0.0.3:104"}]),
                 "dimse.listen_tls" | "stow.listen" | "stow.listen_tls" => serde_json::json!(["127.0.0.1:2762"]),
                 _ => serde_json::json!(["other"]),
             },
