@@ -36,7 +36,8 @@ pub struct Instance {
     pub patient: String,
 }
 
-/// What of a study one AE title has sent: one access unit.
+/// What of a study one AE title has sent of one patient: one access unit. A study that mixes patients, by mistake, is not decided for
+/// one of them and shown of both.
 #[derive(Debug, Clone)]
 pub struct Part {
     /// Study Instance UID.
@@ -175,7 +176,8 @@ pub struct Shown {
 struct Gathered<'a> {
     identifier: &'a Identifier,
     left: usize,
-    parts: BTreeMap<(String, String), Part>,
+    /// By study, AE title and patient.
+    parts: BTreeMap<(String, String, String), Part>,
 }
 
 impl Gathered<'_> {
@@ -194,7 +196,8 @@ impl Gathered<'_> {
             if !is_here(&progress.state) || !fits(&series, &facts.series_uid) || !fits(&instances, &announced.sop_instance_uid) {
                 continue;
             }
-            let key = (facts.study_uid.clone(), announced.calling_ae.clone());
+            let patient = facts.patient_id.map(|patient| patient.to_cx()).unwrap_or_default();
+            let key = (facts.study_uid.clone(), announced.calling_ae.clone(), patient.clone());
             let part = self.parts.entry(key).or_insert_with(|| Part {
                 study: facts.study_uid,
                 calling_ae: announced.calling_ae,
@@ -207,7 +210,7 @@ impl Gathered<'_> {
                 transfer_syntax: announced.transfer_syntax_uid,
                 series: facts.series_uid,
                 modality: facts.modality,
-                patient: facts.patient_id.map(|patient| patient.to_cx()).unwrap_or_default(),
+                patient,
             });
         }
         Ok(())

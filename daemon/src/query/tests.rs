@@ -3,6 +3,7 @@ use std::path::Path;
 use dicom_core::Tag;
 use dicom_dictionary_std::tags;
 use idr_dimse::service::query_retrieve::{Returned, Service, encode};
+use idr_ihe::metadata::PatientId;
 use idr_profile::mapping::AffinityDomain;
 use jiff::tz::TimeZone;
 
@@ -239,4 +240,20 @@ async fn a_retrieve_is_on_record_and_sends_what_may_still_be_sent() {
     assert_eq!((retrieval.counts().status(), retrieval.counts().completed), (Status::SUCCESS, 0));
     let study = spool.study(&tenant(), &study_uid(4)).await.expect("readable").expect("here");
     assert_eq!(study.notes.get("retrieved"), None);
+}
+
+#[tokio::test]
+async fn what_a_study_holds_of_another_patient_is_an_access_unit_of_its_own() {
+    let spool = Arc::new(sample::memory_spool());
+    arrive(&spool, 0, "CT1", held()).await;
+    let other = PatientId { id: "020190-901X".to_owned(), authority: "1.2.246.21".to_owned() };
+    let announced = Announced { calling_ae: "CT1".to_owned(), ..announced(1) };
+    let facts = Facts { state: held(), patient_id: Some(other), ..facts(1) };
+    let study = facts.study_uid.clone();
+    hand_over(&*spool, announced, facts, b"of another patient").await.expect("committed");
+    let query = query(&spool, &[]);
+    let parts =
+        query.look_up(&tenant(), &identifier("STUDY", &[(tags::STUDY_INSTANCE_UID, &study)], Service::Find)).await.expect("looked up");
+    let sizes: Vec<usize> = parts.iter().map(|part| part.instances.len()).collect();
+    assert_eq!(sizes, [1, 1]);
 }
