@@ -32,7 +32,7 @@ mod tests;
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
-use std::io::{self, Seek as _};
+use std::io::{self, BufReader, Seek as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,6 +60,9 @@ use folder::{CLAIMS_MAX, Claim, FolderError, Looked, Passed, Places, Watch};
 const SETTLE: Duration = Duration::from_millis(500);
 /// Bytes that are read at once.
 const BUFFER_BYTES: usize = 256 << 10;
+
+/// Media Storage Directory Storage (PS3.3 §F.2): a DICOMDIR.
+const DICOMDIR: &str = "1.2.840.10008.1.3.10";
 
 /// Takes in what comes into the drop folder of a row, until `stop`.
 pub async fn run(ingress: Arc<Ingress>, row: Arc<Inbound>, root: PathBuf, stop: CancellationToken) {
@@ -289,7 +292,7 @@ async fn read(
             Ok(read) => {
                 bytes += read as u64;
                 reception.feed(&buffer[..read]).await;
-                directory = reception.sop_class() == archive::DICOMDIR;
+                directory = reception.sop_class() == DICOMDIR;
                 if directory {
                     break false;
                 }
@@ -333,8 +336,9 @@ async fn unpack(
     let (unpacked, now) = disk(places, claim, move |_, _| {
         let own = file.try_clone()?;
         file.rewind()?;
-        let receive = || Reception::begin_part10(ingress.clone(), &shared, Carried::DropFolder);
-        Ok((archive::take(file, receive, bytes_max, &handle, &stop), folder::mark(&own)?))
+        let receive =
+            || Entry { reception: Reception::begin_part10(ingress.clone(), &shared, Carried::DropFolder), handle: handle.clone() };
+        Ok((archive::take(BufReader::new(file), receive, bytes_max, || stop.is_cancelled()), folder::mark(&own)?))
     })
     .await?;
     if now != mark {
@@ -353,6 +357,31 @@ async fn unpack(
             }
         }
     })
+}
+
+/// An entry of an archive on its way in, on a thread that may block.
+struct Entry {
+    reception: Reception,
+    handle: Handle,
+}
+
+impl archive::Object for Entry {
+    fn feed(&mut self, bytes: &[u8]) -> bool {
+        self.handle.block_on(self.reception.feed(bytes));
+        self.reception.sop_class() == DICOMDIR
+    }
+
+    fn give_back(self) {
+        self.handle.block_on(self.reception.give_back());
+    }
+
+    fn conclude(self) -> Result<bool, Vec<Finding>> {
+        match self.handle.block_on(Box::new(self.reception).conclude()).fate {
+            Fate::Kept { .. } => Ok(true),
+            Fate::Refused(findings) => Err(findings),
+            Fate::Failed => Ok(false),
+        }
+    }
 }
 
 /// Does something that blocks.
@@ -385,7 +414,7 @@ fn note(claim: &Claim, origin: &Origin, reason: &Reason, now: Timestamp) -> Stri
                 "\nAn archive: {kept} objects of it are held, {refused} were refused, {passed} files are no DICOM objects.\nWhat is held need not come again.\n"
             );
             for Refused { name, why } in reasons {
-                _ = writeln!(text, "\nIn the archive: {name}");
+                _ = writeln!(text, "\nIn the archive: {}", folder::readable(name));
                 match why {
                     Why::Rules(findings) => note_rules(&mut text, findings),
                     Why::Unpacking(why) => _ = write!(text, "Reason: {why}\nWhat to do: Put the file itself into the folder.\n"),

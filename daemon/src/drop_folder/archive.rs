@@ -1,5 +1,7 @@
 //! ZIP archives of the drop folder: every Part 10 file in them is an object. Blocks.
 //!
+//! It knows bytes and an [`Object`] that takes them, no file and no spool, so that the fuzzer drives the same code.
+//!
 //! Entries are told by their content; no name of the archive is used as a path. Entries that are no DICOM are passed over, but
 //! for those that begin as a data set without file meta: they are refused, so that the archive is kept. A DICOMDIR is passed over
 //! too: it names the files beside it, which are taken anyway.
@@ -14,17 +16,11 @@
 //! the entries is bounded too, and with it their number and what they take in memory.
 
 use std::cell::Cell;
-use std::fs::File;
-use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::rc::Rc;
 
 use idr_profile::rules::Finding;
-use tokio::runtime::Handle;
-use tokio_util::sync::CancellationToken;
 use zip::ZipArchive;
-
-use super::folder::readable;
-use crate::reception::{Fate, Reception};
 
 /// Bytes read to find the entries; with names of 50 characters that is 80 000 of them.
 const DIRECTORY_BYTES_MAX: u64 = 8 << 20;
@@ -35,8 +31,6 @@ const RATIO_MAX: u64 = 100;
 const RATIO_FREE_BYTES: u64 = 1 << 20;
 /// Refused entries that are remembered with their reasons.
 pub const REFUSED_MAX: usize = 100;
-/// Media Storage Directory Storage (PS3.3 §F.2): a DICOMDIR.
-pub const DICOMDIR: &str = "1.2.840.10008.1.3.10";
 const BUFFER_BYTES: usize = 256 << 10;
 
 /// Whether a file that begins so is a ZIP archive. A preamble may hold anything, so that `DICM` goes first.
@@ -71,8 +65,8 @@ pub struct Unpacked {
 /// An entry that is not in the spool.
 #[derive(Debug)]
 pub struct Refused {
-    /// Its name in the archive; for people.
-    pub name: String,
+    /// Its name in the archive, as its bytes stand there; for people, not for paths.
+    pub name: Vec<u8>,
     /// Why.
     pub why: Why,
 }
@@ -86,19 +80,33 @@ pub enum Why {
     Unpacking(&'static str),
 }
 
-/// Reads all entries, each through a reception of its own.
+/// What takes the bytes of an entry, in order. It is ended by one of its last two calls.
+pub trait Object {
+    /// The next bytes; whether they showed it to be a DICOMDIR.
+    fn feed(&mut self, bytes: &[u8]) -> bool;
+
+    /// The entry is no object, damaged, or left for later: what came of it is given up.
+    fn give_back(self);
+
+    /// All bytes came. `Ok(false)`: the spool failed.
+    ///
+    /// # Errors
+    /// The rules that refuse it.
+    fn conclude(self) -> Result<bool, Vec<Finding>>;
+}
+
+/// Reads all entries, each into an object of its own, until `stopped` says so.
 ///
 /// # Errors
 /// A sentence: the archive itself cannot be read.
-pub fn take(
-    file: File,
-    receive: impl Fn() -> Reception,
+pub fn take<O: Object>(
+    file: impl Read + Seek,
+    receive: impl Fn() -> O,
     entry_bytes_max: u64,
-    handle: &Handle,
-    stop: &CancellationToken,
+    stopped: impl Fn() -> bool,
 ) -> Result<Unpacked, &'static str> {
     let bound = Rc::new(Cell::new(Some(DIRECTORY_BYTES_MAX)));
-    let mut archive = ZipArchive::new(Bounded { inner: BufReader::new(file), left: bound.clone() })
+    let mut archive = ZipArchive::new(Bounded { inner: file, left: bound.clone() })
         .map_err(|_| "it is no ZIP archive that can be read, or has too many entries")?;
     // Of entries with one name only the last can be read: the others would be lost without a word.
     if archive.has_duplicate_names() {
@@ -109,13 +117,13 @@ pub fn take(
     let mut unpacked = Unpacked::default();
     let mut left = UNPACKED_BYTES_MAX;
     for index in 0..archive.len() {
-        if stop.is_cancelled() {
+        if stopped() {
             unpacked.unfinished = true;
             break;
         }
         let name = match archive.name_for_index(index) {
-            Some(Ok(name)) => readable(name.as_bytes()),
-            _ => format!("entry {index}"),
+            Some(Ok(name)) => name.as_bytes().to_vec(),
+            _ => format!("entry {index}").into_bytes(),
         };
         let ended = match archive.by_index(index) {
             Err(_) => End::Refused(Why::Unpacking("it is encrypted, damaged, or packed by a method other than deflate")),
@@ -124,7 +132,7 @@ pub fn take(
                 let ratio = entry.compressed_size().saturating_mul(RATIO_MAX).saturating_add(RATIO_FREE_BYTES);
                 let mut bounded = Unpacking { inner: &mut entry, left: left.min(entry_bytes_max).min(ratio), exceeded: false };
                 let before = bounded.left;
-                let ended = read(&mut bounded, &receive, handle, stop);
+                let ended = read(&mut bounded, &receive, &stopped);
                 left -= before - bounded.left;
                 ended
             }
@@ -154,7 +162,7 @@ enum End {
     Unfinished,
 }
 
-fn read(entry: &mut Unpacking<impl Read>, receive: impl Fn() -> Reception, handle: &Handle, stop: &CancellationToken) -> End {
+fn read<O: Object>(entry: &mut Unpacking<impl Read>, receive: impl Fn() -> O, stopped: impl Fn() -> bool) -> End {
     let mut buffer = vec![0; BUFFER_BYTES];
     let mut filled = 0;
     // Enough to see what it is.
@@ -174,32 +182,31 @@ fn read(entry: &mut Unpacking<impl Read>, receive: impl Fn() -> Reception, handl
     if !is_part10(&buffer[..filled]) {
         return End::Passed;
     }
-    let mut reception = receive();
+    let mut object = receive();
     loop {
-        handle.block_on(reception.feed(&buffer[..filled]));
-        if reception.sop_class() == DICOMDIR {
-            handle.block_on(reception.give_back());
+        if object.feed(&buffer[..filled]) {
+            object.give_back();
             return End::Passed;
         }
         // The last read also says whether the checksum holds.
-        let read = if stop.is_cancelled() { None } else { Some(entry.read(&mut buffer)) };
+        let read = if stopped() { None } else { Some(entry.read(&mut buffer)) };
         match read {
             Some(Ok(0)) => break,
             Some(Ok(read)) => filled = read,
             Some(Err(_)) => {
-                handle.block_on(reception.give_back());
+                object.give_back();
                 return End::Refused(entry.fault());
             }
             None => {
-                handle.block_on(reception.give_back());
+                object.give_back();
                 return End::Unfinished;
             }
         }
     }
-    match handle.block_on(Box::new(reception).conclude()).fate {
-        Fate::Kept { .. } => End::Kept,
-        Fate::Refused(findings) => End::Refused(Why::Rules(findings)),
-        Fate::Failed => End::Unfinished,
+    match object.conclude() {
+        Ok(true) => End::Kept,
+        Ok(false) => End::Unfinished,
+        Err(findings) => End::Refused(Why::Rules(findings)),
     }
 }
 
@@ -233,12 +240,12 @@ impl<R: Read> Read for Unpacking<R> {
 }
 
 /// The archive's file: bounded until the entries are found.
-struct Bounded {
-    inner: BufReader<File>,
+struct Bounded<F> {
+    inner: F,
     left: Rc<Cell<Option<u64>>>,
 }
 
-impl Read for Bounded {
+impl<F: Read> Read for Bounded<F> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.inner.read(buffer)?;
         if let Some(left) = self.left.get() {
@@ -248,7 +255,7 @@ impl Read for Bounded {
     }
 }
 
-impl Seek for Bounded {
+impl<F: Seek> Seek for Bounded<F> {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         self.inner.seek(to)
     }
