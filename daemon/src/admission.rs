@@ -26,6 +26,7 @@ use jiff::Timestamp;
 use crate::commitment::Commitments;
 use crate::completeness::Completeness;
 use crate::config::{Config, Inbound, TlsDemand};
+use crate::header_memory::HeaderMemory;
 use crate::health::Counters;
 use crate::query::Query;
 use crate::reception::{Origin, Reception};
@@ -70,6 +71,8 @@ pub struct Ingress {
     pub completeness: Arc<Completeness>,
     /// What devices of the site's own may see.
     pub query: Arc<Query>,
+    /// What the headers of all instances on their way take.
+    pub header_memory: HeaderMemory,
     /// Counters of the health port.
     pub counters: Arc<Counters>,
     /// The clock of this program.
@@ -105,8 +108,9 @@ impl Ingress {
         counters: Arc<Counters>,
         clock: fn() -> Timestamp,
     ) -> Self {
+        let header_memory = HeaderMemory::new(in_force.config.reception.header_memory_bytes);
         let in_force = ArcSwap::from_pointee(in_force);
-        Self { in_force, spool, commitments, completeness, query, counters, clock, associations: Places::default() }
+        Self { in_force, spool, commitments, completeness, query, header_memory, counters, clock, associations: Places::default() }
     }
 
     /// What is in force now.

@@ -244,6 +244,20 @@ impl Default for Scrub {
     }
 }
 
+/// Instances on their way in, by whatever way.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Reception {
+    /// Memory of their data set headers, all together, bytes; beyond it senders wait ([`crate::header_memory`]).
+    pub header_memory_bytes: usize,
+}
+
+impl Default for Reception {
+    fn default() -> Self {
+        Self { header_memory_bytes: 256 << 20 }
+    }
+}
+
 /// DIMSE listeners and bounds (profile 10 §11 BD-01 … BD-09).
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -606,6 +620,9 @@ pub struct ConfigFile {
     /// Reading every held object again.
     #[serde(default)]
     pub scrub: Scrub,
+    /// Instances on their way in.
+    #[serde(default)]
+    pub reception: Reception,
     /// DIMSE listeners.
     #[serde(default)]
     pub dimse: Dimse,
@@ -679,6 +696,7 @@ impl ConfigFile {
             ("dimse.connections_max", file.dimse.connections_max as u64, 1..=65_536),
             ("dimse.connections_per_address_max", file.dimse.connections_per_address_max as u64, 1..=65_536),
             ("dimse.handshakes_max", file.dimse.handshakes_max as u64, 1..=65_536),
+            ("reception.header_memory_bytes", file.reception.header_memory_bytes as u64, 1 << 20..=1 << 40),
             ("scrub.interval_days", u64::from(file.scrub.interval_days), 0..=366),
             ("scrub.bytes_per_second", file.scrub.bytes_per_second, 1 << 16..=1 << 40),
             ("stow.connections_max", file.stow.connections_max as u64, 1..=65_536),

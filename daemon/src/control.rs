@@ -25,6 +25,7 @@ use crate::commitment::Commitments;
 use crate::completeness::Completeness;
 use crate::config::Config;
 use crate::forward::Forward;
+use crate::header_memory::HeaderMemory;
 use crate::quarantine::command::{self as quarantine_command, QuarantineCommand};
 use crate::quarantine::{Cursor, Quarantine};
 use crate::reload::Reload;
@@ -185,6 +186,8 @@ pub struct Operator {
     pub reload: Arc<Reload>,
     /// Reading every object again.
     pub scrub: Arc<Scrub>,
+    /// Memory of headers on their way.
+    pub header_memory: HeaderMemory,
 }
 
 /// Binds the operators' socket, and serves it until stopped.
@@ -225,6 +228,7 @@ async fn perform(request: Request, user: u32, operator: &Operator) -> anyhow::Re
                 "states": states, "refusing": refusing, "free_bytes": operator.spool.free_bytes(), "centre": centre, "commitments": commitments,
                 "reload": operator.reload.last(),
                 "damaged_objects": operator.scrub.damaged(),
+                "header_memory": operator.header_memory.usage(),
             }))
         }
         Request::Reload => Ok(serde_json::to_value(operator.reload.reload("command").await?)?),
@@ -470,6 +474,11 @@ fn status_lines(answer: &Value) -> Vec<String> {
     let commitments = &answer["commitments"];
     if commitments["waiting"].as_u64().unwrap_or_default() + commitments["held"].as_u64().unwrap_or_default() > 0 {
         lines.push(format!("storage commitment: {} requests wait for their report, {} held", commitments["waiting"], commitments["held"]));
+    }
+    let memory = &answer["header_memory"];
+    if memory["waiting"].as_u64().is_some_and(|waiting| waiting > 0) {
+        let (waiting, bytes, most) = (&memory["waiting"], &memory["bytes"], &memory["bytes_max"]);
+        lines.push(format!("{waiting} objects wait to be read on: the headers on their way take {bytes} of {most} bytes of memory"));
     }
     lines.push(format!("centre: {}", answer["centre"]));
     let reload = &answer["reload"];

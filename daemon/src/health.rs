@@ -8,6 +8,7 @@ use idr_host::places::Connections;
 
 use crate::commitment::Commitments;
 use crate::completeness::Completeness;
+use crate::header_memory::HeaderMemory;
 use crate::reload::Reload;
 use crate::scrub::Scrub;
 use crate::spool::{Spool, Tenant};
@@ -43,6 +44,8 @@ pub struct Monitor {
     pub completeness: Arc<Completeness>,
     /// Connections of DIMSE and of STOW-RS.
     pub connections: [Connections; 2],
+    /// Memory of headers on their way.
+    pub header_memory: HeaderMemory,
     /// The configuration read again.
     pub reload: Arc<Reload>,
     /// Objects that are read again.
@@ -73,6 +76,11 @@ impl Monitored for Monitor {
         for (bound, count) in breaches {
             line("idr_bound_exceeded_total", &format!("{{bound=\"{bound}\"}}"), count);
         }
+        let memory = self.header_memory.usage();
+        line("idr_site_header_memory_bytes", "", memory.bytes as u64);
+        line("idr_site_header_memory_limit_bytes", "", memory.bytes_max as u64);
+        line("idr_site_header_memory_waiting", "", memory.waiting as u64);
+        line("idr_site_header_memory_waits_total", "", memory.waits);
         let last = self.reload.last();
         line("idr_site_reload_refused", "", u64::from(last.as_ref().is_some_and(|last| last.refused.is_some())));
         line("idr_site_reload_restart_keys", "", last.map_or(0, |last| last.restart.len() as u64));

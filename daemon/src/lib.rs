@@ -2,7 +2,7 @@
 //!
 //! The modules, in the order in which an image meets them: [`config`] (what is allowed), [`listener`] (associations),
 //! [`admission`] (who may send), [`stow`] (HTTP requests) and [`drop_folder`] (files) in place of associations, [`reception`] (one instance: scan, judge,
-//! commit), [`spool`] and [`receipts`] (held until central has it, and provably so), [`commitment`] (is told to whoever asks),
+//! commit; [`header_memory`] bounds them together), [`spool`] and [`receipts`] (held until central has it, and provably so), [`commitment`] (is told to whoever asks),
 //! [`scrub`] (is read again in turn), [`completeness`] (what devices say of a study), [`study`] (when a study is complete),
 //! [`forward`] (to central, and its manifest), [`query`] (what devices of its own may see of what is held), [`control`] and
 //! [`health`] (what operators and monitors see), [`quarantine`] (what waits for a decision, and the decisions), [`rulebook`] and
@@ -16,6 +16,7 @@ pub mod config;
 pub mod control;
 pub mod drop_folder;
 pub mod forward;
+pub mod header_memory;
 pub mod health;
 pub mod ledger;
 pub mod listener;

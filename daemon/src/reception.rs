@@ -12,7 +12,8 @@
 //! the data set is read and dropped, so that the association stays usable.
 //!
 //! # Bounds
-//! The scanner's, from the rule set; the writer holds at most two buffers.
+//! The scanner's, from the rule set, and for all receptions together [`crate::header_memory`]: one that has no room for more of a
+//! header waits before it reads on, and with it its sender. The writer holds at most two buffers.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use idr_profile::scan::{Fed, Header, Part10Reader, Scan, Scanner, tags};
 
 use crate::admission::{Admitted, InForce, Ingress, Peer};
 use crate::config::Inbound;
+use crate::header_memory::Held;
 use crate::spool::{Announced, Cause, Facts, SpoolError, State, Tenant, Writer, fits};
 
 /// One instance while its bytes come.
@@ -39,6 +41,7 @@ pub struct Reception {
     announced: Announced,
     way: Way,
     walk: Option<Walk>,
+    memory: Held,
     place: Place,
 }
 
@@ -147,6 +150,7 @@ impl Reception {
             in_force: admitted.in_force.clone(),
             calling_ae: admitted.calling_ae.clone(),
             way: Way::Dimse { abstract_syntax: context.abstract_syntax.clone() },
+            memory: ingress.header_memory.begin(),
             ingress,
             rules,
             announced,
@@ -180,6 +184,7 @@ impl Reception {
             rules: origin.rules.clone(),
             calling_ae: origin.row.ae_title.clone(),
             way,
+            memory: ingress.header_memory.begin(),
             ingress,
             announced,
             place: Place::Announcing,
@@ -202,8 +207,20 @@ impl Reception {
         };
     }
 
-    /// The next bytes.
-    pub async fn feed(&mut self, bytes: &[u8]) {
+    /// The next bytes. Waits while the headers of other objects leave no room for what may come of them.
+    pub async fn feed(&mut self, mut bytes: &[u8]) {
+        while let Some(walk) = &self.walk
+            && !bytes.is_empty()
+        {
+            let (now, later) = bytes.split_at(walk.step_bytes().min(bytes.len()));
+            self.memory.grow_to(walk.memory_bytes_after(now.len())).await;
+            self.step(now).await;
+            self.memory.settle(self.walk.as_ref().map_or(0, Walk::memory_bytes));
+            bytes = later;
+        }
+    }
+
+    async fn step(&mut self, bytes: &[u8]) {
         let Some(walk) = &mut self.walk else { return };
         let walked = catch_unwind(AssertUnwindSafe(|| {
             let fed = walk.feed(bytes);
@@ -305,6 +322,9 @@ impl Reception {
         let unreadable = |finding: &Finding| finding.stage == Stage::S && finding.level.rejects();
         let folder_keeps =
             quarantined && matches!(self.way, Way::DropFolder) && (facts.is_none() || verdict.findings.iter().any(unreadable));
+        // The commit needs no header any more.
+        drop(scan);
+        self.memory.settle(0);
         let (writer, facts) = match (place, facts) {
             (Place::Open(writer), Some(facts)) if !folder_keeps => (writer, facts),
             (Place::Failed(outcome), _) if !folder_keeps => return self.failed(outcome),
@@ -456,6 +476,27 @@ impl Walk {
                 Fed { carried: Vec::new(), rest: bytes }
             }
             Self::Part10(reader) => reader.feed(bytes),
+        }
+    }
+
+    fn step_bytes(&self) -> usize {
+        match self {
+            Self::DataSet(scanner) => scanner.step_bytes(),
+            Self::Part10(reader) => reader.step_bytes(),
+        }
+    }
+
+    fn memory_bytes(&self) -> usize {
+        match self {
+            Self::DataSet(scanner) => scanner.memory_bytes(),
+            Self::Part10(reader) => reader.memory_bytes(),
+        }
+    }
+
+    fn memory_bytes_after(&self, more: usize) -> usize {
+        match self {
+            Self::DataSet(scanner) => scanner.memory_bytes_after(more),
+            Self::Part10(reader) => reader.memory_bytes_after(more),
         }
     }
 

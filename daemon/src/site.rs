@@ -285,11 +285,14 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
         rules,
         reload: reload.clone(),
         scrub: scrub.clone(),
+        header_memory: ingress.header_memory.clone(),
     };
     behind.spawn(control::serve(&config.control_socket(), operator, after_ingress.clone())?);
     if let Some(listener) = health_listener {
         let connections = [connections.clone(), stow_connections.clone()];
-        let monitor = Arc::new(Monitor { counters, spool: seam, commitments, completeness, connections, reload, scrub, tenants });
+        let header_memory = ingress.header_memory.clone();
+        let monitor = Monitor { counters, spool: seam, commitments, completeness, connections, header_memory, reload, scrub, tenants };
+        let monitor = Arc::new(monitor);
         behind.spawn(monitor::serve(listener, monitor, after_ingress.clone()));
     }
     for (listener, transport) in listeners {

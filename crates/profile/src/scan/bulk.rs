@@ -8,7 +8,7 @@ use dicom_core::Tag;
 /// Bytes noted at the start of an encapsulated document and of the first fragment, and at the end of both.
 const EDGE_BYTES: usize = 1024;
 /// Fragments whose first bytes are noted.
-const HEADS_MAX: usize = 65_536;
+pub(super) const HEADS_MAX: usize = 65_536;
 /// Bulk elements noted of one data set.
 pub(super) const NOTES_MAX: usize = 64;
 

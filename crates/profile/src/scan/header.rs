@@ -59,6 +59,11 @@ impl Header {
         self.nodes.is_empty()
     }
 
+    /// Bytes that it takes.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.nodes.capacity() * size_of::<Node>() + self.bytes.capacity()
+    }
+
     /// Calls `each` for every element at every level, in order, and for no item. Recursion is bounded by the nesting limit
     /// of the walk.
     pub fn for_each<'a>(&'a self, each: &mut dyn FnMut(Element<'a>)) {

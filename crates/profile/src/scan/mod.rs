@@ -128,6 +128,29 @@ impl Scanner {
         self.walk.has_bulk()
     }
 
+    /// Bytes that the walk keeps of what it was fed. A fixed part of some tens of KiB is not counted.
+    pub fn memory_bytes(&self) -> usize {
+        self.walk.memory_bytes()
+    }
+
+    /// Most that [`Scanner::memory_bytes`] will be after `more` bytes. Feed at most [`Scanner::step_bytes`] at once, if it shall not
+    /// be far above what comes of it.
+    pub fn memory_bytes_after(&self, more: usize) -> usize {
+        match &self.inflate {
+            None => self.walk.memory_bytes_after(more),
+            Some(_) => self.walk.memory_bytes_after(inflated_max(more)),
+        }
+    }
+
+    /// Bytes that are well fed at once: all bulk data that comes next, little of a header.
+    pub fn step_bytes(&self) -> usize {
+        let passing = self.walk.passing_bytes();
+        match &self.inflate {
+            None => passing.max(STEP_BYTES),
+            Some(_) => (passing / INFLATED_MAX).max(DEFLATED_STEP_BYTES),
+        }
+    }
+
     /// The last byte has been fed.
     pub fn finish(mut self) -> Scan {
         if self.received == 0 {
@@ -215,6 +238,19 @@ impl Scan {
     pub fn bulk(&self, tag: Tag) -> Option<&Bulk> {
         self.bulk.iter().find(|bulk| bulk.tag == tag)
     }
+}
+
+/// Bytes of a header that are well fed at once: they take at most some 150 KiB of memory.
+const STEP_BYTES: usize = 8 << 10;
+/// As many of a deflated one: they inflate to 264 KiB at most.
+const DEFLATED_STEP_BYTES: usize = 256;
+/// Most bytes that come of one of a deflate stream: 258 of two bits (RFC 1951 §3.2.5).
+const INFLATED_MAX: usize = 1_032;
+/// Bytes of a deflate stream that the inflater holds back.
+const UNDER_WAY_BYTES: usize = 8;
+
+fn inflated_max(deflated: usize) -> usize {
+    deflated.saturating_add(UNDER_WAY_BYTES).saturating_mul(INFLATED_MAX)
 }
 
 /// Inflates a raw deflate stream (PS3.5 §A.5) in pieces and feeds the walk.

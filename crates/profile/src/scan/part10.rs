@@ -7,6 +7,11 @@ use super::{Limits, Scan, Scanner, tags, walk};
 /// Longest group 0002 that is read, in bytes.
 const META_BYTES_MAX: usize = 1 << 20;
 
+/// Bytes of the front that are well fed at once: what of them is the front of a deflated data set stays small.
+const META_STEP_BYTES: usize = 8;
+/// What is taken at least for the front.
+const META_SPACE_BYTES: usize = 1 << 10;
+
 enum Stage {
     Preamble,
     Meta,
@@ -179,6 +184,38 @@ impl Part10Reader {
             Stage::Failed => true,
             Stage::DataSet(scanner) => scanner.failed(),
             Stage::Preamble | Stage::Meta => false,
+        }
+    }
+
+    /// As [`Scanner::memory_bytes`], with preamble and file meta while they are read.
+    pub fn memory_bytes(&self) -> usize {
+        let data_set = match &self.stage {
+            Stage::DataSet(scanner) => scanner.memory_bytes(),
+            Stage::Preamble | Stage::Meta | Stage::Failed => 0,
+        };
+        self.buffer.capacity() + self.meta.as_ref().map_or(0, Header::memory_bytes) + data_set
+    }
+
+    /// As [`Scanner::memory_bytes_after`].
+    pub fn memory_bytes_after(&self, more: usize) -> usize {
+        match &self.stage {
+            Stage::DataSet(scanner) => self.memory_bytes() - scanner.memory_bytes() + scanner.memory_bytes_after(more),
+            Stage::Failed => self.memory_bytes(),
+            // File meta may end in these bytes: it becomes elements, and the rest is the front of a data set, perhaps a deflated one.
+            Stage::Preamble | Stage::Meta => {
+                let front = (self.buffer.len() + more).max(2 * self.buffer.capacity()).max(META_SPACE_BYTES);
+                let elements = walk::memory_bytes_of_new(self.limits, self.buffer.len() + more);
+                self.memory_bytes() + front + elements + walk::memory_bytes_of_new(self.limits, super::inflated_max(more))
+            }
+        }
+    }
+
+    /// As [`Scanner::step_bytes`].
+    pub fn step_bytes(&self) -> usize {
+        match &self.stage {
+            Stage::DataSet(scanner) => scanner.step_bytes(),
+            Stage::Failed => usize::MAX,
+            Stage::Preamble | Stage::Meta => META_STEP_BYTES,
         }
     }
 

@@ -174,6 +174,67 @@ fn a_million_elements_stay_within_the_memory_of_an_association() {
     assert!(held + held / 2 <= 96 << 20, "{held} bytes");
 }
 
+/// Feeds in steps, and holds the memory of each against what was foretold.
+fn scan_in_steps(syntax: &str, bytes: &[u8], step: usize) -> usize {
+    let mut scanner = Scanner::new(syntax, Limits::default());
+    in_chunks(bytes, &[step], |mut chunk| {
+        while !chunk.is_empty() {
+            let (now, later) = chunk.split_at(scanner.step_bytes().min(chunk.len()));
+            let most = scanner.memory_bytes_after(now.len());
+            scanner.feed(now);
+            assert!(scanner.memory_bytes() <= most, "{syntax}: {} of {most} bytes after {}", scanner.memory_bytes(), now.len());
+            chunk = later;
+        }
+    });
+    scanner.memory_bytes()
+}
+
+#[test]
+fn the_memory_of_a_walk_is_known_before_it_is_taken() {
+    let table = vec![0; 3_000];
+    let mut pixels = Set::default();
+    pixels.fragments(&[&table, &[0xFF, 0xD8], &[1; 5000], b"", b""]);
+    let many: Vec<u8> = (0..30_000).flat_map(|_| b"\x08\0\x60\0CS\0\0".iter().copied()).collect();
+    let mut fragments = ct();
+    let tiny: Vec<&[u8]> = std::iter::repeat_n(&[1_u8, 2][..], 9_000).collect();
+    fragments.fragments(&tiny);
+    let repeated = [ct().explicit(), (0..70).flat_map(|_| pixels.explicit()).collect()].concat();
+    let more = [(EXPLICIT, many.clone()), (DEFLATED, deflate(&many)), (JPEG, fragments.explicit()), (JPEG, repeated)];
+    for (syntax, bytes) in samples().into_iter().chain(more) {
+        for step in [1, 9, 400, usize::MAX] {
+            scan_in_steps(syntax, &bytes, step);
+            let (mut reader, file) = (Part10Reader::new(Limits::default()), part10(&file_meta("1.2", "1.2.3", syntax), &bytes));
+            in_chunks(&file, &[step], |mut chunk| {
+                while !chunk.is_empty() {
+                    let (now, later) = chunk.split_at(reader.step_bytes().min(chunk.len()));
+                    let most = reader.memory_bytes_after(now.len());
+                    reader.feed(now);
+                    assert!(reader.memory_bytes() <= most, "{syntax}: {} of {most} bytes after {}", reader.memory_bytes(), now.len());
+                    chunk = later;
+                }
+            });
+        }
+    }
+}
+
+#[test]
+fn the_steps_of_an_ordinary_object_take_little_memory() {
+    let mut set = ct();
+    set.put(tags::PIXEL_DATA, "OW", vec![7; 1 << 20]);
+    for (syntax, bytes) in [(EXPLICIT, set.explicit()), (EXPLICIT, part10(&file_meta("1.2", "1.2.3", EXPLICIT), &ct().explicit()))] {
+        let mut scanner = Scanner::new(syntax, Limits::default());
+        let (mut reader, mut most, mut rest) = (Part10Reader::new(Limits::default()), 0, &bytes[..]);
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(scanner.step_bytes().min(reader.step_bytes()).min(rest.len()));
+            most = most.max(scanner.memory_bytes_after(now.len())).max(reader.memory_bytes_after(now.len()));
+            scanner.feed(now);
+            reader.feed(now);
+            rest = later;
+        }
+        assert!(most <= 384 << 10, "{most}");
+    }
+}
+
 /// Found by the fuzz targets `scanner` and `part10`.
 #[test]
 fn a_damaged_deflate_stream_gives_the_same_scan_in_any_chunks() {

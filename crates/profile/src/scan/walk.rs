@@ -3,6 +3,10 @@
 //! States: `Head` (the 8 or 12 bytes of the next element or item header) → `Value`, `Bulk` or, for encapsulated pixel data,
 //! `FragmentHead` ⇄ `Fragment` → `Head`. `Ended(…)` ignores all further bytes.
 
+mod memory;
+
+pub(super) use memory::memory_bytes_of_new;
+
 use super::bulk::{Bulk, NOTES_MAX};
 use super::defect::{DefectKind, Defects};
 use super::header::{Header, Kind, Node, UNDEFINED};
