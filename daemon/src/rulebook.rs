@@ -515,7 +515,7 @@ mod tests {
         let shown = lines("D821").expect("a rule");
         assert!(shown.contains("parameter     instance_bytes_max = 17179869184"), "{shown}");
         assert!(!shown.contains("quarantine for"), "stage S refuses everybody: {shown}");
-        let shown = lines("D721").expect("a row");
+        let shown = lines("D737").expect("a row");
         assert!(shown.contains("not built: no rule set has a check for it"), "{shown}");
         assert!(lines("D999").expect_err("no row").to_string().contains("rules list"));
     }
@@ -539,7 +539,7 @@ mod tests {
     fn a_preview_cannot_lower_a_locked_rule_or_name_one_without_a_check() {
         let rules = set();
         for (rule, level, why) in
-            [("D101", Level::Warn, "REJECT*"), ("D721", Level::Reject, "no such rule"), ("D999", Level::Off, "no such rule")]
+            [("D101", Level::Warn, "REJECT*"), ("D737", Level::Reject, "no such rule"), ("D999", Level::Off, "no such rule")]
         {
             let changed = BTreeMap::from([(rule.to_owned(), level)]);
             let error = rules.rules_for(None).on(TODAY, &changed).expect_err("refused").to_string();

@@ -5,6 +5,9 @@
 //! the set ([`stage_t`]) and its waiting instances become `queued`, `quarantined` or stay `held`. A later instance comes in as
 //! `held(incomplete)` and the whole set is judged again; nothing that was sent comes back.
 //!
+//! What devices listed and have not sent `count_wait_s` later (D721) is found when a study is evaluated, and the study is evaluated
+//! again for it when that time has come.
+//!
 //! Without an answer of the controller map (D437, D438) the study stays held with that cause, and releases itself when the map
 //! has the row.
 //!
@@ -27,7 +30,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use idr_profile::rules::RuleSets;
+use idr_profile::rules::{Parameters, RuleSets};
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -204,6 +207,7 @@ impl Studies {
             }
         }
         self.memory().passed.insert(tenant.clone(), if more { stayed } else { 0 });
+        self.count(tenant, now).await;
         let again: Vec<String> =
             self.memory().again.iter().filter(|(whose, _)| whose == tenant).map(|(_, uid)| uid.clone()).take(STUDIES_PER_ROUND).collect();
         for study_uid in again {
@@ -220,6 +224,28 @@ impl Studies {
             }
         }
         Ok(())
+    }
+
+    /// Has studies judged again of which something that was listed did not come in time (D721).
+    async fn count(&self, tenant: &Tenant, now: Timestamp) {
+        let Some(wait) = self.parameter(now, |parameters| parameters.count_wait_s) else { return };
+        let then = now.checked_sub(SignedDuration::from_secs(i64::from(wait))).unwrap_or(Timestamp::MIN);
+        match self.completeness.overdue(tenant, then).await {
+            Ok(studies) => {
+                let mut memory = self.memory();
+                for study_uid in studies {
+                    let key = (tenant.clone(), study_uid);
+                    memory.resting.remove(&key);
+                    memory.again.insert(key);
+                }
+            }
+            Err(error) => tracing::warn!(%tenant, cause = %error, "what devices listed cannot be compared with what came"),
+        }
+    }
+
+    fn parameter<T>(&self, now: Timestamp, of: impl Fn(&Parameters) -> T) -> Option<T> {
+        let rules = self.rules.load();
+        rules.in_force(&self.config.load().site.rule_sets, now).map(|set| of(set.rules_for(None).parameters()))
     }
 
     /// Whether instances of a study were moved.

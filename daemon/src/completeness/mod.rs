@@ -41,6 +41,9 @@ use listing::{Listing, Phase, Source};
 
 pub use operation::Operation;
 
+/// Listings that [`Completeness::overdue`] looks at.
+const OVERDUE_MAX: usize = 100;
+
 /// What devices have said.
 pub struct Completeness {
     config: Arc<Config>,
@@ -73,6 +76,8 @@ struct Summary {
     study_uids: Vec<String>,
     count: usize,
     found: Found,
+    /// It was asked for by [`Completeness::overdue`].
+    asked: bool,
 }
 
 /// How far its instances were found here, in the order listed. They do not go away again.
@@ -202,6 +207,34 @@ impl Completeness {
         Ok(Some(Listed { listed: count, missing, since }))
     }
 
+    /// Studies of which something that was listed before `then` is not here; each listing is asked for once, and once more when
+    /// it is said anew or after a restart. At most [`OVERDUE_MAX`] listings at once.
+    ///
+    /// # Errors
+    /// [`Unknown`]; the others are asked for the next time.
+    pub async fn overdue(&self, tenant: &Tenant, then: Timestamp) -> Result<Vec<String>, Unknown> {
+        let ripe: Vec<(u64, Summary)> = {
+            let mut book = self.book();
+            let ripe = |summary: &&mut Summary| {
+                summary.tenant == *tenant && !summary.asked && summary.phase != Phase::InProgress && summary.at <= then
+            };
+            let ripe = book.listings.iter_mut().map(|(id, summary)| (*id, summary)).filter(|(_, summary)| ripe(summary));
+            ripe.take(OVERDUE_MAX)
+                .map(|(id, summary)| {
+                    summary.asked = true;
+                    (id, summary.clone())
+                })
+                .collect()
+        };
+        let mut studies = Vec::new();
+        for (id, summary) in ripe {
+            if self.look(id, &summary).await?.count < summary.count {
+                studies.extend(summary.study_uids);
+            }
+        }
+        Ok(studies)
+    }
+
     /// Listings of a study that list something for good.
     fn of_study(&self, tenant: &Tenant, study_uid: &str) -> Vec<(u64, Summary)> {
         let book = self.book();
@@ -303,6 +336,7 @@ impl From<&Listing> for Summary {
             study_uids: listing.study_uids.clone(),
             count: listing.instances.len(),
             found: Found::default(),
+            asked: false,
         }
     }
 }

@@ -17,7 +17,7 @@ use idr_profile::mapping::ControllerRow;
 use idr_profile::rules::study::{Controlled, Copy, Effect, Gathering, Known, Patient, StudyFinding, StudyInstance, content_outside_pixels};
 use idr_profile::rules::{RuleSet, RuleSets, Stage, row};
 use idr_profile::scan::{Scan, Scanner};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest as _, Sha256};
 use std::sync::Arc;
 
@@ -57,6 +57,8 @@ struct Outline {
     calling_ae: Option<String>,
     /// An object waits to be judged again.
     stale: bool,
+    /// How long something has been missing that was listed.
+    missing_for: Option<SignedDuration>,
 }
 
 /// What the reading of the headers gave.
@@ -174,6 +176,11 @@ impl Studies {
         };
         hasher.update(&set.edition);
         hasher.update(maps.edition());
+        let missing_for = self.missing_for(study, now).await;
+        let wait = SignedDuration::from_secs(i64::from(set.rules_for(None).parameters().count_wait_s));
+        if missing_for.is_some_and(|missing_for| missing_for >= wait) {
+            hasher.update(b"missing");
+        }
         let stale = quarantined.iter().any(|judged| judged.as_ref() != Some(&set.edition));
         Ok(Some(Outline {
             fingerprint: hex::encode(&hasher.finalize()[..8]),
@@ -181,13 +188,27 @@ impl Studies {
             again,
             calling_ae: if titles.len() == 1 { titles.pop_first() } else { None },
             stale,
+            missing_for,
         }))
+    }
+
+    /// How long ago something was listed that is not here. What cannot be said is journalled, and found another time.
+    async fn missing_for(&self, study: &Study, now: Timestamp) -> Option<SignedDuration> {
+        match self.completeness.listed(&study.tenant, &study.study_uid).await {
+            Ok(listed) => listed.filter(|listed| !listed.missing.is_empty()).map(|listed| now.duration_since(listed.since)),
+            Err(error) => {
+                tracing::warn!(tenant = %study.tenant, cause = %error, "what was listed of a study is not known (D721)");
+                None
+            }
+        }
     }
 
     /// Reads the headers, asks the index, and judges.
     async fn see(&self, study: &Study, outline: &Outline, rules: &RuleSets) -> Result<Seen, SpoolError> {
         let mut gathering = Gathering::new(outline.set.rules_for(outline.calling_ae.as_deref()).clone());
-        let (mut known, mut again, mut unreadable) = (Known::default(), BTreeMap::new(), BTreeSet::new());
+        let mut known = Known::default();
+        known.missing_for = outline.missing_for;
+        let (mut again, mut unreadable) = (BTreeMap::new(), BTreeSet::new());
         let mut accessions = BTreeSet::new();
         let (config, organisation_oids) = (self.config.load_full(), self.maps.load().organisation_oids());
         let mut after = None;

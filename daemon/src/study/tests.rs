@@ -22,6 +22,8 @@ use crate::spool::index::MemoryStore;
 use crate::spool::sample::{announced, at, facts, hand_over, memory_spool, open, tenant};
 use crate::spool::{Announced, Entry, Facts, Move, Progress, Spool, SpoolId, Verb};
 
+mod over_time;
+
 const CT: &str = "1.2.840.10008.5.1.4.1.1.2";
 const KO: &str = "1.2.840.10008.5.1.4.1.1.88.59";
 const OTHER: &str = "020290-901X";
@@ -158,14 +160,18 @@ fn rules(site: &str) -> Arc<ArcSwap<RuleSets>> {
 }
 
 fn studies(spool: &Arc<dyn Spool>, site: &str, map: &str) -> Studies {
+    studies_over(spool, Arc::new(MemoryDisk::default()), site, map, || at(2000))
+}
+
+/// What devices said is on this disk.
+fn studies_over(spool: &Arc<dyn Spool>, disk: Arc<MemoryDisk>, site: &str, map: &str, clock: fn() -> Timestamp) -> Studies {
     let text = "environment = \"test\"\n[site]\nid = \"site-1\"\norganisation = \"1.2.246.10.12345671\"\norganisation_name = \"o\"\n\
                 source_oid = \"1.2.246.10.12345671.1\"\nrule_sets = [\"fi-2.4.1\"]\n[dimse]\nlocal_ae_titles = [\"IDRSITE\"]\n[storage]\npath = \"state\"\n";
     let config = Arc::new(Config::parse(text, Path::new("idr-site.toml")).expect("a usual configuration"));
     let zone = TimeZone::get("Europe/Helsinki").expect("bundled");
     let maps = Maps::new(AffinityDomain::shipped(), map, zone, jiff::civil::date(2026, 1, 15)).expect("loads");
-    let disk = Arc::new(crate::spool::disk::MemoryDisk::default());
-    let completeness = crate::completeness::Completeness::open(config.clone(), disk, spool.clone(), || at(2000)).expect("a working disk");
-    Studies::new(config, rules(site), spool.clone(), vec![tenant()], Arc::new(maps), completeness, || at(2000))
+    let completeness = crate::completeness::Completeness::open(config.clone(), disk, spool.clone(), clock).expect("a working disk");
+    Studies::new(config, rules(site), spool.clone(), vec![tenant()], Arc::new(maps), completeness, clock)
 }
 
 /// Hands them over in this order, and evaluates their studies.

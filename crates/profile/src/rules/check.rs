@@ -123,6 +123,7 @@ faults!(StudyFault {
     OfAnotherPatient,
     AccessionOfAnotherPatient,
     AccessionOfAnotherStudy,
+    ListedMissing,
     NumberGap,
     DeclaredCount,
     ReferenceMissing,

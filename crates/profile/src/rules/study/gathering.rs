@@ -8,7 +8,7 @@ use crate::rules::level::Level;
 use crate::rules::reply::{Finding, Stage};
 use crate::rules::set::{Rule, Rules};
 use dicom_core::Tag;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -62,6 +62,9 @@ pub struct Known {
     pub copies: BTreeMap<u64, Vec<Copy>>,
     /// Whose the instances are, by the controller map.
     pub controlled: BTreeSet<Controlled>,
+    /// How long ago a device listed, by MPPS, IAN or a storage commitment request, what has not arrived: the first time that it
+    /// did. `None` if all that was listed is here, or nothing was.
+    pub missing_for: Option<SignedDuration>,
 }
 
 impl Known {
@@ -311,6 +314,10 @@ impl Gathering {
             F::OfAnotherPatient => study(!known.patients.is_empty() && !self.patients.is_subset(&known.patients)),
             F::AccessionOfAnotherPatient => study(known.accessions.iter().flatten().any(|patient| self.is_another(patient))),
             F::AccessionOfAnotherStudy => study(known.accessions.iter().flatten().any(|patient| !self.is_another(patient))),
+            F::ListedMissing => {
+                let wait = SignedDuration::from_secs(i64::from(self.rules.parameters().count_wait_s));
+                study(known.missing_for.is_some_and(|since| since >= wait))
+            }
             F::NumberGap => self.series_where(|series| {
                 let (first, last) = (series.numbers.first(), series.numbers.last());
                 let span = first.zip(last).map_or(0, |(first, last)| last.abs_diff(*first));

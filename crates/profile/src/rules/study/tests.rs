@@ -186,6 +186,8 @@ fn examples() -> Vec<(&'static str, Story, Concerns, Story)> {
     let used_by = |patient| ok().knows(|known| known.accessions = vec![Some(patient)]);
     add("D714", used_by(other), all(), used_by(same));
     add("D715", used_by(same), all(), ok());
+    let listed = |seconds| ok().knows(|known| known.missing_for = Some(SignedDuration::from_secs(seconds)));
+    add("D721", listed(3_600), all(), listed(3_599));
     add("D722", Story::of(vec![image(1), image(2), image(4)]), of_series(), ok());
     let declares = |number: &str| two(|set| { set.set(Tag(0x0020, 0x1208), number).set(Tag(0x0020, 0x1209), number); });
     add("D723", declares("3"), all(), declares("2"));
