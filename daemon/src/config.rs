@@ -452,6 +452,8 @@ pub struct DropFolders {
     pub quiet_seconds: u64,
     /// Longest time between two looks at a folder, seconds: events may be lost, and network file systems have none.
     pub rescan_seconds: u64,
+    /// Longest time before a file that could not be taken by a fault of ours is tried again, seconds.
+    pub retry_max_seconds: u64,
     /// Entries that one look reads.
     pub entries_max: usize,
     /// Levels of sub-folders that are looked into.
@@ -460,7 +462,15 @@ pub struct DropFolders {
 
 impl Default for DropFolders {
     fn default() -> Self {
-        Self { files_at_once: 2, file_bytes_max: 16 << 30, quiet_seconds: 10, rescan_seconds: 30, entries_max: 100_000, depth_max: 8 }
+        Self {
+            files_at_once: 2,
+            file_bytes_max: 16 << 30,
+            quiet_seconds: 10,
+            rescan_seconds: 30,
+            retry_max_seconds: 3_600,
+            entries_max: 100_000,
+            depth_max: 8,
+        }
     }
 }
 
@@ -721,6 +731,7 @@ impl ConfigFile {
             ("drop_folders.file_bytes_max", file.drop_folders.file_bytes_max, 1..=1 << 40),
             ("drop_folders.quiet_seconds", file.drop_folders.quiet_seconds, 1..=86_400),
             ("drop_folders.rescan_seconds", file.drop_folders.rescan_seconds, 1..=86_400),
+            ("drop_folders.retry_max_seconds", file.drop_folders.retry_max_seconds, 1..=86_400),
             ("drop_folders.entries_max", file.drop_folders.entries_max as u64, 1..=1_000_000),
             ("reload.poll_seconds", file.reload.poll_seconds, 1..=3_600),
             ("drop_folders.depth_max", file.drop_folders.depth_max as u64, 0..=64),

@@ -8,7 +8,8 @@
 //! A claim is removed only after the commit, so that a stop or a crash at any moment leaves the object in the spool, its
 //! file among the claims, or both; claims are taken again at the next start, and the same bytes handed over twice are one
 //! object (profile 11 §2). Events that are lost, a folder that is not mounted, an index or disk that fails: the next look
-//! goes on. While the spool refuses, nothing is claimed.
+//! goes on. While the spool refuses, nothing is claimed. What cannot be kept, judged or read by a fault of ours is tried again after
+//! `rescan_seconds`, and after twice as long each time up to `retry_max_seconds`; at a start at once.
 //!
 //! # Media
 //! A ZIP archive is unpacked while it is read (`archive`). A DICOMDIR is no object: it is removed, the files beside it are taken.
@@ -27,6 +28,7 @@
 mod archive;
 pub mod folder;
 mod folders;
+mod later;
 #[cfg(test)]
 mod tests;
 
@@ -53,6 +55,7 @@ use crate::config::Inbound;
 use crate::reception::{Carried, Fate, Origin, Reception};
 use archive::{Refused, Unpacked, Why};
 pub use folders::Folders;
+use later::Later;
 
 use folder::{CLAIMS_MAX, Claim, FolderError, Looked, Passed, Places, Watch};
 
@@ -74,8 +77,8 @@ pub async fn run(ingress: Arc<Ingress>, row: Arc<Inbound>, root: PathBuf, stop: 
     let mut told = Told::default();
     let mut open: Option<Open> = None;
     let mut claims: VecDeque<Claim> = VecDeque::new();
-    let mut later: Vec<Claim> = Vec::new();
-    let (mut next_look, mut retry_at) = (Instant::now(), Instant::now());
+    let mut later = Later::new(rescan, Duration::from_secs(bounds.retry_max_seconds));
+    let mut next_look = Instant::now();
     let mut readers: JoinSet<(Claim, Taken)> = JoinSet::new();
     // Claims of the last run come first.
     let mut fresh = true;
@@ -89,8 +92,9 @@ pub async fn run(ingress: Arc<Ingress>, row: Arc<Inbound>, root: PathBuf, stop: 
         tokio::select! {
             () = stop.cancelled() => break,
             Some(done) = readers.join_next() => match done {
-                Ok((_, Taken::Done)) => {}
-                Ok((claim, Taken::Later)) => later.push(claim),
+                Ok((claim, Taken::Done)) => later.done(&claim),
+                Ok((claim, Taken::Later)) => later.again(claim, Instant::now()),
+                Ok((claim, Taken::Failed)) => later.failed(&row.name, claim, Instant::now()),
                 // Its claim is found again at the next start.
                 Err(error) => tracing::error!(inbound = row.name, %error, "taking in a file ended by a fault"),
             },
@@ -122,10 +126,7 @@ pub async fn run(ingress: Arc<Ingress>, row: Arc<Inbound>, root: PathBuf, stop: 
                         fresh = false;
                         claims.extend(left);
                         claims.extend(looked.claims);
-                        if now >= retry_at {
-                            retry_at = now + rescan;
-                            claims.extend(later.drain(..));
-                        }
+                        claims.extend(later.due(now));
                         if looked.more && !claims.is_empty() {
                             next_look = now;
                         } else if looked.growing {
@@ -210,8 +211,10 @@ fn events(root: &Path, wake: Arc<Notify>) -> notify::Result<RecommendedWatcher> 
 enum Taken {
     /// It is in the spool or in `refused/`.
     Done,
-    /// It stays claimed and is tried again.
+    /// It stays claimed and is tried again: it was still being written, or the site stops.
     Later,
+    /// It stays claimed and is tried again, later each time: it could not be kept, judged or read here.
+    Failed,
 }
 
 /// Reads one claim through the reception.
@@ -231,13 +234,14 @@ async fn take(ingress: Arc<Ingress>, open: Open, claim: Claim, bytes_max: u64, s
             done
         }
         Ok(End::Later) => return (claim, Taken::Later),
+        Ok(End::Failed) => return (claim, Taken::Failed),
         Err(error) => Err(error),
     };
     match taken {
         Ok(()) => (claim, Taken::Done),
         Err(error) => {
             tracing::warn!(inbound = open.origin.row.name, file = claim.id, %error, "a file of the drop folder cannot be read or moved; it is tried again");
-            (claim, Taken::Later)
+            (claim, Taken::Failed)
         }
     }
 }
@@ -247,6 +251,7 @@ enum End {
     Kept(folder::Mark),
     Refused(Reason),
     Later,
+    Failed,
 }
 
 /// Why a file lies in `refused/`.
@@ -316,7 +321,7 @@ async fn read(
     Ok(match Box::new(reception).conclude().await.fate {
         Fate::Kept { .. } => End::Kept(mark),
         Fate::Refused(findings) => End::Refused(Reason::Rules(findings)),
-        Fate::Failed => End::Later,
+        Fate::Failed => End::Failed,
     })
 }
 
@@ -332,13 +337,13 @@ async fn unpack(
     bytes_max: u64,
     stop: &CancellationToken,
 ) -> io::Result<End> {
-    let (ingress, shared, stop, handle) = (ingress.clone(), origin.clone(), stop.clone(), Handle::current());
+    let (ingress, shared, stopped, handle) = (ingress.clone(), origin.clone(), stop.clone(), Handle::current());
     let (unpacked, now) = disk(places, claim, move |_, _| {
         let own = file.try_clone()?;
         file.rewind()?;
         let receive =
             || Entry { reception: Reception::begin_part10(ingress.clone(), &shared, Carried::DropFolder), handle: handle.clone() };
-        Ok((archive::take(BufReader::new(file), receive, bytes_max, || stop.is_cancelled()), folder::mark(&own)?))
+        Ok((archive::take(BufReader::new(file), receive, bytes_max, || stopped.is_cancelled()), folder::mark(&own)?))
     })
     .await?;
     if now != mark {
@@ -351,7 +356,8 @@ async fn unpack(
             let Unpacked { kept, passed, refused, unfinished, .. } = unpacked;
             tracing::info!(inbound = origin.row.name, file = claim.id, kept, passed, refused, unfinished, "an archive was read");
             match unfinished {
-                true => End::Later,
+                true if stop.is_cancelled() => End::Later,
+                true => End::Failed,
                 false if refused == 0 && kept > 0 => End::Kept(mark),
                 false => End::Refused(Reason::Archive(unpacked)),
             }

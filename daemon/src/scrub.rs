@@ -4,8 +4,8 @@
 //! their bytes, in the order of their ids, and begins again `interval_days` after it began, or by `scrub --now`.
 //!
 //! # On disk
-//! `scrub.json` in the state folder: how far the pass is, and what it found damaged. It is no truth: without it the next pass
-//! begins at once, and finds the same.
+//! `scrub.json` in the state folder, replaced as a whole and durably: how far the pass is, and what it found damaged. It is no
+//! truth: without it the next pass begins at once, and finds the same.
 //!
 //! # Failure
 //! What does not hold is an alarm in the log, stands in `scrub` and `status`, and is counted for monitors, until a pass reads it
@@ -66,6 +66,8 @@ pub struct Scrub {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Progress {
+    /// Passes that were begun.
+    pub pass: u64,
     /// When the last pass began.
     pub begun: Option<Timestamp>,
     /// Whether it goes on.
@@ -93,6 +95,9 @@ pub struct Damage {
     pub found: Timestamp,
     /// Last seen.
     pub seen: Timestamp,
+    /// In this pass.
+    #[serde(default)]
+    pub pass: u64,
 }
 
 impl Scrub {
@@ -248,7 +253,8 @@ impl Scrub {
         let room = progress.damaged.len() < DAMAGED_MAX || progress.damaged.contains_key(&id);
         if room {
             let found = progress.damaged.get(&id).map_or(now, |known| known.found);
-            progress.damaged.insert(id, Damage { what, found, seen: now });
+            let pass = progress.pass;
+            progress.damaged.insert(id, Damage { what, found, seen: now, pass });
         } else {
             progress.unnamed += 1;
         }
@@ -262,9 +268,9 @@ impl Scrub {
         let mut progress = self.progress();
         progress.running = false;
         progress.finished = Some(now);
-        // What this pass did not meet again was released since it was found. (After a step of the clock it stays once more.)
-        let begun = progress.begun.unwrap_or(now);
-        progress.damaged.retain(|_, damage| damage.seen >= begun);
+        // What this pass did not meet again was released since it was found. Told by its number: a clock may be set meanwhile.
+        let pass = progress.pass;
+        progress.damaged.retain(|_, damage| damage.pass == pass);
         tracing::info!(
             objects = progress.objects,
             bytes = progress.bytes,
@@ -277,7 +283,7 @@ impl Scrub {
 
     fn save(&self) {
         let progress = self.state();
-        if let Err(error) = files::replace_json(&self.file, &progress) {
+        if let Err(error) = files::keep_json(&self.file, &progress) {
             tracing::warn!(error = format!("{error:#}"), "the state of the scrub cannot be written");
         }
     }
@@ -288,6 +294,7 @@ fn begin(progress: &mut Progress, now: Timestamp) {
         return;
     }
     progress.running = true;
+    progress.pass += 1;
     progress.begun = Some(now);
     (progress.next, progress.objects, progress.bytes, progress.unnamed) = (SpoolId(0), 0, 0, 0);
 }
@@ -399,6 +406,24 @@ mod tests {
             let scrub = Scrub::new(spool.clone(), settings, folder.path().join("scrub.json"), clock);
             *scrub.progress() = Progress { begun, ..Progress::default() };
             assert_eq!(scrub.due(), due, "{begun:?} {now} {interval_days}");
+        }
+    }
+
+    #[tokio::test]
+    async fn damage_stays_known_when_the_clock_is_set_back_or_forward_during_a_pass() {
+        const DAY: i64 = 86_400;
+        for (begun, now) in [(at(2 * DAY), (|| at(DAY)) as fn() -> Timestamp), (at(0), || at(DAY))] {
+            let folder = tempfile::tempdir().expect("a temporary folder");
+            let disk = MemoryDisk::default();
+            let (spool, ids) = spool(&disk, 3).await;
+            let scrub = Scrub::new(spool, SETTINGS, folder.path().join("scrub.json"), now);
+            assert!(disk.rot(&path(1, ids[1]), 6_000), "a byte of the data set");
+            begin(&mut scrub.progress(), begun);
+            scrub.pass().await.expect("works");
+            assert_eq!((scrub.damaged(), scrub.state().running), (1, false), "begun {begun}");
+            scrub.ask();
+            scrub.pass().await.expect("works");
+            assert_eq!(scrub.damaged(), 1, "begun {begun}, and found again");
         }
     }
 

@@ -1,6 +1,7 @@
 //! Files beside the main configuration: private keys, rule sets, trust, receipts; and files that are replaced whole.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -124,6 +125,21 @@ pub fn replace_json(path: &Path, content: &impl serde::Serialize) -> anyhow::Res
     let aside = path.with_extension("json.new");
     std::fs::write(&aside, serde_json::to_vec_pretty(content)?)?;
     std::fs::rename(&aside, path)?;
+    Ok(())
+}
+
+/// As [`replace_json`], and returns when it would survive a power cut: either the old content is there after one or the new.
+///
+/// # Errors
+/// Those of the file system.
+pub fn keep_json(path: &Path, content: &impl serde::Serialize) -> anyhow::Result<()> {
+    let aside = path.with_extension("json.new");
+    let mut file = std::fs::File::create(&aside)?;
+    file.write_all(&serde_json::to_vec_pretty(content)?)?;
+    file.sync_all()?;
+    std::fs::rename(&aside, path)?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::File::open(folder)?.sync_all()?;
     Ok(())
 }
 
