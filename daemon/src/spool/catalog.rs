@@ -22,7 +22,7 @@
 
 use super::index::{Change, Index, IndexError};
 use super::journal::{Event, Mark};
-use super::record::{Amount, Announced, Entry, Note, Occurrence, Progress, SpoolId, State, Study, Tenant};
+use super::record::{Amount, Announced, Entry, Facts, Note, Occurrence, Progress, SpoolId, State, Study, Tenant};
 use idr_profile::digest::Digest;
 use idr_profile::receipt::ReceiptHash;
 use jiff::Timestamp;
@@ -233,38 +233,60 @@ impl Catalog {
         self.index.read(&study_key(tenant, study_uid))?.map(|row| read_json(&row)).transpose()
     }
 
-    /// Studies in which a series occurs; at most 100.
+    /// Studies in which a series occurs, in what is not set aside; at most 100.
     ///
     /// # Errors
     /// [`IndexError`].
     pub fn series(&self, tenant: &Tenant, series_uid: &str) -> Result<Vec<Occurrence>, IndexError> {
-        self.occurrences(&key(b'r', &[tenant.as_str(), series_uid]))
+        self.occurrences(tenant, &key(b'r', &[tenant.as_str(), series_uid]), |facts| facts.series_uid == series_uid)
     }
 
-    /// Studies in which an accession number occurs, by its name; at most 100.
+    /// Studies in which an accession number occurs, in what is not set aside, by its name; at most 100.
     ///
     /// # Errors
     /// [`IndexError`].
     pub fn accession(&self, tenant: &Tenant, name: &str) -> Result<Vec<Occurrence>, IndexError> {
-        self.occurrences(&key(b'a', &[tenant.as_str(), name]))
+        self.occurrences(tenant, &key(b'a', &[tenant.as_str(), name]), |facts| facts.accession.as_deref() == Some(name))
     }
 
-    fn occurrences(&self, from: &[u8]) -> Result<Vec<Occurrence>, IndexError> {
-        self.index.scan(from, &end_of(from), 100)?.iter().map(|(_, row)| read_json(row)).collect()
+    fn occurrences(&self, tenant: &Tenant, from: &[u8], occurs: impl Fn(&Facts) -> bool) -> Result<Vec<Occurrence>, IndexError> {
+        let mut found = Vec::new();
+        for (_, row) in self.index.scan(from, &end_of(from), 100)? {
+            let first: Occurrence = read_json(&row)?;
+            // What was set aside occupies nothing: a corrected study has the accession number of its original, rightly.
+            match self.entry(first.object)?.is_some_and(|entry| entry.progress.state.is_set_aside()) {
+                false => found.push(first),
+                true => found.extend(self.first_that_stands(tenant, &first.study_uid, &occurs)?),
+            }
+        }
+        Ok(found)
+    }
+
+    /// Read from the objects of the study: the row names the first one, whatever became of it.
+    fn first_that_stands(
+        &self,
+        tenant: &Tenant,
+        study_uid: &str,
+        occurs: impl Fn(&Facts) -> bool,
+    ) -> Result<Option<Occurrence>, IndexError> {
+        let (mut first, mut after): (Option<Entry>, _) = (None, None);
+        loop {
+            let page = self.members(tenant, study_uid, after, 500)?;
+            let Some(last) = page.last() else { return Ok(first.as_ref().map(occurrence)) };
+            after = Some(last.id());
+            for entry in page.into_iter().filter(|entry| occurs(&entry.record.facts) && !entry.progress.state.is_set_aside()) {
+                if first.as_ref().is_none_or(|first| place(&entry) < place(first)) {
+                    first = Some(entry);
+                }
+            }
+        }
     }
 
     /// Of the objects of a study with the same thing the first is named.
     fn occurrence_row(&self, key: Vec<u8>, entry: &Entry, changes: &mut Vec<Change>) -> Result<(), IndexError> {
-        let facts = &entry.record.facts;
         let before: Option<Occurrence> = self.index.read(&key)?.map(|row| read_json(&row)).transpose()?;
-        if before.is_none_or(|first| (facts.received, entry.id()) < (first.first_arrival, first.object)) {
-            let first = Occurrence {
-                study_uid: facts.study_uid.clone(),
-                first_arrival: facts.received,
-                object: entry.id(),
-                patient_id: facts.patient_id.clone(),
-            };
-            changes.push((key, Some(json(&first)?)));
+        if before.is_none_or(|first| place(entry) < (first.first_arrival, first.object)) {
+            changes.push((key, Some(json(&occurrence(entry))?)));
         }
         Ok(())
     }
@@ -502,6 +524,21 @@ impl Catalog {
         place_rows(&new, true, changes);
         changes.push((entry_key(new.id()), Some(json(&new)?)));
         Ok(new)
+    }
+}
+
+/// Orders the objects of a study by their arrival.
+fn place(entry: &Entry) -> (Timestamp, SpoolId) {
+    (entry.record.facts.received, entry.id())
+}
+
+fn occurrence(entry: &Entry) -> Occurrence {
+    let facts = &entry.record.facts;
+    Occurrence {
+        study_uid: facts.study_uid.clone(),
+        first_arrival: facts.received,
+        object: entry.id(),
+        patient_id: facts.patient_id.clone(),
     }
 }
 

@@ -125,13 +125,13 @@ pub trait Spool: Send + Sync {
     /// [`SpoolError::Index`].
     async fn study(&self, tenant: &Tenant, study_uid: &str) -> Result<Option<Study>, SpoolError>;
 
-    /// Studies in which a series (0020,000E) occurs; at most 100.
+    /// Studies in which a series (0020,000E) occurs, in objects that are not set aside ([`State::is_set_aside`]); at most 100.
     ///
     /// # Errors
     /// [`SpoolError::Index`].
     async fn series(&self, tenant: &Tenant, series_uid: &str) -> Result<Vec<Occurrence>, SpoolError>;
 
-    /// Studies in which an accession number occurs, by its name ([`Facts::accession`]); at most 100.
+    /// Studies in which an accession number occurs, by its name ([`Facts::accession`]), in objects that are not set aside; at most 100.
     ///
     /// # Errors
     /// [`SpoolError::Index`].

@@ -160,6 +160,11 @@ impl State {
         }
     }
 
+    /// Whether it is kept and takes part in nothing any more: it was rejected, or corrected objects stand in its place.
+    pub fn is_set_aside(&self) -> bool {
+        matches!(self, Self::Rejected | Self::Superseded)
+    }
+
     /// Whether an accepted object may begin in this state.
     pub fn may_begin(&self) -> bool {
         matches!(self, Self::Held(_) | Self::Queued | Self::Quarantined(_))

@@ -73,7 +73,7 @@ struct Seen {
 
 /// It takes part in the evaluation.
 fn takes_part(state: &State) -> bool {
-    !matches!(state, State::Rejected | State::Superseded | State::Released)
+    !state.is_set_aside() && *state != State::Released
 }
 
 /// It was given away.
@@ -308,8 +308,7 @@ impl Studies {
         let place = |entry: &Entry| (entry.record.facts.received, entry.id());
         let mut copies = Vec::new();
         for other in self.spool.instances(&announced.tenant, &announced.sop_instance_uid).await? {
-            let set_aside = matches!(other.progress.state, State::Rejected | State::Superseded);
-            if other.id() == entry.id() || set_aside || place(&other) > place(entry) {
+            if other.id() == entry.id() || other.progress.state.is_set_aside() || place(&other) > place(entry) {
                 continue;
             }
             copies.push(if other.record.digest == entry.record.digest {

@@ -267,6 +267,33 @@ async fn a_finding_quarantines_whom_it_names_and_holds_the_others_if_the_rules_s
 }
 
 #[tokio::test]
+async fn what_was_set_aside_occupies_neither_series_nor_accession_number() {
+    // Of study 1 all is set aside, or all but an object that came later: then it is that one that came first.
+    for (aside, left, expected) in
+        [("superseded", false, "2 queued"), ("rejected", false, "2 queued"), ("superseded", true, "2 quarantined(D711)")]
+    {
+        let (disk, spool) = memory();
+        let mut first = vec![Object { patient: OTHER, ..object(1) }];
+        first.extend(left.then(|| Object { patient: OTHER, ..object(3) }));
+        evaluated(&spool, &first, "").await;
+        let entry = spool.instances(&tenant(), &instance_uid(1)).await.expect("readable").remove(0);
+        let state = aside.parse().expect("a state");
+        spool.advance(vec![Move { id: entry.id(), to: Progress { state, ..entry.progress } }]).await.expect("a working disk");
+        let after = evaluated(&spool, &[Object { study: 2, number: 20, instance: 2, ..object(2) }], "").await;
+        assert!(after.contains(&expected.to_owned()), "{aside}: {after:?}");
+        // The second study waits for both rules if one object of the first is left.
+        let second = spool.instances(&tenant(), &instance_uid(2)).await.expect("readable").remove(0);
+        assert_eq!(second.progress.reasons, if left { vec!["D711", "D714"] } else { Vec::new() });
+        let here = spool.accession(&tenant(), &accession_name("T1", None)).await.expect("readable");
+        assert_eq!(here.iter().map(|one| one.object).collect::<Vec<_>>(), {
+            let first = spool.instances(&tenant(), &instance_uid(3)).await.expect("readable");
+            first.iter().chain([&second]).map(Entry::id).collect::<Vec<_>>()
+        });
+        drop((spool, disk));
+    }
+}
+
+#[tokio::test]
 async fn note_and_object_give_the_same_end_state_in_every_order() {
     let all = [object(1), object(2), note(3, &[2])];
     let mut ends = Vec::new();
