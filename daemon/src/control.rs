@@ -27,6 +27,7 @@ use crate::config::Config;
 use crate::forward::Forward;
 use crate::header_memory::HeaderMemory;
 use crate::quarantine::command::{self as quarantine_command, QuarantineCommand};
+use crate::quarantine::correction::{Asked, Corrections};
 use crate::quarantine::{Cursor, Quarantine};
 use crate::reload::Reload;
 use crate::rulebook::{self, RulesCommand};
@@ -161,6 +162,7 @@ pub(crate) enum Request {
     QuarantineList { cursor: Option<Cursor> },
     QuarantineShow { object: SpoolId },
     QuarantineDecide { target: String, verb: Verb, reason: String },
+    QuarantineCorrect { asked: Asked, dry_run: bool },
     Reload,
     Scrub { now: bool },
 }
@@ -180,6 +182,8 @@ pub struct Operator {
     pub completeness: Arc<Completeness>,
     /// Whose items.
     pub tenants: Vec<Tenant>,
+    /// Corrections.
+    pub corrections: Arc<Corrections>,
     /// Rule sets at hand.
     pub rules: Arc<ArcSwap<RuleSets>>,
     /// Reads the configuration again.
@@ -248,6 +252,11 @@ async fn perform(request: Request, user: u32, operator: &Operator) -> anyhow::Re
             None => anyhow::bail!("no centre is configured"),
             Some(forward) => Ok(json!({"released": forward.release(&uid).await?})),
         },
+        Request::QuarantineCorrect { asked, dry_run } => {
+            // It goes on when the operator's connection ends: the same command again waits for it and says what became of it.
+            let corrections = operator.corrections.clone();
+            tokio::spawn(async move { corrections.correct(asked, user, dry_run).await }).await?
+        }
         Request::QuarantineList { .. } | Request::QuarantineShow { .. } | Request::QuarantineDecide { .. } => {
             quarantine(request, user, operator).await
         }

@@ -5,7 +5,7 @@
 //! alters or removes a byte. `re-evaluate` asks the rules in force again ([`crate::study::stage_t`]); `keep` says which of two
 //! copies with the same SOP Instance UID and other bytes goes on.
 //!
-//! [`command`] is the operator's side of it.
+//! [`command`] is the operator's side of it. The decision `correct` has a way of its own ([`correction`]).
 //!
 //! # Failure
 //! A decision stands in the journal before it is answered, with its user and reason. The same decision again changes nothing.
@@ -14,9 +14,10 @@
 //! A list comes in pages of [`PAGE`]; a decision about a study takes its objects page by page.
 //!
 //! # Standard
-//! Profile 01 §7. A rule at REJECT* is never released (§1). Not built: `correct` (§8.2).
+//! Profile 01 §7. A rule at REJECT* is never released (§1).
 
 pub mod command;
+pub mod correction;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -136,7 +137,8 @@ impl Quarantine<'_> {
             "received": facts.received, "bytes": entry.record.size_bytes, "digest": entry.record.digest,
             "rule_set": facts.rule_set, "state": entry.progress.state, "since": entry.progress.since,
             "reasons": reasons(entry, &self.rules), "findings": facts.findings, "overrides": entry.progress.overrides,
-            "decision": entry.progress.decision, "other_copies": copies, "study_reasons": self.study_reasons(entry).await?,
+            "decision": entry.progress.decision, "successor": correction::successor(entry), "other_copies": copies,
+            "study_reasons": self.study_reasons(entry).await?,
         }))
     }
 
@@ -226,8 +228,7 @@ impl Quarantine<'_> {
         if let Some(locked) = reasons.iter().find(|reason| reason.locked) {
             return Ok(Err(format!("{} is REJECT* and cannot be released unchanged: {}", locked.words, locked.remedy)));
         }
-        let final_state = |state: &State| matches!(state, State::Rejected | State::Superseded);
-        let rejected = others.iter().filter(|other| !final_state(&other.progress.state));
+        let rejected = others.iter().filter(|other| !other.progress.state.is_set_aside());
         let rejected = rejected.map(|other| Move { id: other.id(), to: moved(other, State::Rejected) }).collect();
         let mut overrides = entry.progress.overrides.clone();
         overrides.push(conflict.id.clone());
@@ -316,6 +317,10 @@ fn without_rule(id: &str) -> Reason {
         let locked = row.level.starts_with("REJECT*");
         return Reason { id: id.to_owned(), level: None, locked, words: row.comment.to_owned(), remedy: row.remedy.to_owned() };
     }
+    if id == correction::CAUSE {
+        let remedy = "Give the same `idr-site quarantine correct` again: it goes on where it was interrupted.".to_owned();
+        return Reason { id: id.to_owned(), level: None, locked: true, words: "a correction is under way".to_owned(), remedy };
+    }
     let outcomes = Outcomes::base();
     let (words, remedy) = match outcomes.explain(id).first() {
         Some(row) => (row.signal.clone(), row.effect.clone()),
@@ -345,6 +350,7 @@ fn decide(entry: &Entry, decision: &Decision, sets: &RuleSets) -> Result<Option<
         // It stays where it is until it has been judged.
         Verb::ReEvaluate => Ok(Some(Progress { decision: Some(decision.clone()), judged: None, ..entry.progress.clone() })),
         Verb::KeepFirst | Verb::KeepSecond => Err("it takes the other copies too".to_owned()),
+        Verb::Correct => Err("it is corrected by `idr-site quarantine correct`".to_owned()),
         Verb::Release => {
             let reasons = reasons(entry, sets);
             if let Some(locked) = reasons.iter().find(|reason| reason.locked) {

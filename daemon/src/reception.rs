@@ -533,7 +533,7 @@ pub(crate) fn is_uid(text: &str) -> bool {
 }
 
 /// 1–16 characters of the default repertoire (PS3.5 §6.2, VR CS, case aside).
-fn is_code_string(text: &str) -> bool {
+pub(crate) fn is_code_string(text: &str) -> bool {
     (1..=16).contains(&text.len()) && text.bytes().all(|byte| (b' '..=b'~').contains(&byte))
 }
 

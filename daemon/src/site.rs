@@ -28,6 +28,7 @@ use crate::drop_folder::Folders;
 use crate::forward::{self, Forward};
 use crate::health::{Counters, Monitor};
 use crate::listener::{self, Transport};
+use crate::quarantine::correction::Corrections;
 use crate::query::Query;
 use crate::receipts::KeyFile;
 use crate::reload::{self, Reload};
@@ -275,6 +276,12 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     behind.spawn(reload.clone().watch(after_ingress.clone())?);
     let scrub = Arc::new(Scrub::new(spool.clone(), config.scrub.clone(), config.storage.path.join("scrub.json"), now));
     behind.spawn(scrub.clone().run(after_ingress.clone()));
+    let corrections = {
+        let (disk, ingress, receipts) = (spool.disk(), ingress.clone(), spool.receipts().clone());
+        let (studies, tenants) = (studies.clone(), tenants.clone());
+        let opened = tokio::task::spawn_blocking(move || Corrections::open(disk, ingress, receipts, studies, tenants)).await?;
+        Arc::new(opened.context("corrections: the folder cannot be read")?)
+    };
     let operator = control::Operator {
         spool: spool.clone(),
         studies,
@@ -282,6 +289,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
         commitments: commitments.clone(),
         completeness: completeness.clone(),
         tenants: tenants.clone(),
+        corrections,
         rules,
         reload: reload.clone(),
         scrub: scrub.clone(),

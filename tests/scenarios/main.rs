@@ -6,6 +6,7 @@ mod bounds;
 mod central_down_then_resumes;
 mod changed_index;
 mod completeness;
+mod correction;
 mod defects;
 mod disk_faults;
 mod drop_folder;

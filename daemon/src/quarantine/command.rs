@@ -1,7 +1,7 @@
-//! `quarantine list|show|release|reject`: what goes over the control socket, and what is shown on the operator's terminal.
+//! `quarantine list|show|release|reject|correct`: what goes over the control socket, and what is shown on the operator's terminal.
 //!
 //! Where objects are and why is asked of the running appliance. Their elements are read from the object files here, in the
-//! operator's own process: no value of a patient goes over the socket or into a log (profile 01 §7.3).
+//! operator's own process: no value of a patient goes over the socket or into a log (profile 01 §7.3), but the new values of a correction.
 //!
 //! # Bounds
 //! Elements and differences shown of one object: 5 000 each, a value with at most 120 characters.
@@ -16,6 +16,7 @@ use idr_profile::scan::{DataSet, Element, Scan};
 use serde_json::{Value, json};
 
 use super::Cursor;
+use super::correction::Asked;
 use crate::config::Config;
 use crate::control::{Request, ask};
 use crate::spool::{Record, SpoolId, Verb, object_file};
@@ -89,6 +90,74 @@ pub enum QuarantineCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Make new instances with other values, in place of wrong ones that were not forwarded; the originals are kept.
+    Correct(Correct),
+}
+
+/// What `quarantine correct` is given.
+#[derive(Debug, clap::Args)]
+pub struct Correct {
+    /// Object, or Study Instance UID. Patient and study attributes are corrected in the whole study.
+    target: String,
+    /// New value: "(0010,0020)=…", in the item of a sequence "(0010,0024)/(0040,0032)=…"; nothing after = empties it.
+    #[arg(long = "set", value_name = "TAG=VALUE")]
+    sets: Vec<String>,
+    /// 113038 wrong worklist entry (patient or order), 113037 patient safety, 113001 quality.
+    #[arg(long)]
+    reason: String,
+    /// Code of CID 7011, with reason 113001.
+    #[arg(long)]
+    modifier: Option<String>,
+    /// Study Instance UID of the right order.
+    #[arg(long)]
+    study_uid: Option<String>,
+    /// Why: up to 200 bytes, no patient data. It stands in the journal with your user.
+    #[arg(long)]
+    note: String,
+    /// Say what would be done, and change nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// Machine-readable.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Exit status 1 if a rule rejects a corrected object.
+fn correct(config: &Config, given: Correct) -> anyhow::Result<ExitCode> {
+    let Correct { target, sets, reason, modifier, study_uid, note, dry_run, json } = given;
+    let asked = Asked { target, sets, reason, modifier, study_uid, note };
+    let answer = ask(config, &Request::QuarantineCorrect { asked, dry_run })?;
+    let refused = answer["refused"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if json {
+        println!("{answer}");
+    } else {
+        corrected_lines(&answer).iter().for_each(|line| println!("{line}"));
+    }
+    Ok(if refused.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn corrected_lines(answer: &Value) -> Vec<String> {
+    let mut lines = Vec::new();
+    for one in answer["refused"].as_array().into_iter().flatten() {
+        lines.push(format!("{}  not done: corrected, it would be rejected", text(&one["object"])));
+        for rule in one["rules"].as_array().into_iter().flatten() {
+            lines.push(format!("    {}\n        what to do: {}", text(&rule["words"]), text(&rule["remedy"])));
+        }
+    }
+    if !lines.is_empty() {
+        lines.push("nothing was changed".to_owned());
+        return lines;
+    }
+    let instances = answer["instances"].as_array().map(Vec::as_slice).unwrap_or_default();
+    lines.extend(instances.iter().map(|one| format!("{} → {}", text(&one["original"]), text(&one["corrected"]))));
+    let done = if answer["dry_run"] == true { "would be corrected; nothing was changed" } else { "corrected, the originals are kept" };
+    lines.push(format!(
+        "{} instances of study {} {done}; study {}",
+        instances.len(),
+        text(&answer["study_uid"]),
+        text(&answer["corrected_study_uid"])
+    ));
+    lines
 }
 
 /// Does a command.
@@ -124,6 +193,7 @@ pub fn execute(config: &Config, command: QuarantineCommand) -> anyhow::Result<Ex
             return decide(config, target, verb, reason, json);
         }
         QuarantineCommand::Reject { object, reason, json } => return decide(config, object.to_string(), Verb::Reject, reason, json),
+        QuarantineCommand::Correct(given) => return correct(config, given),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -386,6 +456,15 @@ fn show_lines(object: &Value) -> Vec<String> {
             text(&decision["at"]),
             overridden(object),
             text(&decision["reason"])
+        ));
+    }
+    if object["successor"].is_object() {
+        let by = &object["successor"];
+        lines.push(format!(
+            "    superseded by {} {} (correction {})",
+            text(&by["object"]),
+            text(&by["sop_instance_uid"]),
+            text(&by["correction"])
         ));
     }
     lines.push(format!("findings of rule set {}", text(&object["rule_set"])));

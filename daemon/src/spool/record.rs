@@ -420,6 +420,8 @@ pub enum Verb {
     KeepFirst,
     /// Of two copies with other bytes this one goes on, the others are never forwarded.
     KeepSecond,
+    /// A corrected object stands in its place; it is kept.
+    Correct,
 }
 
 impl Decision {
