@@ -35,7 +35,7 @@ use tokio::task::JoinError;
 use tokio_stream::wrappers::ReceiverStream;
 use uuid::Uuid;
 
-use super::peer::{Batch, Failure, Heard, Peer, ReceiptsBody, Registered, Registration, SoapBody, StoreBody};
+use super::peer::{Batch, Failure, Heard, Peer, ReceiptsBody, Registered, Registration, SoapBody, StoreBody, Withdrawal};
 use super::unread;
 use crate::config::Centre;
 use crate::spool::SpoolError;
@@ -214,6 +214,11 @@ impl Peer for HttpsPeer {
     async fn register(&self, registration: &Registration) -> Heard<SoapBody> {
         let Registration { message_id, body, document, security } = registration;
         self.soap(action::ITI_41, message_id, body, security, Some(document)).await
+    }
+
+    async fn withdraw(&self, withdrawal: &Withdrawal) -> Heard<SoapBody> {
+        let Withdrawal { message_id, body, security } = withdrawal;
+        self.soap(action::ITI_57, message_id, body, security, None).await
     }
 
     async fn query(&self, message_id: &str, body: &str, security: &str) -> Heard<SoapBody> {

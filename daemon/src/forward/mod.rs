@@ -30,6 +30,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod watch;
+mod withdrawal;
 
 use std::collections::{HashMap, HashSet};
 use std::io;

@@ -1,7 +1,7 @@
 //! The seam to the centre: what the forwarder asks of a peer, and what it may hear.
 //!
-//! [`Peer`] has five questions: store these instances, which receipts are there, register this manifest, what is
-//! registered under this id, what time is it. Every answer, and every failure to get one, is a value that
+//! [`Peer`] has six questions: store these instances, which receipts are there, register this manifest, withdraw this
+//! one, what is registered under this id, what time is it. Every answer, and every failure to get one, is a value that
 //! [`idr_profile::outcome`] has a row for; a peer never decides what an answer means.
 
 use std::fmt;
@@ -126,6 +126,23 @@ impl fmt::Debug for Registration {
     }
 }
 
+/// A withdrawal (ITI-57), as stored and as sent in every attempt. Holds patient data and an assertion; `Debug` shows neither.
+#[derive(Clone)]
+pub struct Withdrawal {
+    /// `wsa:MessageID`, equal in all attempts (profile 02 §5.1).
+    pub message_id: String,
+    /// Body's child.
+    pub body: String,
+    /// `wsse:Security` with a fresh assertion.
+    pub security: String,
+}
+
+impl fmt::Debug for Withdrawal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Withdrawal({} <redacted>)", self.message_id)
+    }
+}
+
 /// Body of the answer to a submission or query. No `Debug`: a `codeContext` may name a patient.
 #[derive(Clone)]
 pub enum SoapBody {
@@ -184,6 +201,9 @@ pub trait Peer: Send + Sync {
 
     /// RAD-68.
     async fn register(&self, registration: &Registration) -> Heard<SoapBody>;
+
+    /// ITI-57.
+    async fn withdraw(&self, withdrawal: &Withdrawal) -> Heard<SoapBody>;
 
     /// ITI-18 with this Body's child.
     async fn query(&self, message_id: &str, body: &str, security: &str) -> Heard<SoapBody>;

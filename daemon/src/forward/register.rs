@@ -1,7 +1,7 @@
 //! Manifests: from `committed` to `registered` (profile 02 §2, §5, §7).
 //!
 //! Notes of the study in the spool's journal hold its life cycle: `pending` (content key of the revision that was kept
-//! and perhaps sent), `published` (`<entryUUID> <content key> <instant>`), `hold` ([`Hold`]), `r4`
+//! and perhaps sent, or the withdrawal of one, [`super::withdrawal`]), `published` (`<entryUUID> <content key> <instant>`), `hold` ([`Hold`]), `r4`
 //! ([`super::registration`]). A pending revision is always answered before another is made: one that may have arrived is
 //! looked for in the registry ([`super::lookup`]) before it is sent again.
 
@@ -9,6 +9,7 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use idr_ihe::manifest::SOP_CLASS_UID as KEY_OBJECT;
 use idr_profile::mapping::{self, ControllerRow, FolderUse, Member, Revision, Settings, Study as Described, value_type};
 use idr_profile::outcome::{Class, Context, Decided, Decider, Effect, Event, Fault, Outcome, Response, Severity, Signal, Soap};
 use idr_profile::receipt::Carried;
@@ -19,7 +20,9 @@ use super::credentials::Bearing;
 use super::gate::{Channel, Pass};
 use super::peer::{Heard, Registered, Registration, SoapBody};
 use super::revisions::Kept;
+use super::withdrawal::withdraws;
 use super::{Forward, describe, unread};
+use crate::quarantine::correction;
 use crate::spool::{Cause, Claim, Entry, Move, Progress, SpoolError, SpoolId, State, Study, Tenant};
 
 /// Note: [`Hold`].
@@ -71,6 +74,30 @@ impl Published {
     }
 }
 
+/// What of a study its manifest is made of.
+#[derive(Default)]
+pub(super) struct Members {
+    /// M (profile 02 §2.1).
+    pub(super) listed: Vec<Entry>,
+    /// Every instance of the study that was let go is in it, and every note at the centre.
+    complete: bool,
+    /// A correction of it is under way: it is published as it will be then, not before.
+    in_correction: bool,
+    /// Key objects that stand in no manifest: rejection notes among them.
+    pub(super) key_objects: Vec<Entry>,
+    /// When an object of it was superseded last.
+    pub(super) superseded: Option<Timestamp>,
+}
+
+/// What a revision comes after.
+#[derive(Clone, Copy)]
+struct After<'a> {
+    /// entryUUID of the published entry.
+    replaces: Option<&'a str>,
+    /// The last note or correction.
+    changed: Option<Timestamp>,
+}
+
 /// What became of one look at a study.
 pub(super) enum Step {
     /// Nothing to do until something changes.
@@ -105,7 +132,7 @@ pub(super) struct Judged {
     pub(super) decided: Decided,
     pub(super) retry_after: Option<String>,
     /// The centre dealt with the request and said so: nothing of it is still under way.
-    answered: bool,
+    pub(super) answered: bool,
     receipt: Option<Carried>,
     /// Found by a query.
     pub(super) entries: Vec<Registered>,
@@ -175,12 +202,15 @@ impl Forward {
         }
         let key = (tenant.clone(), study_uid.to_owned());
         if let Some(content_key) = study.notes.get(PENDING) {
+            if let Some(content_key) = withdraws(content_key) {
+                return self.continue_withdrawal(pass, &study, content_key).await;
+            }
             let kept = match self.kept(&study, content_key).await? {
                 Ok(kept) => kept,
                 Err(error) => {
                     // It may have been registered, and what is built now may differ: two Approved entries would stand.
                     tracing::error!(cause = %error, "a kept manifest cannot be read; the registry is asked what it has of the study");
-                    let (members, _) = self.members(&study).await?;
+                    let members = self.members(&study).await?.listed;
                     let Some(first) = members.first() else { return Ok(Step::Waits) };
                     let Some(bearing) = self.bearing(tenant, first).await? else { return Ok(self.undetermined(&study)) };
                     return self.derive_target(pass, &study, &bearing).await;
@@ -209,7 +239,7 @@ impl Forward {
         self.build(pass, &study).await
     }
 
-    fn undetermined(&self, study: &Study) -> Step {
+    pub(super) fn undetermined(&self, study: &Study) -> Step {
         tracing::warn!(tenant = %study.tenant, study = %study.study_uid, "the controller map has no row for a study that is to be registered; add one");
         self.trouble()
     }
@@ -243,7 +273,7 @@ impl Forward {
     }
 
     /// The object that says whose data a revision carries.
-    async fn first_of(&self, kept: &Kept) -> Result<Option<Entry>, SpoolError> {
+    pub(super) async fn first_of(&self, kept: &Kept) -> Result<Option<Entry>, SpoolError> {
         match kept.members.first() {
             Some(first) => self.spool.entry(*first).await,
             None => Ok(None),
@@ -254,20 +284,36 @@ impl Forward {
     async fn build(&self, pass: &Pass<'_>, study: &Study) -> Result<Step, SpoolError> {
         let (tenant, study_uid, now) = (&study.tenant, &study.study_uid, self.clock.now());
         let published = Published::read(study.notes.get(PUBLISHED));
+        let members = self.members(study).await?;
+        if let (true, Some(published)) = (members.listed.is_empty(), &published) {
+            // Rejected images do not wait for an interval between revisions.
+            return match self.is_whole(&members) {
+                true => self.begin_withdrawal(study, published, &members).await,
+                false => Ok(Step::Until(now + SignedDuration::from_secs(1))),
+            };
+        }
+        if let Some(published) = &published
+            && self.is_published(study, published, &members).await?
+        {
+            // What is committed and stands in no manifest, a note, brings nothing to be said of the study.
+            return Ok(Step::Waits);
+        }
         let interval = SignedDuration::from_secs(i64::try_from(self.config.load().manifest.min_interval_seconds).unwrap_or(i64::MAX));
         if let Some(due) = published.as_ref().and_then(|published| published.at.checked_add(interval).ok()).filter(|due| *due > now) {
             return Ok(Step::Until(due));
         }
-        let (members, complete) = self.members(study).await?;
         let rules = self.rules.load();
-        let Some(first) = members.first() else { return Ok(Step::Waits) };
-        let since = members.iter().filter(|e| e.progress.state == State::Committed).map(|e| e.progress.since).min().unwrap_or(now);
-        let waited = Duration::try_from(now.duration_since(since)).unwrap_or_default();
-        let partial_after = Duration::from_secs(self.config.load().manifest.partial_after_minutes.saturating_mul(60));
-        if !complete && (partial_after.is_zero() || waited < partial_after) {
+        if members.listed.is_empty() {
+            return Ok(Step::Waits);
+        }
+        if !self.is_whole(&members) {
             // Asked before the headers are read: a study on its way is looked at often.
             return Ok(Step::Until(now + SignedDuration::from_secs(1)));
         }
+        let (waited, partial_after) = (self.waited(&members), self.partial_after());
+        let (changed, complete) = (self.changed(&members).await?, members.complete);
+        let members = members.listed;
+        let first = &members[0];
         let set_id = first.record.facts.rule_set.split('/').next().unwrap_or_default();
         let Some(set) = rules.set(set_id) else {
             return self.hold(study, &self.not_built(), "the rule set that judged it is not here").await;
@@ -305,7 +351,7 @@ impl Forward {
             return self.hold(study, &self.not_built(), "the controller map has no row for it").await;
         };
         let replaces = published.as_ref().map(|published| published.entry_uuid.as_str());
-        let revision = match self.map(first, &described, service_event.as_deref(), row, replaces, &site_rules) {
+        let revision = match self.map(first, &described, service_event.as_deref(), row, After { replaces, changed }, &site_rules) {
             Ok(revision) => revision,
             Err(error) => {
                 tracing::error!(cause = %error, "a manifest cannot be built");
@@ -323,6 +369,18 @@ impl Forward {
         self.memory().reconsider.remove(&(tenant.clone(), study_uid.clone()));
         self.note(tenant, study_uid, PENDING, Some(kept.content_key.clone())).await?;
         self.submit(pass, study, kept, &bearing).await
+    }
+
+    /// M is that of the published revision, and nothing of it waits to be registered (02 §7 row 9).
+    async fn is_published(&self, study: &Study, published: &Published, members: &Members) -> Result<bool, SpoolError> {
+        if members.listed.iter().any(|entry| entry.progress.state == State::Committed) {
+            return Ok(false);
+        }
+        let Ok(mut kept) = self.kept(study, &published.content_key).await? else { return Ok(false) };
+        let mut listed: Vec<SpoolId> = members.listed.iter().map(Entry::id).collect();
+        listed.sort_unstable();
+        kept.members.sort_unstable();
+        Ok(listed == kept.members)
     }
 
     /// Keeps a revision. What it gives is the step to take if that does not work.
@@ -357,10 +415,10 @@ impl Forward {
             }
             self.registration_is_due(study, &content_key).await?;
         }
-        self.registered(study, &members).await
+        Ok(if self.registered(study, &members).await? { Step::Made } else { Step::Waits })
     }
 
-    fn not_built(&self) -> Decided {
+    pub(super) fn not_built(&self) -> Decided {
         self.outcomes.decide(Signal::Event(Event::NotBuilt), &Context::default())
     }
 
@@ -371,7 +429,7 @@ impl Forward {
         members: &[Member],
         service_event: Option<&str>,
         controlled: &ControllerRow,
-        replaces: Option<&str>,
+        after: After<'_>,
         rules: &Rules,
     ) -> anyhow::Result<Revision> {
         let facts = &first.record.facts;
@@ -382,7 +440,7 @@ impl Forward {
             study_instance_uid: &facts.study_uid,
             source: &config.site.source_oid,
             members,
-            changed: None,
+            changed: after.changed,
             source_patient: patient,
             patient,
             accession_issuer: inbound.and_then(|inbound| inbound.accession_issuer.as_deref()),
@@ -392,7 +450,7 @@ impl Forward {
             controlled,
             map_revision: maps.controllers.revision,
             rule_set: &facts.rule_set,
-            replaces,
+            replaces: after.replaces,
             folder: FolderUse::None,
         };
         let settings = Settings {
@@ -405,26 +463,49 @@ impl Forward {
         Ok(Revision::map(&input, &settings)?)
     }
 
-    /// M (profile 02 §2.1), and whether every instance of the study that was let go is in it.
-    async fn members(&self, study: &Study) -> Result<(Vec<Entry>, bool), SpoolError> {
-        let mut members = Vec::new();
-        let mut complete = true;
+    /// How long what is committed has waited for the rest of its study; if it is notes alone, how long they have.
+    fn waited(&self, members: &Members) -> Duration {
+        let now = self.clock.now();
+        let waiting = if members.listed.is_empty() { &members.key_objects } else { &members.listed };
+        let since = waiting.iter().filter(|e| e.progress.state == State::Committed).map(|e| e.progress.since).min().unwrap_or(now);
+        Duration::try_from(now.duration_since(since)).unwrap_or_default()
+    }
+
+    fn partial_after(&self) -> Duration {
+        Duration::from_secs(self.config.load().manifest.partial_after_minutes.saturating_mul(60))
+    }
+
+    /// Whether a manifest may be made now, of all of the study or of a part of it (02 §2.2).
+    fn is_whole(&self, members: &Members) -> bool {
+        let partial_after = self.partial_after();
+        !members.in_correction && (members.complete || !partial_after.is_zero() && self.waited(members) >= partial_after)
+    }
+
+    /// M (profile 02 §2.1), and what else of the study its manifest asks for.
+    async fn members(&self, study: &Study) -> Result<Members, SpoolError> {
+        let mut members = Members { complete: true, ..Members::default() };
         let mut after = None;
         loop {
             let page = self.spool.members(&study.tenant, &study.study_uid, after, 500).await?;
             let Some(last) = page.last() else { break };
             after = Some(last.id());
             for entry in page {
+                let unlisted = entry.progress.unlisted;
                 match &entry.progress.state {
-                    _ if entry.progress.unlisted => {}
-                    State::Committed | State::Registered | State::Released => members.push(entry),
-                    State::Queued | State::Sending | State::Sent => complete = false,
-                    State::Held(cause) => complete &= *cause == Cause::incomplete(),
-                    State::Receiving | State::Quarantined(_) | State::Rejected | State::Superseded => {}
+                    State::Committed | State::Registered | State::Released if !unlisted => members.listed.push(entry),
+                    State::Committed | State::Registered if entry.record.announced.sop_class_uid == KEY_OBJECT => {
+                        members.key_objects.push(entry);
+                    }
+                    // Also of a note: what it rejects is taken out when the centre knows of it.
+                    State::Queued | State::Sending | State::Sent => members.complete = false,
+                    State::Held(cause) if !unlisted => members.complete &= *cause == Cause::incomplete(),
+                    State::Quarantined(cause) => members.in_correction |= cause.as_str() == correction::CAUSE,
+                    State::Superseded => members.superseded = members.superseded.max(Some(entry.progress.since)),
+                    _ => {}
                 }
             }
         }
-        Ok((members, complete))
+        Ok(members)
     }
 
     /// Sends a kept revision and deals with the answer.
@@ -572,8 +653,10 @@ impl Forward {
         Ok(Step::Made)
     }
 
-    async fn registered(&self, study: &Study, members: &[SpoolId]) -> Result<Step, SpoolError> {
+    /// Says whether one of them was not yet.
+    async fn registered(&self, study: &Study, members: &[SpoolId]) -> Result<bool, SpoolError> {
         let now = self.clock.now();
+        let mut moved = false;
         for page in members.chunks(500) {
             let mut moves = Vec::new();
             for id in page {
@@ -583,11 +666,12 @@ impl Forward {
                 }
             }
             if !moves.is_empty() {
+                moved = true;
                 self.spool.advance(moves).await?;
             }
         }
         tracing::debug!(tenant = %study.tenant, "instances registered");
-        Ok(Step::Made)
+        Ok(moved)
     }
 }
 

@@ -3,12 +3,12 @@
 //! # On disk
 //! `<state>/manifests/<32 hex digits of the study>/<content key>.json`, mode 0600, written aside, synced and renamed. A
 //! revision is never removed here: it is what was said to the registry. Which one is pending and which is published
-//! stands in the notes of the study, which the spool's journal keeps.
+//! stands in the notes of the study, which the spool's journal keeps. `<content key>.withdrawal.json` beside it: its withdrawal.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use idr_ihe::ebxml::{self, Placement};
 use idr_ihe::soap::mtom;
@@ -18,6 +18,7 @@ use idr_profile::mapping::Revision;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::withdrawal::KeptWithdrawal;
 use crate::spool::{SpoolId, Tenant};
 
 /// A revision as it is sent.
@@ -73,7 +74,7 @@ impl Kept {
 
 impl Revisions {
     /// Below the state folder.
-    pub fn new(state: &std::path::Path) -> Self {
+    pub fn new(state: &Path) -> Self {
         Self { folder: state.join("manifests") }
     }
 
@@ -93,13 +94,35 @@ impl Revisions {
     /// The disk.
     pub fn keep(&self, tenant: &Tenant, study_uid: &str, kept: &Kept) -> io::Result<()> {
         let path = self.path(tenant, study_uid, &kept.content_key).ok_or(io::ErrorKind::InvalidInput)?;
+        self.write(&path, &serde_json::to_vec(kept)?)
+    }
+
+    /// Keeps the withdrawal of a revision; returns when it is durable. Blocks.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn keep_withdrawal(&self, tenant: &Tenant, study_uid: &str, kept: &KeptWithdrawal) -> io::Result<()> {
+        let path = self.path(tenant, study_uid, &kept.content_key).ok_or(io::ErrorKind::InvalidInput)?;
+        self.write(&path.with_extension("withdrawal.json"), &serde_json::to_vec(kept)?)
+    }
+
+    /// Reads the withdrawal of a revision; blocks.
+    ///
+    /// # Errors
+    /// The disk, or a file that does not hold one.
+    pub fn read_withdrawal(&self, tenant: &Tenant, study_uid: &str, content_key: &str) -> io::Result<KeptWithdrawal> {
+        let path = self.path(tenant, study_uid, content_key).ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(serde_json::from_slice(&fs::read(path.with_extension("withdrawal.json"))?)?)
+    }
+
+    fn write(&self, path: &Path, content: &[u8]) -> io::Result<()> {
         let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         let aside = path.with_extension("new");
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
-        file.write_all(&serde_json::to_vec(kept)?)?;
+        file.write_all(content)?;
         file.sync_all()?;
-        fs::rename(&aside, &path)?;
+        fs::rename(&aside, path)?;
         for named_in in [Some(folder), Some(self.folder.as_path()), self.folder.parent()].into_iter().flatten() {
             File::open(named_in)?.sync_all()?;
         }

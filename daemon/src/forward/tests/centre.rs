@@ -10,7 +10,7 @@ use idr_ihe::manifest::Manifest;
 use idr_ihe::metadata::Submission;
 use idr_ihe::soap::{self, Envelope};
 use idr_ihe::transaction::table::action;
-use idr_ihe::transaction::{iti_18, iti_41};
+use idr_ihe::transaction::{iti_18, iti_41, iti_42};
 use idr_ihe::xml::Limits;
 use idr_profile::digest::{Digest, Digester};
 use idr_profile::outcome::{InstanceResult, Severity};
@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 use super::rig::HandClock;
 use crate::forward::clock::Clock as _;
-use crate::forward::peer::{Batch, Failure, Heard, Peer, ReceiptsBody, Registered, Registration, SoapBody, StoreBody};
+use crate::forward::peer::{Batch, Failure, Heard, Peer, ReceiptsBody, Registered, Registration, SoapBody, StoreBody, Withdrawal};
 
 /// What is asked of the centre.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,6 +29,7 @@ pub enum Call {
     Store,
     Receipts,
     Register,
+    Withdraw,
     Query,
     Clock,
 }
@@ -42,8 +43,10 @@ pub enum Fate {
     Unheard(Failure),
     /// This status without a body, and `Retry-After`.
     Status(u16, Option<&'static str>),
-    /// RAD-68: this error code.
+    /// RAD-68, ITI-57: this error code.
     Code(&'static str),
+    /// ITI-57: the transaction is not known.
+    NotSupported,
     /// RAD-68: dealt with, no R4 in the answer.
     WithoutReceipt,
     /// RAD-68: the R4 names another set of R3.
@@ -468,6 +471,47 @@ impl Peer for Centre {
                         self.response(&[], Some(wrong), Vec::new())
                     }
                     (_, Ok(receipt)) => self.response(&[], receipt, Vec::new()),
+                }
+            }
+        };
+        self.fuse.step().await;
+        heard
+    }
+
+    async fn withdraw(&self, withdrawal: &Withdrawal) -> Heard<SoapBody> {
+        self.fuse.step().await;
+        let Withdrawal { message_id, body, security } = withdrawal;
+        let request = soap::Request { action: action::ITI_57, message_id, to: "https://centre.example/ihe/gateway", security, body };
+        let message = soap::write_request(&request);
+        let envelope = Envelope::read(message.as_bytes(), Limits::default()).expect("an envelope");
+        let submission = ebxml::decode(&iti_42::read(&envelope).expect("ITI-57").objects.expect("objects")).submission;
+        assert_eq!((submission.submission_sets.len(), submission.entries.len(), submission.associations.len()), (1, 0, 1));
+        let association = &submission.associations[0];
+        assert_eq!(association.association_type, "urn:ihe:iti:2010:AssociationType:UpdateAvailabilityStatus");
+        assert_eq!(association.source, submission.submission_sets[0].entry_uuid);
+        let status = |name: &str| format!("urn:oasis:names:tc:ebxml-regrep:StatusType:{name}");
+        let slot = |name: &str, value: &str| (name.to_owned(), vec![status(value)]);
+        assert_eq!(association.slots, [slot("OriginalStatus", "Approved"), slot("NewStatus", "Deprecated")]);
+        let heard = match self.fate(Call::Withdraw).await {
+            Some(Fate::Lost(failure)) => Heard::Nothing(failure),
+            Some(Fate::Status(status, retry_after)) => self.status(status, retry_after, SoapBody::None { other_type: false }),
+            Some(Fate::Code(code)) => self.response(&[code], None, Vec::new()),
+            Some(Fate::NotSupported) => {
+                let subcodes = vec!["ActionNotSupported".to_owned()];
+                self.status(500, None, SoapBody::Fault { code: Some("Sender".to_owned()), subcodes, refusal: None })
+            }
+            fate => {
+                let error = match self.state().entries.iter_mut().find(|known| known.entry_uuid == association.target) {
+                    None => Some("UnresolvedReferenceException"),
+                    Some(known) if !known.approved => Some("XDSMetadataUpdateError"),
+                    Some(known) => {
+                        known.approved = false;
+                        None
+                    }
+                };
+                match fate {
+                    Some(Fate::Unheard(failure)) => Heard::Nothing(failure),
+                    _ => self.response(error.as_slice(), None, Vec::new()),
                 }
             }
         };

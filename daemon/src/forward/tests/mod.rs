@@ -10,3 +10,4 @@ mod instances;
 mod manifests;
 mod receipts;
 mod rig;
+mod withdrawals;

@@ -31,7 +31,8 @@ use crate::spool::disk::MemoryDisk;
 use crate::spool::index::MemoryStore;
 use crate::spool::sample::{announced, at, facts, hand_over, holder, signer, tenant};
 use crate::spool::{
-    Announced, Claim, Entry, MemorySpool, Move, Note, Occurrence, Refusal, Spool, SpoolError, SpoolId, State, Stored, Study, Tenant, Writer,
+    Announced, Claim, Entry, MemorySpool, Move, Note, Occurrence, Progress, Refusal, Spool, SpoolError, SpoolId, State, Stored, Study,
+    Tenant, Writer,
 };
 
 /// Clocks that are moved by hand. Truth and monotonic time go together; the wall clock may be wrong.
@@ -192,6 +193,31 @@ fn data_set(study_uid: &str, sop_instance_uid: &str) -> Vec<u8> {
     bytes
 }
 
+/// A sequence of one item, explicit little endian.
+fn sequence(group: u16, element: u16, items: &[Vec<u8>]) -> Vec<u8> {
+    let length = |bytes: usize| u32::try_from(bytes).expect("short").to_le_bytes();
+    let items: Vec<u8> = items.iter().flat_map(|item| [&b"\xFE\xFF\x00\xE0"[..], &length(item.len()), item].concat()).collect();
+    [&group.to_le_bytes()[..], &element.to_le_bytes(), b"SQ\0\0", &length(items.len()), &items].concat()
+}
+
+/// A rejection note (113037), as far as it is read here.
+fn note(study_uid: &str, sop_instance_uid: &str, rejects: &[String]) -> Vec<u8> {
+    let element = |group: u16, element: u16, vr: &str, value: &str| {
+        let odd = if vr == "UI" { "\0" } else { " " };
+        let value = [value, if value.len() % 2 == 1 { odd } else { "" }].concat();
+        let length = u16::try_from(value.len()).expect("short").to_le_bytes();
+        [&group.to_le_bytes()[..], &element.to_le_bytes(), vr.as_bytes(), &length, value.as_bytes()].concat()
+    };
+    let code = [element(0x0008, 0x0100, "SH", "113037"), element(0x0008, 0x0102, "SH", "DCM")].concat();
+    let sops: Vec<Vec<u8>> = rejects.iter().map(|uid| element(0x0008, 0x1155, "UI", uid)).collect();
+    let series = sequence(0x0008, 0x1115, &[sequence(0x0008, 0x1199, &sops)]);
+    let evidence = [series, element(0x0020, 0x000D, "UI", study_uid)].concat();
+    let mut bytes = data_set(study_uid, sop_instance_uid);
+    bytes.extend(sequence(0x0040, 0xA043, &[code]));
+    bytes.extend(sequence(0x0040, 0xA375, &[evidence]));
+    bytes
+}
+
 fn receipts_on(disk: &MemoryDisk) -> Arc<Receipts> {
     let parts = receipts::Parts {
         disk: Arc::new(disk.clone()),
@@ -273,6 +299,32 @@ impl Rig {
                 ..facts(0)
             };
             hand_over(&self.spool, announced, facts, &data_set(&study_uid, &sop_instance_uid)).await.expect("taken");
+        }
+    }
+
+    /// A rejection note comes and is judged by stage T: it is queued, and what it names stands in no manifest.
+    pub async fn reject(&self, of_study: u64, number: u64, rejects: &[u64]) {
+        let (study_uid, sop_instance_uid) = (study(of_study), sop(of_study, number));
+        let uids: Vec<String> = rejects.iter().map(|instance| sop(of_study, *instance)).collect();
+        let data = note(&study_uid, &sop_instance_uid, &uids);
+        let announced = Announced {
+            sop_instance_uid: sop_instance_uid.clone(),
+            sop_class_uid: idr_ihe::manifest::SOP_CLASS_UID.to_owned(),
+            ..announced(0)
+        };
+        let facts = crate::spool::Facts {
+            received: self.clock.now(),
+            series_uid: format!("{study_uid}.9"),
+            study_uid,
+            modality: Some("KO".to_owned()),
+            state: State::Queued,
+            ..facts(0)
+        };
+        hand_over(&self.spool, announced, facts, &data).await.expect("taken");
+        for uid in uids.iter().chain([&sop_instance_uid]) {
+            let entry = self.spool.instances(&tenant(), uid).await.expect("readable").remove(0);
+            let to = Progress { unlisted: true, ..entry.progress.clone() };
+            self.spool.advance(vec![Move { id: entry.id(), to }]).await.expect("moved");
         }
     }
 

@@ -29,6 +29,11 @@ pub(super) enum Role {
     },
 }
 
+/// Whether an object of family KO is a rejection note that holds (D736): what it names stands in no manifest of ours.
+pub fn rejects_others(top: DataSet<'_>, study_uid: &str) -> bool {
+    matches!(role(top, study_uid), Role::Note { valid: true, .. })
+}
+
 /// Role of an object of family KO.
 pub(super) fn role(top: DataSet<'_>, study_uid: &str) -> Role {
     let Some(title) = top.items(CONCEPT_NAME).next().and_then(dcm_code) else { return Role::Plain };

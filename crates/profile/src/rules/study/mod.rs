@@ -21,6 +21,7 @@ mod key_object;
 
 pub use gathering::{Concerns, Controlled, Copy, Effect, Gathering, Known, Patient, StudyFinding};
 pub use instance::{StudyInstance, accession_name, content_outside_pixels};
+pub use key_object::rejects_others;
 
 /// References that are remembered of one study; with more, those missing are not told (D724, D735).
 pub const REFERENCES_MAX: usize = 1_000_000;
