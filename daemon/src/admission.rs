@@ -28,6 +28,7 @@ use crate::completeness::Completeness;
 use crate::config::{Config, Inbound, TlsDemand};
 use crate::header_memory::HeaderMemory;
 use crate::health::Counters;
+use crate::listener::Least;
 use crate::query::Query;
 use crate::reception::{Origin, Reception};
 use crate::spool::{Refusal, Spool, Tenant};
@@ -131,6 +132,13 @@ impl Ingress {
     /// Bounds of PDUs and messages.
     pub fn limits(&self) -> Limits {
         Limits { pdu_length_max: self.config().dimse.pdu_length_max, ..Limits::default() }
+    }
+
+    /// Least pace of a message.
+    pub fn least_pace(&self) -> Least {
+        let in_force = self.in_force.load();
+        let dimse = &in_force.config.dimse;
+        Least { bytes_per_second: dimse.pace_bytes_per_second, window: Duration::from_secs(dimse.pace_seconds) }
     }
 
     /// Waits for a peer.

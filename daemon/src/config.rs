@@ -282,6 +282,10 @@ pub struct Dimse {
     pub idle_seconds: u64,
     /// Whole life of an association, seconds (BD-09).
     pub association_seconds: u64,
+    /// Least pace of a message that is under way, bytes per second; 0: none.
+    pub pace_bytes_per_second: u64,
+    /// It is averaged over so much waiting for the peer, seconds.
+    pub pace_seconds: u64,
     /// Maximum PDU length announced, bytes (BD-04).
     pub pdu_length_max: u32,
     /// Certificate chain of the TLS listener, PEM.
@@ -303,6 +307,8 @@ impl Default for Dimse {
             artim_seconds: 30,
             idle_seconds: 900,
             association_seconds: 86_400,
+            pace_bytes_per_second: 256,
+            pace_seconds: 60,
             pdu_length_max: 131_072,
             certificate: None,
             key: None,
@@ -702,6 +708,8 @@ impl ConfigFile {
             ("dimse.handshake_seconds", file.dimse.handshake_seconds, 1..=60),
             ("dimse.idle_seconds", file.dimse.idle_seconds, 1..=86_400),
             ("dimse.association_seconds", file.dimse.association_seconds, 1..=86_400),
+            ("dimse.pace_bytes_per_second", file.dimse.pace_bytes_per_second, 0..=65_536),
+            ("dimse.pace_seconds", file.dimse.pace_seconds, 1..=3_600),
             ("dimse.pdu_length_max", u64::from(file.dimse.pdu_length_max), 4_096..=1_048_576),
             ("dimse.connections_max", file.dimse.connections_max as u64, 1..=65_536),
             ("dimse.connections_per_address_max", file.dimse.connections_per_address_max as u64, 1..=65_536),

@@ -26,6 +26,8 @@ pub struct Counters {
     pub objects_failed: Counter,
     /// Associations refused.
     pub associations_rejected: Counter,
+    /// Associations that were ended because a message came too slowly.
+    pub associations_too_slow: Counter,
     /// Configurations that were read again and are in force.
     pub reloads: Counter,
     /// Configurations that were read again and refused.
@@ -67,6 +69,7 @@ impl Monitored for Monitor {
         line("idr_site_ingest_objects_total", "{result=\"failed\"}", self.counters.objects_failed.value());
         line("idr_site_ingest_bytes_total", "", self.counters.bytes_stored.value());
         line("idr_site_associations_rejected_total", "", self.counters.associations_rejected.value());
+        line("idr_site_associations_too_slow_total", "", self.counters.associations_too_slow.value());
         line("idr_site_reloads_total", "{result=\"done\"}", self.counters.reloads.value());
         line("idr_site_reloads_total", "{result=\"refused\"}", self.counters.reloads_refused.value());
         let mut breaches = std::collections::BTreeMap::<&str, u64>::new();

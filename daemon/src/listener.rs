@@ -9,13 +9,14 @@
 //! instance in flight and nothing else (D014); a storage commitment report without an answer goes on another one. At shutdown the message in flight is answered, then the association ends.
 //!
 //! # Bounds
-//! TCP connections at once, handshake time, ARTIM, silence in and between messages, life of an association, time to
-//! write: `[dimse]` of the configuration (profile 10 §11 BD-01 … BD-09).
+//! TCP connections at once, handshake time, ARTIM, silence in and between messages, least pace of a message ([`pace`]), life of an
+//! association, time to write: `[dimse]` of the configuration (profile 10 §11 BD-01 … BD-09).
 //!
 //! # Standard
 //! PS3.8 §9.2; PS3.7 §9.3.1, §9.3.5, §10.1.1, §10.1.4; PS3.15 §B.12.
 
 mod asked;
+mod pace;
 
 use std::collections::VecDeque;
 use std::io;
@@ -45,6 +46,8 @@ use crate::admission::{Admitted, Ingress, Peer};
 use crate::commitment::Ticket;
 use crate::completeness::Operation;
 use crate::reception::Reception;
+pub use pace::Least;
+use pace::Pace;
 
 /// (0002,0012) of 01 §8.1: who we are on the wire too.
 pub const IMPLEMENTATION_CLASS_UID: &str = "2.25.43041129811698765480295093093450571436";
@@ -201,6 +204,7 @@ struct Association<S> {
     reports: VecDeque<Report>,
     message_id: u16,
     artim: Option<Instant>,
+    pace: Pace,
     /// Bytes to write, gathered so that a PDU leaves in one write.
     out: Vec<u8>,
     closing: bool,
@@ -227,6 +231,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<S> {
             reports: VecDeque::new(),
             message_id: 0,
             artim: None,
+            pace: Pace::default(),
             out: Vec::new(),
             closing: false,
         }
@@ -235,6 +240,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<S> {
     async fn run(mut self) -> io::Result<()> {
         let end = Instant::now() + self.ingress.config().association_max();
         self.feed(Event::TransportOpened);
+        // The end of a silence that goes on.
+        let mut silent_until: Option<Instant> = None;
         let ended = loop {
             if let Err(error) = self.act().await {
                 break Err(error);
@@ -246,13 +253,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<S> {
                 continue;
             }
             let busy = self.may_go_on();
-            let idle = self.acceptor.idle_limit().map(|limit| Instant::now() + limit);
+            let idle = silent_until.take().or_else(|| self.acceptor.idle_limit().map(|limit| Instant::now() + limit));
             // A device that can be told nowhere else is waited for as long as the association lasts.
             let elsewhere = self.admitted.as_ref().is_some_and(|admitted| self.ingress.commitments.has_address(&admitted.row.name));
             let unanswered = self.reports.front().filter(|_| elsewhere).and_then(|report| report.sent).map(|(_, until)| until);
+            // A PDU that is not complete is the front of a message, or as good as one.
+            let under_way = self.acceptor.is_receiving() || self.admitted.is_some() && self.decoder.buffered() > 0;
+            let least = self.ingress.least_pace();
+            if !under_way {
+                self.pace.rest();
+            }
+            let too_slow = self.pace.left(least).filter(|_| under_way).map(|left| Instant::now() + left);
             // With something to do, the socket is looked at and not waited for.
             let at_once = busy.then(Instant::now);
-            let deadline = [at_once, idle, self.artim, unanswered].into_iter().flatten().chain([end]).min().unwrap_or(end);
+            let deadline = [at_once, idle, self.artim, unanswered, too_slow].into_iter().flatten().chain([end]).min().unwrap_or(end);
             let draining = self.stop.is_cancelled();
             if draining && self.in_flight.is_none() {
                 // The peer is told; its end of the connection is not waited for.
@@ -260,7 +274,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<S> {
                 break self.act().await;
             }
             // Bytes first: the timers are looked at only when the peer has sent nothing, except for the end of it all.
-            let read = if Instant::now() >= end {
+            let waiting = Instant::now();
+            let read = if waiting >= end {
                 None
             } else {
                 tokio::select! {
@@ -270,6 +285,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<S> {
                     () = self.stop.cancelled(), if !draining => continue,
                 }
             };
+            let came = read.as_ref().and_then(|read| read.as_ref().ok()).copied().unwrap_or(0);
+            if under_way && !self.pace.keeps(least, waiting.elapsed(), came) {
+                self.ingress.counters.associations_too_slow.add(1);
+                tracing::warn!(
+                    peer = %self.peer.address, bytes_per_second = least.bytes_per_second, seconds = least.window.as_secs(),
+                    remedy = "if the device is honest and its network so slow, lower dimse.pace_bytes_per_second",
+                    "a message came below the least pace: association aborted"
+                );
+                self.feed(Event::Abort);
+                // Its place is free at once, whether the peer closes or not.
+                self.abandon().await;
+                continue;
+            }
             match read {
                 Some(Ok(0)) => {
                     // The machine closes no connection that is closed: nothing would end this loop.
@@ -305,6 +333,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<S> {
                 }
                 // Another association may do better; the answer may still come on this one, and is then of no use.
                 None if unanswered.is_some_and(|until| until <= Instant::now()) => drop(self.reports.pop_front()),
+                // A window of the least pace is over, and enough came in it.
+                None if idle.is_some_and(|until| until > Instant::now()) => silent_until = idle,
                 None => self.feed(Event::IdleExpired),
             }
         };

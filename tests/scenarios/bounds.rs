@@ -303,6 +303,75 @@ fn each_bound_of_the_doors_holds_at_its_limit_and_not_past_it() {
     });
 }
 
+/// A C-STORE-RQ of the CT image `instance`, Message ID 1.
+fn store_command(instance: &str) -> Vec<u8> {
+    let element = |tag: u16, value: &[u8]| {
+        let odd = value.len() % 2;
+        let length = u32::try_from(value.len() + odd).expect("short").to_le_bytes();
+        [&[0, 0][..], &tag.to_le_bytes(), &length, value, &[0][..odd]].concat()
+    };
+    let words = [(0x0100, 1_u16), (0x0110, 1), (0x0700, 0), (0x0800, 1)].map(|(tag, value)| element(tag, &value.to_le_bytes()));
+    let rest = [element(0x0002, CT), words.concat(), element(0x1000, instance.as_bytes())].concat();
+    [element(0, &u32::try_from(rest.len()).expect("short").to_le_bytes()), rest].concat()
+}
+
+/// A message that comes below the least pace ends its association, so that its place is free; a slow one above it is taken.
+#[test]
+fn a_message_has_a_least_pace_and_a_slow_honest_one_keeps_it() {
+    story(async {
+        let (mut world, _) = world(|table| {
+            edit(table, [("dimse.pace_bytes_per_second", 200.into()), ("dimse.pace_seconds", 2.into())]);
+        })
+        .await?;
+        let plain = world.site().dimse;
+        let object = &Recipe::small(Kind::Ct, Person::numbered(69), 1, 1).make().instances[0];
+        let command = data(&[(3, &store_command(&object.sop_instance))]);
+
+        // The front of a PDU, a command set and a data set that never end; each with a byte every quarter of a second.
+        let unfinished_pdu = &data(&[(0, &[0; 4_000])])[..200];
+        for (what, front) in [
+            ("a PDU", unfinished_pdu.to_vec()),
+            ("a command set", [&data(&[(1, &store_command(&object.sop_instance)[..60])]), unfinished_pdu].concat()),
+            ("a data set", [&command[..], unfinished_pdu].concat()),
+        ] {
+            let mut wire = Wire::associated(plain).await?;
+            let begin = std::time::Instant::now();
+            wire.0.write_all(&front).await?;
+            let answer = loop {
+                wire.0.write_all(&[0]).await.ok();
+                match wire.hear(Duration::from_millis(250)).await? {
+                    Answer::Waits if begin.elapsed() < Duration::from_secs(30) => {}
+                    answer => break answer,
+                }
+            };
+            println!("{what}: {answer:?} after {} ms", begin.elapsed().as_millis());
+            ensure!(matches!(answer, Answer::Aborted(0, _)), "{what}: {answer:?}");
+        }
+        let health = world.site().program.health()?;
+        let metrics = reqwest::get(format!("http://{health}/metrics")).await?.text().await?;
+        ensure!(metrics.contains("idr_site_associations_too_slow_total 3"), "{metrics}");
+
+        // 500 bytes a second: over at least two of these windows.
+        let mut wire = Wire::associated(plain).await?;
+        let begin = std::time::Instant::now();
+        wire.0.write_all(&command).await?;
+        let mut chunks = object.data_set.chunks(500).peekable();
+        while let Some(chunk) = chunks.next() {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let sent = wire.0.write_all(&data(&[(if chunks.peek().is_some() { 0 } else { 2 }, chunk)])).await;
+            sent.with_context(|| format!("{} bytes left; {}", chunks.len() * 500, world.site().program.tail()))?;
+        }
+        let answer = wire.hear(Duration::from_secs(30)).await?;
+        println!("{} bytes at 500 a second: {answer:?} after {} ms", object.data_set.len(), begin.elapsed().as_millis());
+        ensure!(answer == Answer::Data && begin.elapsed() > Duration::from_secs(4), "{answer:?}");
+        // Between messages nothing is measured.
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        let answer = wire.ask(&command_pdus(&command_of(200))).await?;
+        ensure!(answer == Answer::Data, "C-ECHO after a rest: {answer:?}");
+        world.site_mut().program.stop().await
+    });
+}
+
 /// BD-01: a connection with an association keeps its place; one past the bound is closed, and the place comes back.
 #[test]
 fn connections_at_work_keep_their_places() {

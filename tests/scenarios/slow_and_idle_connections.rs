@@ -142,6 +142,8 @@ fn a_thousand_idle_and_two_hundred_slow_connections_stop_nobody() {
         let site = Arc::new(|table: &mut Table| {
             // As shipped: 1 024 connections, 64 of one address, 256 handshakes. Waits shorter, so that they end and come again.
             edit(table, [("dimse.artim_seconds", 8.into()), ("dimse.handshake_seconds", 4.into())]);
+            // The slow ones shall keep their associations all the time: what ends them is another story (`bounds`).
+            edit(table, [("dimse.pace_bytes_per_second", 0.into())]);
             let rows = table["inbound"].as_array_mut().expect("rows");
             let mut row = rows[0].as_table().expect("a row").clone();
             edit(&mut row, [("name", "slow".into()), ("ae_title", "SLOW".into()), ("addresses", vec!["127.0.0.0/24".to_owned()].into())]);

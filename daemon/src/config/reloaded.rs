@@ -32,6 +32,8 @@ impl Config {
         file.dimse.artim_seconds = of.dimse.artim_seconds;
         file.dimse.idle_seconds = of.dimse.idle_seconds;
         file.dimse.association_seconds = of.dimse.association_seconds;
+        file.dimse.pace_bytes_per_second = of.dimse.pace_bytes_per_second;
+        file.dimse.pace_seconds = of.dimse.pace_seconds;
         file.dimse.pdu_length_max = of.dimse.pdu_length_max;
         file.dimse.certificate.clone_from(&of.dimse.certificate);
         file.dimse.key.clone_from(&of.dimse.key);
@@ -92,13 +94,15 @@ mod tests {
     use super::*;
 
     /// Keys that a reload takes; each with all that is below it. The rest is bound, opened or counted once, at the start.
-    const TAKEN: [&str; 16] = [
+    const TAKEN: [&str; 18] = [
         "site.rule_sets",
         "dimse.local_ae_titles",
         "dimse.handshake_seconds",
         "dimse.artim_seconds",
         "dimse.idle_seconds",
         "dimse.association_seconds",
+        "dimse.pace_bytes_per_second",
+        "dimse.pace_seconds",
         "dimse.pdu_length_max",
         "dimse.certificate",
         "dimse.key",

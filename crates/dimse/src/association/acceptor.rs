@@ -157,6 +157,11 @@ impl Acceptor {
         self.machine.idle_limit()
     }
 
+    /// A message of the peer has begun and is not complete.
+    pub fn is_receiving(&self) -> bool {
+        self.machine.is_receiving()
+    }
+
     /// The accepted presentation contexts.
     pub fn contexts(&self) -> &[Context] {
         &self.machine.contexts

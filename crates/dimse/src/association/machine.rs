@@ -77,6 +77,11 @@ impl Machine {
         }
     }
 
+    /// A message of the peer has begun and is not complete.
+    pub fn is_receiving(&self) -> bool {
+        self.state == State::Sta6 && !self.assembler.is_between_messages()
+    }
+
     /// The actions that do not depend on the role. `cause` says why, should the step end the association.
     pub fn run<I>(&mut self, step: Step, pdvs: Vec<Pdv>, cause: Cause, out: &mut Vec<Action<I>>) {
         match step {
