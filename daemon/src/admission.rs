@@ -28,7 +28,7 @@ use crate::completeness::Completeness;
 use crate::config::{Config, Inbound, TlsDemand};
 use crate::header_memory::HeaderMemory;
 use crate::health::Counters;
-use crate::listener::Least;
+use idr_host::inbound::Least;
 use crate::query::Query;
 use crate::reception::{Origin, Reception};
 use crate::spool::{Refusal, Spool, Tenant};

@@ -1,22 +1,21 @@
-//! DIMSE listener: tokio and rustls around [`idr_dimse::association::Acceptor`], one task per association.
+//! DIMSE listener: one task per association, over [`idr_host::inbound`].
 //!
-//! The machine decides, this file reads, writes and runs timers. Whether an association or an instance is wanted is
+//! This file answers what a device asks for. Whether an association or an instance is wanted is
 //! [`crate::admission`]; what happens to the bytes of an instance is [`crate::reception`]; what a device is told about them
 //! later is [`crate::commitment`]; what it says of a study is [`crate::completeness`]; what it may see is [`crate::query`].
 //!
 //! # Failure
-//! An error of `accept` is logged and waited out. An association that ends early, for whatever reason, discards the
+//! An association that ends early, for whatever reason, discards the
 //! instance in flight and nothing else (D014); a storage commitment report without an answer goes on another one. At shutdown the message in flight is answered, then the association ends.
 //!
 //! # Bounds
-//! TCP connections at once, handshake time, ARTIM, silence in and between messages, least pace of a message ([`pace`]), life of an
+//! TCP connections at once, handshake time, ARTIM, silence in and between messages, least pace of a message ([`idr_host::inbound::Least`]), life of an
 //! association, time to write: `[dimse]` of the configuration (profile 10 §11 BD-01 … BD-09).
 //!
 //! # Standard
 //! PS3.8 §9.2; PS3.7 §9.3.1, §9.3.5, §10.1.1, §10.1.4; PS3.15 §B.12.
 
 mod asked;
-mod pace;
 
 use std::collections::VecDeque;
 use std::io;
@@ -25,20 +24,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use idr_dimse::association::acceptor::{Acceptor, Action, Answer, Event};
+use idr_dimse::association::acceptor::Answer;
 use idr_dimse::association::negotiation::{Implementation, negotiate};
-use idr_dimse::codec::{PduDecoder, data_header, encode};
 use idr_dimse::message::command_set::{CommandField, CommandSet};
-use idr_dimse::pdu::Pdu;
 use idr_dimse::service::storage::{self, Outcome, StoreRequest};
 use idr_dimse::service::storage_commitment::{self as commitment, ActionInformation};
 use idr_dimse::service::{Dispatched, Dispatcher, normalized, verification};
 use idr_dimse::status::Status;
+use idr_host::accept::{self, Holding};
+use idr_host::inbound::{Channel, Indication, Woken};
 use idr_host::places::{Connections, Place};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -46,8 +44,6 @@ use crate::admission::{Admitted, Ingress, Peer};
 use crate::commitment::Ticket;
 use crate::completeness::Operation;
 use crate::reception::Reception;
-pub use pace::Least;
-use pace::Pace;
 
 /// (0002,0012) of 01 §8.1: who we are on the wire too.
 pub const IMPLEMENTATION_CLASS_UID: &str = "2.25.43041129811698765480295093093450571436";
@@ -86,32 +82,11 @@ pub async fn serve(
     tasks: TaskTracker,
     stop: CancellationToken,
 ) {
-    loop {
-        let accepted = tokio::select! {
-            () = stop.cancelled() => return,
-            accepted = listener.accept() => accepted,
-        };
-        let (stream, address) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                // Out of descriptors, or the peer went away before it was accepted: wait, then go on.
-                tracing::warn!(%error, "cannot accept a connection; next attempt in 100 ms");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
-        let Some(place) = connections.admit_replaceable(address.ip()) else { continue };
+    accept::serve(listener, (&connections, Holding::Replaceable), &tasks, &stop, |stream, address, place| {
         let (transport, connections, ingress, stop) = (transport.clone(), connections.clone(), ingress.clone(), stop.clone());
-        tasks.spawn(async move {
-            let lost = place.lost();
-            tokio::select! {
-                biased;
-                // Only before an association is accepted: nothing is in flight.
-                () = lost.cancelled() => connections.replaced("BD-01", address.ip()),
-                () = connection(stream, address, transport, &connections, place, ingress, stop) => {}
-            }
-        });
-    }
+        async move { connection(stream, address, transport, &connections, place, ingress, stop).await }
+    })
+    .await;
 }
 
 async fn connection(
@@ -123,9 +98,6 @@ async fn connection(
     ingress: Arc<Ingress>,
     stop: CancellationToken,
 ) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "TCP_NODELAY refused");
-    }
     let ended = match transport {
         Transport::Plain => {
             let peer = Peer { address: address.ip(), tls: false, certificate_sha256: None };
@@ -133,29 +105,11 @@ async fn connection(
         }
         Transport::Tls(config) => {
             let limit = Duration::from_secs(ingress.config().dimse.handshake_seconds);
-            let Some(handshake) = connections.handshake(address.ip()) else { return };
-            let lost = handshake.lost();
-            let shaken = tokio::select! {
-                shaken = tokio::time::timeout(limit, TlsAcceptor::from(config.load_full()).accept(stream)) => shaken,
-                () = lost.cancelled() => return connections.replaced("BD-02", address.ip()),
-            };
-            drop(handshake);
-            match shaken {
-                Ok(Ok(stream)) => {
-                    let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-                    let certificate_sha256 = certificate.map(idr_profile::tls::fingerprint);
-                    let peer = Peer { address: address.ip(), tls: true, certificate_sha256 };
-                    Association::new(stream, peer, place, ingress, stop).run().await
-                }
-                Ok(Err(error)) => {
-                    tracing::info!(peer = %address.ip(), cause = %error, "TLS handshake refused");
-                    return;
-                }
-                Err(_) => {
-                    tracing::info!(code = "IDR-T-14", peer = %address.ip(), "TLS handshake not finished in time");
-                    return;
-                }
-            }
+            let Some(stream) = accept::handshake(stream, address.ip(), config.load_full(), connections, limit).await else { return };
+            let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+            let certificate_sha256 = certificate.map(idr_profile::tls::fingerprint);
+            let peer = Peer { address: address.ip(), tls: true, certificate_sha256 };
+            Association::new(stream, peer, place, ingress, stop).run().await
         }
     };
     if let Err(error) = ended {
@@ -186,16 +140,13 @@ struct Report {
 }
 
 struct Association<S> {
-    stream: S,
+    channel: Channel<S>,
     peer: Peer,
     /// Its place among the connections; kept from the acceptance on.
     place: Place,
     ingress: Arc<Ingress>,
     stop: CancellationToken,
-    decoder: PduDecoder,
-    acceptor: Acceptor,
     dispatcher: Dispatcher,
-    actions: VecDeque<Action>,
     admitted: Option<Admitted>,
     in_flight: Option<InFlight>,
     /// A query or retrieve under way.
@@ -203,231 +154,109 @@ struct Association<S> {
     /// One after the other, the first may be sent.
     reports: VecDeque<Report>,
     message_id: u16,
-    artim: Option<Instant>,
-    pace: Pace,
-    /// Bytes to write, gathered so that a PDU leaves in one write.
-    out: Vec<u8>,
-    closing: bool,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Association<S> {
     fn new(stream: S, peer: Peer, place: Place, ingress: Arc<Ingress>, stop: CancellationToken) -> Self {
         let implementation =
             Implementation { class_uid: IMPLEMENTATION_CLASS_UID.to_owned(), version_name: Some(IMPLEMENTATION_VERSION_NAME.to_owned()) };
-        let (limits, timeouts) = (ingress.limits(), ingress.timeouts());
+        let life = ingress.config().association_max();
         Self {
-            stream,
+            channel: Channel::new((stream, peer.address), implementation, ingress.limits(), ingress.timeouts(), life)
+                .with_least(ingress.least_pace()),
             peer,
             place,
             ingress,
             stop,
-            decoder: PduDecoder::new(limits),
-            acceptor: Acceptor::new(implementation, limits, timeouts),
             dispatcher: Dispatcher::new(OPERATIONS),
-            actions: VecDeque::new(),
             admitted: None,
             in_flight: None,
             asked: None,
             reports: VecDeque::new(),
             message_id: 0,
-            artim: None,
-            pace: Pace::default(),
-            out: Vec::new(),
-            closing: false,
         }
     }
 
     async fn run(mut self) -> io::Result<()> {
-        let end = Instant::now() + self.ingress.config().association_max();
-        self.feed(Event::TransportOpened);
-        // The end of a silence that goes on.
-        let mut silent_until: Option<Instant> = None;
-        let ended = loop {
-            if let Err(error) = self.act().await {
-                break Err(error);
+        let ended = self.work().await;
+        self.abandon().await;
+        ended
+    }
+
+    async fn work(&mut self) -> io::Result<()> {
+        loop {
+            while let Some(indication) = self.channel.indication().await? {
+                self.indicated(indication).await?;
             }
-            if self.closing {
-                break Ok(());
+            if self.channel.is_over() {
+                return Ok(());
             }
             if self.report().await {
                 continue;
             }
             let busy = self.may_go_on();
-            let idle = silent_until.take().or_else(|| self.acceptor.idle_limit().map(|limit| Instant::now() + limit));
             // A device that can be told nowhere else is waited for as long as the association lasts.
             let elsewhere = self.admitted.as_ref().is_some_and(|admitted| self.ingress.commitments.has_address(&admitted.row.name));
             let unanswered = self.reports.front().filter(|_| elsewhere).and_then(|report| report.sent).map(|(_, until)| until);
-            // A PDU that is not complete is the front of a message, or as good as one.
-            let under_way = self.acceptor.is_receiving() || self.admitted.is_some() && self.decoder.buffered() > 0;
-            let least = self.ingress.least_pace();
-            if !under_way {
-                self.pace.rest();
-            }
-            let too_slow = self.pace.left(least).filter(|_| under_way).map(|left| Instant::now() + left);
-            // With something to do, the socket is looked at and not waited for.
-            let at_once = busy.then(Instant::now);
-            let deadline = [at_once, idle, self.artim, unanswered, too_slow].into_iter().flatten().chain([end]).min().unwrap_or(end);
             let draining = self.stop.is_cancelled();
             if draining && self.in_flight.is_none() {
                 // The peer is told; its end of the connection is not waited for.
-                self.feed(Event::Abort);
-                break self.act().await;
-            }
-            // Bytes first: the timers are looked at only when the peer has sent nothing, except for the end of it all.
-            let waiting = Instant::now();
-            let read = if waiting >= end {
-                None
-            } else {
-                tokio::select! {
-                    biased;
-                    read = self.stream.read_buf(self.decoder.buffer()) => Some(read),
-                    () = tokio::time::sleep_until(deadline) => None,
-                    () = self.stop.cancelled(), if !draining => continue,
+                self.channel.abort();
+                while let Some(indication) = self.channel.indication().await? {
+                    self.indicated(indication).await?;
                 }
-            };
-            let came = read.as_ref().and_then(|read| read.as_ref().ok()).copied().unwrap_or(0);
-            if under_way && !self.pace.keeps(least, waiting.elapsed(), came) {
-                self.ingress.counters.associations_too_slow.add(1);
-                tracing::warn!(
-                    peer = %self.peer.address, bytes_per_second = least.bytes_per_second, seconds = least.window.as_secs(),
-                    remedy = "if the device is honest and its network so slow, lower dimse.pace_bytes_per_second",
-                    "a message came below the least pace: association aborted"
-                );
-                self.feed(Event::Abort);
-                // Its place is free at once, whether the peer closes or not.
-                self.abandon().await;
-                continue;
-            }
-            match read {
-                Some(Ok(0)) => {
-                    // The machine closes no connection that is closed: nothing would end this loop.
-                    self.feed(Event::TransportClosed);
-                    self.act().await.ok();
-                    break Ok(());
-                }
-                Some(Ok(_)) => {
-                    if let Err(error) = self.decode().await {
-                        break Err(error);
-                    }
-                }
-                Some(Err(error)) => {
-                    self.feed(Event::TransportClosed);
-                    self.act().await.ok();
-                    break Err(error);
-                }
-                None if busy && Instant::now() < end && !draining => {
-                    if let Err(error) = self.go_on().await {
-                        break Err(error);
-                    }
-                }
-                None if self.artim.is_some_and(|at| at <= Instant::now()) => {
-                    self.artim = None;
-                    self.feed(Event::ArtimExpired);
-                }
-                None if Instant::now() >= end => {
-                    self.feed(Event::Abort);
-                    if self.actions.is_empty() {
-                        // Before and after an association there is nothing to abort.
-                        break Ok(());
-                    }
-                }
-                // Another association may do better; the answer may still come on this one, and is then of no use.
-                None if unanswered.is_some_and(|until| until <= Instant::now()) => drop(self.reports.pop_front()),
-                // A window of the least pace is over, and enough came in it.
-                None if idle.is_some_and(|until| until > Instant::now()) => silent_until = idle,
-                None => self.feed(Event::IdleExpired),
-            }
-        };
-        self.abandon().await;
-        ended
-    }
-
-    fn feed(&mut self, event: Event) {
-        let mut actions = Vec::new();
-        self.acceptor.handle(event, &mut actions);
-        self.actions.extend(actions);
-    }
-
-    /// Hands over every PDU that is complete, doing its actions before the next: the machine's answers keep their order.
-    async fn decode(&mut self) -> io::Result<()> {
-        loop {
-            match self.decoder.decode() {
-                Ok(Some(pdu)) => self.feed(Event::Pdu(pdu)),
-                Ok(None) => return Ok(()),
-                Err(error) => {
-                    if let Some(bound) = error.bound() {
-                        tracing::warn!(bound, peer = %self.peer.address, "a bound was exceeded: association aborted");
-                    }
-                    self.feed(Event::Invalid(error));
-                    return self.act().await;
-                }
-            }
-            self.act().await?;
-            if self.closing {
                 return Ok(());
             }
-        }
-    }
-
-    async fn act(&mut self) -> io::Result<()> {
-        while let Some(action) = self.actions.pop_front() {
-            match action {
-                Action::Send(Pdu::Data(pdvs)) => {
-                    for pdv in &pdvs {
-                        self.out.extend_from_slice(&data_header(pdv));
-                        self.out.extend_from_slice(&pdv.data);
-                    }
-                }
-                Action::Send(pdu) => encode(&pdu, &mut self.out).map_err(io::Error::other)?,
-                Action::Associate(request) => {
-                    let answer = match self.ingress.associate(&request, &self.peer) {
-                        Ok(admitted) => match negotiate(&request, &admitted.policy) {
-                            // The place went to another just now: this task is ended.
-                            Ok(_) if !self.place.keep() => return Err(io::Error::other("its place was needed for another")),
-                            Ok(acceptance) => {
-                                self.ingress.note_contexts(&admitted, &acceptance);
-                                self.admitted = Some(admitted);
-                                Answer::Accept(acceptance)
-                            }
-                            Err(rejection) => Answer::Reject(self.ingress.refused_context(&request, &self.peer, rejection)),
-                        },
-                        Err(rejection) => Answer::Reject(rejection),
-                    };
-                    self.feed(Event::Answer(answer));
-                }
-                Action::Command { context_id, command } => self.command(context_id, command).await?,
-                Action::Data { context_id, fragment, last } => self.data(context_id, &fragment, last).await?,
-                Action::StartArtim(limit) => self.artim = Some(Instant::now() + limit),
-                Action::StopArtim => self.artim = None,
-                Action::ReleaseRequested => self.feed(Event::ReleaseResponse),
-                Action::Released => self.abandon().await,
-                Action::Aborted(cause) => {
-                    tracing::info!(peer = %self.peer.address, %cause, "association ended early");
+            // With something to do, the socket is looked at and not waited for.
+            let until = if busy { Some(Instant::now()) } else { unanswered };
+            let woken = tokio::select! {
+                biased;
+                woken = self.channel.wait(until) => woken?,
+                () = self.stop.cancelled(), if !draining => continue,
+            };
+            match woken {
+                Woken::Heard => {}
+                Woken::TooSlow => {
+                    self.ingress.counters.associations_too_slow.add(1);
+                    // Its place is free at once, whether the peer closes or not.
                     self.abandon().await;
                 }
-                Action::CloseTransport => self.closing = true,
-            }
-            if self.actions.is_empty() || self.out.len() > 65_536 {
-                self.flush().await?;
+                Woken::Until if busy => self.go_on().await?,
+                // Another association may do better; the answer may still come on this one, and is then of no use.
+                Woken::Until => drop(self.reports.pop_front()),
             }
         }
-        self.flush().await
     }
 
-    async fn flush(&mut self) -> io::Result<()> {
-        if self.out.is_empty() {
-            return Ok(());
+    async fn indicated(&mut self, indication: Indication) -> io::Result<()> {
+        match indication {
+            Indication::Associate(request) => {
+                let answer = match self.ingress.associate(&request, &self.peer) {
+                    Ok(admitted) => match negotiate(&request, &admitted.policy) {
+                        // The place went to another just now: this task is ended.
+                        Ok(_) if !self.place.keep() => return Err(io::Error::other("its place was needed for another")),
+                        Ok(acceptance) => {
+                            self.ingress.note_contexts(&admitted, &acceptance);
+                            self.admitted = Some(admitted);
+                            Answer::Accept(acceptance)
+                        }
+                        Err(rejection) => Answer::Reject(self.ingress.refused_context(&request, &self.peer, rejection)),
+                    },
+                    Err(rejection) => Answer::Reject(rejection),
+                };
+                self.channel.answer(answer);
+                Ok(())
+            }
+            Indication::Command { context_id, command } => self.command(context_id, command).await,
+            Indication::Data { context_id, fragment, last } => self.data(context_id, &fragment, last).await,
+            Indication::Ended(cause) => {
+                if let Some(cause) = cause {
+                    tracing::info!(peer = %self.peer.address, %cause, "association ended early");
+                }
+                self.abandon().await;
+                Ok(())
+            }
         }
-        let limit = self.ingress.timeouts().receive;
-        let stream = &mut self.stream;
-        let out = &self.out;
-        let written = tokio::time::timeout(limit, async {
-            stream.write_all(out).await?;
-            stream.flush().await
-        });
-        let result = written.await.unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "the peer does not read")));
-        self.out.clear();
-        result
     }
 
     async fn command(&mut self, context_id: u8, command: CommandSet) -> io::Result<()> {
@@ -436,7 +265,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<S> {
                 self.answer(context_id, &command, &verification::response(&command));
             }
             Dispatched::Perform if command.command_field() == CommandField::N_ACTION_RQ => {
-                let of_it = self.acceptor.context(context_id).is_some_and(|context| context.abstract_syntax == commitment::SOP_CLASS_UID);
+                let of_it = self.channel.context(context_id).is_some_and(|context| context.abstract_syntax == commitment::SOP_CLASS_UID);
                 let admitted = self.admitted.as_ref().is_some_and(|one| self.ingress.still_admits(&one.row, &one.in_force, &self.peer));
                 let checked = if !admitted {
                     Err(Status::NOT_AUTHORIZED)
@@ -454,7 +283,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<S> {
                 });
             }
             Dispatched::Perform if matches!(command.command_field(), CommandField::N_CREATE_RQ | CommandField::N_SET_RQ) => {
-                let context = self.acceptor.context(context_id);
+                let context = self.channel.context(context_id);
                 let operation = Operation::of(context.map_or("", |context| &context.abstract_syntax), &command);
                 self.in_flight = Some(match operation {
                     Ok(operation) => InFlight::Said { command, operation, data: Some(Vec::new()) },
@@ -469,7 +298,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<S> {
             }
             Dispatched::Perform => {
                 let (Some(request), Some(context), Some(admitted)) =
-                    (StoreRequest::read(&command), self.acceptor.context(context_id), self.admitted.as_ref())
+                    (StoreRequest::read(&command), self.channel.context(context_id), self.admitted.as_ref())
                 else {
                     // Not reached: nothing else is performed, and on an accepted context. Refuse rather than trust.
                     self.answer(context_id, &command, &CommandSet::response(&command, Status::PROCESSING_FAILURE));
@@ -511,7 +340,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<S> {
                 self.answer(context_id, &command, &storage::response(&command, &outcome));
             }
             Some(InFlight::Said { command, operation, data }) => {
-                let response = match (self.acceptor.context(context_id), &self.admitted) {
+                let response = match (self.channel.context(context_id), &self.admitted) {
                     (Some(context), Some(admitted)) => {
                         let message = (&command, context.transfer_syntax.as_str(), data.as_deref());
                         self.ingress.completeness.perform(&admitted.into(), operation, message).await
@@ -549,7 +378,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<S> {
 
     /// A request for storage commitment is complete; the error is the status of its answer.
     fn action(&self, context_id: u8, information: Option<Vec<u8>>) -> Result<ActionInformation, Status> {
-        let (Some(context), Some(admitted)) = (self.acceptor.context(context_id), self.admitted.as_ref()) else {
+        let (Some(context), Some(admitted)) = (self.channel.context(context_id), self.admitted.as_ref()) else {
             return Err(Status::PROCESSING_FAILURE);
         };
         let commitments = &self.ingress.commitments;
@@ -569,7 +398,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<S> {
     /// something to do now. Its decision is made here, when the answer to the request has left.
     async fn report(&mut self) -> bool {
         let Some(next) = self.reports.front().filter(|next| next.sent.is_none() && self.in_flight.is_none()) else { return false };
-        let context = self.acceptor.context(next.context_id);
+        let context = self.channel.context(next.context_id);
         let information = self.ingress.commitments.report(&next.ticket).await;
         let encoded = match (information, context) {
             (Ok(information), Some(context)) => {
@@ -580,11 +409,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<S> {
         };
         let context_id = next.context_id;
         self.message_id = self.message_id.wrapping_add(1);
-        let mut actions = Vec::new();
         let sent = encoded.and_then(|(event_type, data)| {
             let command = commitment::event_report_request(self.message_id, event_type);
-            let sent = self.acceptor.send_command(context_id, &command, &mut actions);
-            let sent = sent.and_then(|()| self.acceptor.send_data(context_id, data, true, &mut actions));
+            let sent = self.channel.send_command(context_id, &command);
+            let sent = sent.and_then(|()| self.channel.send_data(context_id, data, true));
             sent.map_err(|error| error.to_string())
         });
         match sent {
@@ -597,7 +425,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<S> {
                 self.reports.pop_front();
             }
         }
-        self.actions.extend(actions);
         true
     }
 
@@ -617,11 +444,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<S> {
     }
 
     fn respond(&mut self, context_id: u8, response: &CommandSet) {
-        let mut actions = Vec::new();
-        if let Err(error) = self.acceptor.send_command(context_id, response, &mut actions) {
+        if let Err(error) = self.channel.send_command(context_id, response) {
             tracing::debug!(%error, "the association ended before the answer");
         }
-        self.actions.extend(actions);
     }
 
     /// The association ends: what is incomplete is discarded, and the place in the count of associations is free.

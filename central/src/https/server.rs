@@ -1,9 +1,5 @@
 //! HTTPS listener: TCP, mutual TLS, HTTP bounds; hands each request to the router with the client's certificate.
 //!
-//! # Failure
-//! An error of `accept` is logged and waited out, never fatal. A handshake that fails or takes too long ends that
-//! connection with the TLS alert and one journal line that names the cause (profile 10 §5.6); nothing is sent in plain.
-//!
 //! # Bounds
 //! Connections at once, in all and by address (BD-01), handshakes at once and their time (BD-02), request head size, fields and time (BD-10), HTTP/2 streams and
 //! resets (BD-11), an answer that is not taken, a connection that is not used: [`Bounds`].
@@ -19,12 +15,12 @@ use axum::body::Body;
 use http::Request;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use idr_host::accept::{self, Holding};
 use idr_host::places::Connections;
 use rustls::ServerConfig;
 use rustls_pki_types::CertificateDer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
@@ -85,28 +81,15 @@ pub async fn serve(
     stop: CancellationToken,
 ) {
     let tasks = TaskTracker::new();
-    loop {
-        let accepted = tokio::select! {
-            () = stop.cancelled() => break,
-            accepted = listener.accept() => accepted,
-        };
-        let (stream, address) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                // Out of descriptors or a reset before accept: wait, then go on.
-                tracing::warn!(%error, "cannot accept a connection; next attempt in 100 ms");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
-        let Some(place) = connections.admit(address.ip()) else { continue };
+    accept::serve(listener, (&connections, Holding::Kept), &tasks, &stop, |stream, address, place| {
         let (config, router, bounds, stop) = (tls.load_full(), router.clone(), bounds.clone(), stop.clone());
         let connections = connections.clone();
-        tasks.spawn(async move {
+        async move {
             connection(stream, address, config, &connections, router, &bounds, stop).await;
             drop(place);
-        });
-    }
+        }
+    })
+    .await;
     tasks.close();
     tasks.wait().await;
 }
@@ -120,27 +103,7 @@ async fn connection(
     bounds: &Bounds,
     stop: CancellationToken,
 ) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "TCP_NODELAY refused");
-    }
-    let Some(handshake) = connections.handshake(address.ip()) else { return };
-    let lost = handshake.lost();
-    let shaken = tokio::select! {
-        shaken = tokio::time::timeout(bounds.handshake, TlsAcceptor::from(config).accept(stream)) => shaken,
-        () = lost.cancelled() => return connections.replaced("BD-02", address.ip()),
-    };
-    drop(handshake);
-    let stream = match shaken {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => {
-            tracing::info!(peer = %address.ip(), cause = %error, "TLS handshake refused");
-            return;
-        }
-        Err(_) => {
-            tracing::info!(code = "IDR-T-14", peer = %address.ip(), "TLS handshake not finished in time");
-            return;
-        }
-    };
+    let Some(stream) = accept::handshake(stream, address.ip(), config, connections, bounds.handshake).await else { return };
     let Some(certificate) = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()).map(|c| c.clone().into_owned()) else {
         tracing::error!(code = "IDR-T-04", peer = %address.ip(), "TLS connection without a client certificate closed");
         return;

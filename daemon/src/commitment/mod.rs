@@ -2,7 +2,7 @@
 //!
 //! [`Commitments::accept`] keeps a request durably, [`Commitments::report`] decides each instance against the spool,
 //! [`Commitments::answered`] takes what the device said to the report. The listener reports on the association of the
-//! request; [`Commitments::run`] on one of our own ([`report`]), again and again, for what could not be reported there.
+//! request; [`Commitments::run`] on one of our own ([`outbound`]), again and again, for what could not be reported there.
 //! Whoever reports has a [`Ticket`].
 //!
 //! An instance is committed if an object with this UID and SOP class was handed over by the same inbound row and is durable
@@ -26,7 +26,6 @@
 //! (01 §6.1 (b), D721): [`crate::completeness`].
 
 pub mod ledger;
-pub mod report;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -50,11 +49,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admission::Admitted;
 use crate::config::{Config, TlsDemand};
-use crate::outbound;
+use crate::outbound::{self, Target, Waits, report};
 use crate::spool::disk::Disk;
 use crate::spool::{Entry, Spool, SpoolError, State, Tenant};
 use ledger::{Ledger, Request};
-use report::{Target, Waits};
 
 /// Reports on associations of our own at once.
 pub const REPORTS_MAX: usize = 4;
@@ -446,7 +444,8 @@ impl Commitments {
             Err(error) => return self.again(&ticket, Class::Net, &error.to_string()),
         };
         let limits = Limits { pdu_length_max: self.config.dimse.pdu_length_max, ..Limits::default() };
-        let delivering = report::deliver(&target, &calling, &information, limits, Waits::from(&self.outcomes.limits));
+        let request = outbound::request(&calling, &target.ae_title);
+        let delivering = report::deliver(&target, request, &information, limits, Waits::from(&self.outcomes.limits));
         match tokio::time::timeout(ATTEMPT_MAX, delivering).await {
             Ok(Ok(status)) => self.answered(ticket, status).await,
             Ok(Err(error)) => self.unreached(&ticket, &error.to_string()),

@@ -49,7 +49,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<S> {
 
     async fn begin(&mut self, context_id: u8, command: &CommandSet, identifier: Option<Vec<u8>>) -> Result<Doing, (Status, String)> {
         let because = |status: Status| move |cause: &str| (status, cause.to_owned());
-        let context = self.acceptor.context(context_id);
+        let context = self.channel.context(context_id);
         let (Some(context), Some(admitted)) = (context, &self.admitted) else {
             return Err(because(Status::PROCESSING_FAILURE)("no presentation context"));
         };
@@ -112,7 +112,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<S> {
             Doing::Finding(finding) => match finding.next().await {
                 Found::Nothing => false,
                 Found::Match(elements, status) => {
-                    let syntax = self.acceptor.context(asked.context_id).map(|context| context.transfer_syntax.clone()).unwrap_or_default();
+                    let syntax = self.channel.context(asked.context_id).map(|context| context.transfer_syntax.clone()).unwrap_or_default();
                     match service::encode(&syntax, elements) {
                         Ok(data) => self.send(asked.context_id, &service::find_response(&asked.command, status, true), data),
                         Err(_) => tracing::debug!("the association ended before the answer"),
@@ -173,7 +173,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<S> {
         if !over {
             self.asked = Some(asked);
         }
-        self.act().await
+        Ok(())
     }
 
     /// C-CANCEL.
@@ -206,7 +206,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<S> {
 
     fn finish(&mut self, context_id: u8, command: &CommandSet, retrieval: &Retrieval, status: Status) {
         retrieval.close(status);
-        let syntax = self.acceptor.context(context_id).map(|context| context.transfer_syntax.clone()).unwrap_or_default();
+        let syntax = self.channel.context(context_id).map(|context| context.transfer_syntax.clone()).unwrap_or_default();
         let failed = Some(retrieval.failed()).filter(|failed| !failed.is_empty());
         let list = failed.and_then(|failed| service::failed_instances(&syntax, failed).ok());
         let response = service::retrieve_response(command, status, retrieval.counts(), list.is_some());
@@ -219,18 +219,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<S> {
 
     /// A response with its data set.
     fn send(&mut self, context_id: u8, response: &CommandSet, data: Bytes) {
-        let mut actions = Vec::new();
-        let sent = self.acceptor.send_command(context_id, response, &mut actions);
-        if let Err(error) = sent.and_then(|()| self.acceptor.send_data(context_id, data, true, &mut actions)) {
+        let sent = self.channel.send_command(context_id, response);
+        if let Err(error) = sent.and_then(|()| self.channel.send_data(context_id, data, true)) {
             tracing::debug!(%error, "the association ended before the answer");
         }
-        self.actions.extend(actions);
     }
 
     /// C-STORE of one instance to the peer, in the transfer syntax that it is held in; its Message ID. `None`: no presentation
     /// context, or it cannot be read.
     async fn store(&mut self, mut object: Object) -> std::io::Result<Option<u16>> {
-        let context = self.acceptor.contexts().iter().find(|context| {
+        let context = self.channel.contexts().iter().find(|context| {
             context.abstract_syntax == object.sop_class && context.transfer_syntax == object.transfer_syntax && context.roles.scp
         });
         let Some(context_id) = context.map(|context| context.id) else {
@@ -245,15 +243,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<S> {
         let Ok(mut piece) = object.stored.next().await else { return Ok(None) };
         self.message_id = self.message_id.wrapping_add(1);
         let command = CommandSet::c_store_rq(self.message_id, &object.sop_class, &object.sop_instance, Priority::Medium);
-        let mut actions = Vec::new();
-        self.acceptor.send_command(context_id, &command, &mut actions).map_err(std::io::Error::other)?;
+        self.channel.send_command(context_id, &command).map_err(std::io::Error::other)?;
         loop {
             // A transfer of altered bytes cannot end well: the association does.
             let next = object.stored.next().await.map_err(std::io::Error::other)?;
             let data = piece.take().unwrap_or_default();
-            self.acceptor.send_data(context_id, data, next.is_none(), &mut actions).map_err(std::io::Error::other)?;
-            self.actions.extend(actions.drain(..));
-            self.act().await?;
+            self.channel.send_data(context_id, data, next.is_none()).map_err(std::io::Error::other)?;
+            self.channel.flush().await?;
             if next.is_none() {
                 return Ok(Some(self.message_id));
             }

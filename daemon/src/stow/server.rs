@@ -1,8 +1,5 @@
 //! HTTP listener of STOW-RS: TCP or mutual TLS, HTTP/1.1, bounds; hands each request to [`Stow`].
 //!
-//! # Failure
-//! An error of `accept` is waited out. A handshake that fails ends its connection with the TLS alert and one journal line.
-//!
 //! # Bounds
 //! Connections in all and by address (BD-01), handshakes and their time (BD-02), request head (BD-10), an answer that is not taken.
 //! A connection whose client was not admitted yet makes room for others.
@@ -15,11 +12,11 @@ use std::time::Duration;
 use axum::body::Body;
 use http::{HeaderValue, Request, header};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use idr_host::accept::{self, Holding};
 use idr_host::pace::Taken;
 use idr_host::places::{Connections, Place};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -44,69 +41,34 @@ pub async fn serve(
     tasks: TaskTracker,
     stop: CancellationToken,
 ) {
-    loop {
-        let accepted = tokio::select! {
-            () = stop.cancelled() => return,
-            accepted = listener.accept() => accepted,
-        };
-        let (stream, address) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection; next attempt in 100 ms");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
-        let Some(place) = connections.admit_replaceable(address.ip()) else { continue };
+    accept::serve(listener, (&connections, Holding::Replaceable), &tasks, &stop, |stream, address, place| {
         let (transport, stow, connections, stop) = (transport.clone(), stow.clone(), connections.clone(), stop.clone());
-        tasks.spawn(async move {
-            let lost = place.lost();
-            tokio::select! {
-                biased;
-                () = lost.cancelled() => connections.replaced("BD-01", address.ip()),
-                () = connection(stream, address, transport, &connections, place, stow, head, stop) => {}
-            }
-        });
-    }
+        async move { connection(stream, address, (transport, &connections), place, stow, head, stop).await }
+    })
+    .await;
 }
 
-#[expect(clippy::too_many_arguments, reason = "what a connection is made of, once")]
 async fn connection(
     stream: TcpStream,
     address: SocketAddr,
-    transport: Transport,
-    connections: &Connections,
+    (transport, connections): (Transport, &Connections),
     place: Place,
     stow: Arc<Stow>,
     head: Duration,
     stop: CancellationToken,
 ) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "TCP_NODELAY refused");
-    }
     match transport {
         Transport::Plain => {
             let peer = Peer { address: address.ip(), tls: false, certificate_sha256: None };
             http(stream, peer, place, stow, head, stop).await;
         }
         Transport::Tls(config) => {
-            let Some(handshake) = connections.handshake(address.ip()) else { return };
-            let lost = handshake.lost();
-            let shaken = tokio::select! {
-                shaken = tokio::time::timeout(HANDSHAKE, TlsAcceptor::from(config.load_full()).accept(stream)) => shaken,
-                () = lost.cancelled() => return connections.replaced("BD-02", address.ip()),
-            };
-            drop(handshake);
-            match shaken {
-                Ok(Ok(stream)) => {
-                    let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-                    let certificate_sha256 = certificate.map(idr_profile::tls::fingerprint);
-                    let peer = Peer { address: address.ip(), tls: true, certificate_sha256 };
-                    http(stream, peer, place, stow, head, stop).await;
-                }
-                Ok(Err(error)) => tracing::info!(peer = %address.ip(), cause = %error, "TLS handshake refused"),
-                Err(_) => tracing::info!(code = "IDR-T-14", peer = %address.ip(), "TLS handshake not finished in time"),
-            }
+            let handshake = accept::handshake(stream, address.ip(), config.load_full(), connections, HANDSHAKE);
+            let Some(stream) = handshake.await else { return };
+            let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+            let certificate_sha256 = certificate.map(idr_profile::tls::fingerprint);
+            let peer = Peer { address: address.ip(), tls: true, certificate_sha256 };
+            http(stream, peer, place, stow, head, stop).await;
         }
     }
 }

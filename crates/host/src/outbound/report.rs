@@ -1,15 +1,15 @@
-//! One report on an association of our own (profile 10 F16): [`crate::outbound`] with the service of storage commitment.
+//! One report on an association of our own (profile 10 F16): [`super::Session`] with the service of storage commitment.
 //!
 //! # Standard
 //! PS3.4 §J.3.3: we propose the SCP role. Many devices accept the presentation context and leave the role selection out of their
 //! answer: the report is sent to them too, they asked for it.
 
+use idr_dimse::association::negotiation::Request;
 use idr_dimse::limits::Limits;
 use idr_dimse::service::storage_commitment::{self as service, EventInformation};
 use idr_dimse::status::Status;
 
-use crate::outbound::{self, Failure, Session};
-pub use crate::outbound::{Target, Waits};
+use super::{Failure, Session, Target, Waits};
 
 /// Why a report has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -25,18 +25,17 @@ pub enum Undelivered {
     Encode(#[from] service::ReadError),
 }
 
-/// Opens an association as `calling`, sends the report and gives the device's answer.
+/// Opens an association by `request`, which proposes nothing yet, sends the report and gives the device's answer.
 ///
 /// # Errors
 /// [`Undelivered`].
 pub async fn deliver(
     target: &Target,
-    calling: &str,
+    mut request: Request,
     information: &EventInformation,
     limits: Limits,
     waits: Waits,
 ) -> Result<Status, Undelivered> {
-    let mut request = outbound::request(calling, &target.ae_title);
     request.propose(service::SOP_CLASS_UID, &service::TRANSFER_SYNTAXES);
     request.roles.push((service::SOP_CLASS_UID.to_owned(), service::REPORTING_ROLES));
     let mut session = Session::open(target, request, limits, waits).await?;

@@ -1,7 +1,7 @@
 //! The least pace of a message: a peer that sends a byte now and then keeps a place that others need, and is never silent.
 //!
 //! What counts is the time in which we waited for the peer while a message of it was under way, and the bytes that came in that
-//! time. Between messages nothing is measured, nor while the peer waits for us. As [`idr_host::pace`] does for HTTP (BD-12), but far
+//! time. Between messages nothing is measured, nor while the peer waits for us. As [`crate::pace`] does for HTTP (BD-12), but far
 //! lower: a slow device is honest as long as it gets on.
 
 use std::time::Duration;
@@ -20,6 +20,11 @@ pub struct Least {
     pub bytes_per_second: u64,
     /// Averaged over so much waiting.
     pub window: Duration,
+}
+
+impl Least {
+    /// Any pace will do.
+    pub const ANY: Self = Self { bytes_per_second: 0, window: Duration::ZERO };
 }
 
 impl Pace {
