@@ -2,13 +2,14 @@
 //!
 //! [`idr_profile::xua`] runs V1–V17. Here are the three steps that need the store and the audit: aliases of the patient that the
 //! request names (for V16), the replay key (V18), and the record of the accepted or refused assertion (V19), all durable before
-//! any answer. STOW-RS names no patient here: V16 is judged per instance ([`idr_profile::xua::patient_binding`]).
+//! any answer. STOW-RS and C-STORE name no patient here: V16 is judged per instance ([`idr_profile::xua::patient_binding`]).
 //!
 //! # Failure
 //! [`Refusal`], already recorded. What cannot be recorded, looked up or kept is IDR-X-32, never let through.
 
 use http::HeaderMap;
 use http::header::{AUTHORIZATION, COOKIE};
+use idr_dimse::association::negotiation::{UserIdentity, UserIdentityType};
 use idr_ihe::metadata::PatientId;
 use idr_ihe::soap::Envelope;
 use idr_profile::access::{Claims, Operation, Request, Subject};
@@ -117,10 +118,48 @@ fn verify_http(
     let cookies = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(';'));
     no_token_elsewhere(cookies.map(|cookie| cookie.split('=').next().unwrap_or_default().trim()))?;
     let credentials = credentials(headers.get_all(AUTHORIZATION).iter().map(|value| value.as_bytes()), &central.xua)?;
-    verify(central, facts, ids, |verifier, facts| match &credentials {
-        Credentials::Jwt(token) => verifier.verify_jwt(token, Carriage::Http, &client.certificate, facts, central.now()),
-        Credentials::Saml(assertion) => verifier.verify_saml(assertion, Carriage::Http, &client.certificate, facts, central.now()),
+    verify_alone(central, client, (&credentials, Carriage::Http), facts, ids)
+}
+
+/// An assertion or token that is not in a SOAP message.
+fn verify_alone(
+    central: &Central,
+    client: &Client,
+    (credentials, carriage): (&Credentials<'_>, Carriage),
+    facts: RequestFacts<'_>,
+    ids: &[PatientId],
+) -> Result<Verified, Refusal> {
+    verify(central, facts, ids, |verifier, facts| match credentials {
+        Credentials::Jwt(token) => verifier.verify_jwt(token, carriage, &client.certificate, facts, central.now()),
+        Credentials::Saml(assertion) => verifier.verify_saml(assertion, carriage, &client.certificate, facts, central.now()),
     })
+}
+
+/// Verifies the user identity of an association (04 §10.4). It holds for all that is asked for on it, until it expires.
+///
+/// # Errors
+/// [`Refusal`], recorded.
+pub async fn authenticate_dimse(
+    central: &Central,
+    asked: Asked,
+    identity: &UserIdentity,
+    facts: RequestFacts<'_>,
+) -> Result<Authenticated, Refusal> {
+    let kind = match identity.identity_type {
+        UserIdentityType::SamlAssertion => 4,
+        UserIdentityType::Jwt => 5,
+        // User name, passcode, Kerberos: refused here whatever they say.
+        _ => 0,
+    };
+    let facts = RequestFacts { endpoint: facts.endpoint.or(Some(&central.config.https.public_url)), ..facts };
+    let verified = match named(central, &facts).await {
+        Ok(ids) => {
+            let credentials = xua::dimse::identity(kind, &identity.primary, &identity.secondary, &central.xua);
+            credentials.and_then(|credentials| verify_alone(central, &asked.client, (&credentials, Carriage::Dimse), facts, &ids))
+        }
+        Err(refusal) => Err(refusal),
+    };
+    settle(central, asked, facts.transaction, verified).await
 }
 
 /// Refuses a token in the query string of a request (04 §10.2).

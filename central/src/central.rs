@@ -215,6 +215,10 @@ pub struct Counters {
     pub instances_sent: Counter,
     /// Requests that ended in a panic (IDR-B-04).
     pub panics: Counter,
+    /// Associations accepted.
+    pub associations_accepted: Counter,
+    /// Associations rejected.
+    pub associations_rejected: Counter,
     /// HTTP answers by hundreds: 1xx … 5xx.
     pub answers: [Counter; 5],
 }

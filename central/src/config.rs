@@ -12,6 +12,9 @@ use std::path::{Path, PathBuf};
 use idr_host::config::{self, check_base_url, check_fingerprints, check_loopback, check_name};
 use serde::Deserialize;
 
+mod dimse;
+
+pub use dimse::Dimse;
 pub use idr_host::config::ConfigError;
 pub use idr_profile::identifier::Environment;
 
@@ -180,7 +183,11 @@ pub struct Peer {
     /// SHA-256 of its TLS certificates, 64 hex digits; empty: any certificate of `tls_anchors` of that organisation.
     #[serde(default)]
     pub certificates: Vec<String>,
-    /// Transactions it may use: `ITI-18`, `ITI-41`, `ITI-43`, `RAD-68`, `RAD-69`, `STOW-RS`, `WADO-RS`, `CUSTODY`; empty: none.
+    /// AE titles that it calls with, over DIMSE (profile 10 §8).
+    #[serde(default)]
+    pub ae_titles: Vec<String>,
+    /// Transactions it may use: `ITI-18`, `ITI-41`, `ITI-43`, `RAD-68`, `RAD-69`, `STOW-RS`, `WADO-RS`, `CUSTODY`, `C-STORE`,
+    /// `N-ACTION`; empty: none.
     #[serde(default)]
     pub transactions: Vec<String>,
     /// Controller slot for a plain XDS-I.b source that sends none (profile 02 §4.7).
@@ -259,6 +266,9 @@ pub struct ConfigFile {
     pub storage: Storage,
     /// HTTPS listener.
     pub https: Https,
+    /// DICOM over TLS.
+    #[serde(default)]
+    pub dimse: Dimse,
     /// Model C4.
     #[serde(default)]
     pub direct: Direct,
@@ -322,6 +332,7 @@ impl ConfigFile {
         if file.revocation == Revocation::Off && file.environment == Environment::Production {
             return fault("revocation", "\"off\" is for environment = \"test\" only".to_owned());
         }
+        file.dimse.check()?;
         check_loopback("health_listen", file.health_listen)?;
         for (at, row) in file.peer.iter().enumerate() {
             let key = |name: &str| format!("peer[{at}].{name}");
@@ -335,10 +346,12 @@ impl ConfigFile {
                 return fault(&key("model"), "C2 and C3 are not supported yet; allowed: C1, C4".to_owned());
             }
             check_fingerprints(&key("certificates"), &row.certificates)?;
-            const TRANSACTIONS: [&str; 8] = ["ITI-18", "ITI-41", "ITI-43", "RAD-68", "RAD-69", "STOW-RS", "WADO-RS", "CUSTODY"];
+            const TRANSACTIONS: [&str; 10] =
+                ["ITI-18", "ITI-41", "ITI-43", "RAD-68", "RAD-69", "STOW-RS", "WADO-RS", "CUSTODY", "C-STORE", "N-ACTION"];
             if let Some(unknown) = row.transactions.iter().find(|t| !TRANSACTIONS.contains(&t.as_str())) {
                 return fault(&key("transactions"), format!("'{unknown}' is unknown; allowed: {}", TRANSACTIONS.join(", ")));
             }
+            dimse::check_peer(at, row)?;
             if file.peer[..at].iter().any(|other| other.name == row.name) {
                 return fault(&key("name"), format!("'{}' is used twice", row.name));
             }
@@ -398,7 +411,7 @@ impl Config {
         ] {
             *path = base.join(&*path);
         }
-        if let Some(path) = &mut file.control_socket {
+        for path in [&mut file.control_socket, &mut file.dimse.certificate, &mut file.dimse.key].into_iter().flatten() {
             *path = base.join(&*path);
         }
     }
@@ -420,6 +433,7 @@ mod tests {
         assert!(config.peer.is_empty(), "nobody may connect by default");
         assert!(config.https.listen.iter().all(|a| a.ip().is_loopback()));
         assert!(!config.direct.enabled);
+        assert!(config.dimse.listen.is_empty(), "no DICOM listener by default");
         assert!(with("", "").expect_err("no default").to_string().contains("environment"));
     }
 
@@ -429,6 +443,19 @@ mod tests {
         assert!(with("environment = \"test\"", row).expect_err("off").to_string().contains("direct.enabled"));
         let row = row.replace("C4", "C1") + "transactions = [\"ITI-99\"]\n";
         assert!(with("environment = \"test\"", &row).expect_err("unknown").to_string().contains("ITI-99"));
+    }
+
+    #[test]
+    fn a_dicom_listener_and_a_dicom_peer_need_ae_titles() {
+        let listening = SHIPPED.replace("[dimse]\nlisten = []", "[dimse]\nlisten = [\"127.0.0.1:2762\"]");
+        let load = |text: &str| Config::parse(&format!("environment = \"test\"\n{text}"), Path::new("c.toml"));
+        assert!(load(&listening).expect_err("nobody to call").to_string().contains("dimse.local_ae_titles"));
+        let titled = listening.replace("local_ae_titles = []", "local_ae_titles = [\"IDRCENTRAL\"]");
+        assert_eq!(load(&titled).expect("loads").dimse.local_ae_titles, ["IDRCENTRAL"]);
+        let row = "[[peer]]\nname = \"a\"\norganisation = \"1.2.3\"\nmodel = \"C1\"\ntransactions = [\"C-STORE\"]\n";
+        assert!(load(&format!("{titled}{row}")).expect_err("nobody who calls").to_string().contains("peer[0].ae_titles"));
+        assert!(load(&format!("{titled}{row}ae_titles = [\"PACS\\\\1\"]\n")).is_err(), "no AE title");
+        assert!(load(&format!("{titled}{row}ae_titles = [\"PACS\"]\n")).is_ok());
     }
 
     #[test]

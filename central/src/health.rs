@@ -41,6 +41,9 @@ fn metrics(central: &Central) -> String {
         line("idr_central_instances_total", &format!("{{result=\"{result}\"}}"), counter.value());
     }
     line("idr_central_stored_bytes_total", "", counters.bytes_stored.value());
+    for (result, counter) in [("accepted", &counters.associations_accepted), ("rejected", &counters.associations_rejected)] {
+        line("idr_central_associations_total", &format!("{{result=\"{result}\"}}"), counter.value());
+    }
     for (hundred, counter) in (1..).zip(&counters.answers) {
         line("idr_central_answers_total", &format!("{{status=\"{hundred}xx\"}}"), counter.value());
     }

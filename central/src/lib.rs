@@ -1,6 +1,6 @@
 //! `idr-central`: the national instance.
 //!
-//! The modules, in the order in which a request meets them: [`config`], [`https`] (listener, routes), [`peer`] (whose
+//! The modules, in the order in which a request meets them: [`config`], [`https`] (listener, routes) and [`dimse`] (DICOM over TLS), [`peer`] (whose
 //! certificate this is, and what its row allows), [`assertion`] (who asks), then by what is asked: [`archive`] (instances
 //! in and out), [`registry`] (submissions and stored queries), [`repository`] (documents), [`consent`] (declarations, and
 //! what a refused caller is told). Below them [`store`] (one transactional store), [`objects`] (bytes), [`audit`] (what is
@@ -20,6 +20,7 @@ pub mod central;
 pub mod config;
 pub mod consent;
 pub mod control;
+pub mod dimse;
 pub mod health;
 pub mod https;
 pub mod keys;

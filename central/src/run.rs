@@ -41,6 +41,7 @@ use crate::audit::{AuditSink as _, Closing, Delivered, Entry, Extent, FileConfig
 use crate::central::{Central, Counters, Places, RECEIVING_MAX, Space};
 use crate::config::{Config, Https, Revocation as Mode};
 use crate::control;
+use crate::dimse::{self, Dimse};
 use crate::https::{self, server};
 use crate::keys::Keys;
 use crate::objects::Objects;
@@ -172,6 +173,16 @@ fn tls_listener(config: &Config, trust: &Trust) -> anyhow::Result<rustls::Server
     Ok(tls::server(&chain, &key, &files::anchors(trust.tls_anchors()), ClientAuth::Required, &[b"h2", b"http/1.1"])?)
 }
 
+fn dimse_listener(config: &Config, trust: &Trust) -> anyhow::Result<rustls::ServerConfig> {
+    let (certificate, key) = match (&config.dimse.certificate, &config.dimse.key) {
+        (Some(certificate), Some(key)) => (certificate, key),
+        _ => (&config.https.certificate, &config.https.key),
+    };
+    let chain = std::fs::read(certificate).with_context(|| format!("{}: cannot be read", certificate.display()))?;
+    let key = files::read_private(key)?;
+    Ok(tls::server(&chain, &key, &files::anchors(trust.tls_anchors()), ClientAuth::Required, &[])?)
+}
+
 /// Everything that `check-config` checks: files, keys, rule sets, trust; nothing is opened or bound.
 ///
 /// # Errors
@@ -179,6 +190,9 @@ fn tls_listener(config: &Config, trust: &Trust) -> anyhow::Result<rustls::Server
 pub fn check(config: &Config) -> anyhow::Result<()> {
     let loaded = Loaded::read(config)?;
     tls_listener(config, &loaded.trust)?;
+    if !config.dimse.listen.is_empty() {
+        dimse_listener(config, &loaded.trust)?;
+    }
     Ok(())
 }
 
@@ -301,7 +315,9 @@ async fn settle(sink: &FileSink, store: &SqliteStore, orphans: Vec<Orphan>, cloc
     let mut unknown = Vec::new();
     for orphan in orphans {
         let study = orphan.record.object.as_ref().and_then(|object| object.study.clone());
-        let committed = match study.filter(|_| orphan.record.transaction == "STOW-RS" && orphan.record.operation == "store") {
+        let committed = match study
+            .filter(|_| matches!(orphan.record.transaction.as_str(), "STOW-RS" | "C-STORE") && orphan.record.operation == "store")
+        {
             Some(study) => store.read().await?.stored_since(&study, orphan.record.time).await?,
             None => true,
         };
@@ -333,6 +349,12 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
         bound.https.push(listener.local_addr()?.to_string());
         listeners.push(listener);
     }
+    let mut dimse_listeners = Vec::new();
+    for address in &config.dimse.listen {
+        let listener = TcpListener::bind(address).await.with_context(|| format!("dimse.listen: {address} cannot be bound"))?;
+        bound.dimse.push(listener.local_addr()?.to_string());
+        dimse_listeners.push(listener);
+    }
     let health_listener = match config.health_listen {
         Some(address) => Some(TcpListener::bind(address).await.with_context(|| format!("health_listen: {address} cannot be bound"))?),
         None => None,
@@ -356,9 +378,10 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
         requests.spawn(server::serve(listener, tls.clone(), router.clone(), connections.clone(), bounds.clone(), stop.clone()));
     }
     drop(router);
-    note(&central, "start", json!({"version": env!("CARGO_PKG_VERSION"), "https": bound.https})).await?;
+    serve_dimse(&central, dimse_listeners, &requests, &stop)?;
+    note(&central, "start", json!({"version": env!("CARGO_PKG_VERSION"), "https": bound.https, "dimse": bound.dimse})).await?;
     files::replace_json(&config.storage.path.join("listening.json"), &bound)?;
-    tracing::info!(https = ?bound.https, health = ?bound.health, "ready");
+    tracing::info!(https = ?bound.https, dimse = ?bound.dimse, health = ?bound.health, "ready");
     service_manager::notify("READY", "1");
     behind.spawn(service_manager::watchdog(after_requests.clone()));
 
@@ -376,6 +399,26 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     drop(central);
     if tokio::time::timeout(STOP_STORES, open.close()).await.is_err() {
         tracing::warn!("audit logs and database did not close in time; the next start settles what is open");
+    }
+    Ok(())
+}
+
+/// DICOM over TLS, if it has an address.
+fn serve_dimse(
+    central: &Arc<Central>,
+    listeners: Vec<TcpListener>,
+    requests: &TaskTracker,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
+    if listeners.is_empty() {
+        return Ok(());
+    }
+    let config = &central.config.dimse;
+    let tls = Arc::new(ArcSwap::from_pointee(dimse_listener(&central.config, &central.trust.load())?));
+    let connections = Connections::new(config.connections_max, config.connections_per_address_max, config.handshakes_max);
+    let shared = Arc::new(Dimse::new(central.clone()));
+    for listener in listeners {
+        requests.spawn(dimse::serve(listener, tls.clone(), shared.clone(), connections.clone(), stop.clone()));
     }
     Ok(())
 }
@@ -441,6 +484,7 @@ async fn sweep_once(central: &Central, back: SignedDuration) -> anyhow::Result<(
 #[derive(Debug, Default, serde::Serialize)]
 struct Bound {
     https: Vec<String>,
+    dimse: Vec<String>,
     health: Vec<String>,
 }
 

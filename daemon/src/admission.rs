@@ -28,10 +28,10 @@ use crate::completeness::Completeness;
 use crate::config::{Config, Inbound, TlsDemand};
 use crate::header_memory::HeaderMemory;
 use crate::health::Counters;
-use idr_host::inbound::Least;
 use crate::query::Query;
 use crate::reception::{Origin, Reception};
 use crate::spool::{Refusal, Spool, Tenant};
+use idr_host::inbound::Least;
 
 /// Who is at the other end of a connection.
 #[derive(Debug, Clone)]

@@ -72,7 +72,7 @@ fn our_sender_is_understood_by_storescp() {
         let mut command = Command::new("storescp");
         command.env("TCP_NODELAY", "1").args(["+B", "+xa", "-od"]).arg(folder.path()).arg(address.port().to_string());
         let mut receiver = command.spawn()?;
-        let modality = Modality { address, tls: None, calling: "MODALITY".to_owned(), called: "ANY".to_owned() };
+        let modality = Modality { address, tls: None, calling: "MODALITY".to_owned(), called: "ANY".to_owned(), identity: None };
         let study = Recipe::small(Kind::UsMultiFrame, Person::numbered(171), 3, 1).make();
         let sent = async {
             poll::until("storescp answers", poll::DEADLINE, || async { modality.echo().await.ok() }).await?;

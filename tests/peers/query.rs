@@ -146,7 +146,7 @@ fn movescu_has_a_study_sent_to_storescp_and_to_nowhere_else() {
         command.env("TCP_NODELAY", "1").args(["+B", "+xa", "-od"]).arg(&folder).arg(address.port().to_string());
         let mut receiver = command.spawn()?;
         let moved = async {
-            let modality = Modality { address, tls: None, calling: "TEST".to_owned(), called: "STORESCP".to_owned() };
+            let modality = Modality { address, tls: None, calling: "TEST".to_owned(), called: "STORESCP".to_owned(), identity: None };
             poll::until("storescp answers", poll::DEADLINE, || async { modality.echo().await.ok() }).await?;
             let keys = ["QueryRetrieveLevel=STUDY".to_owned(), format!("StudyInstanceUID={}", studies[0].uid)];
             let to = |destination: &str| {

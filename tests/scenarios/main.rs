@@ -3,6 +3,7 @@
 use std::future::Future;
 
 mod bounds;
+mod central_dimse;
 mod central_down_then_resumes;
 mod changed_index;
 mod completeness;

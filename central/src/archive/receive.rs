@@ -1,6 +1,6 @@
 //! Receiving: one request to store, its instances as they stream, and what became of each.
 //!
-//! [`Storing`] is one request of one sender; [`Storing::open`] begins an instance, [`Incoming::feed`] takes its bytes in one
+//! [`Storing`] is one request of one sender, by STOW-RS or an association; [`Storing::open`] begins an instance, [`Incoming::feed`] takes its bytes in one
 //! pass (front, walk, digest, staging), [`Incoming::finish`] judges, makes the bytes durable and commits.
 //!
 //! # Order
@@ -10,6 +10,8 @@
 //! # Failure
 //! What is refused, cut off or fails leaves neither row nor object; bytes of a commit that failed are discarded. A sender
 //! that goes away mid-way loses only the instance that was on its way.
+//!
+//! What comes by C-STORE is written behind file meta of our own making; its digest is that of the bytes as received.
 //!
 //! # Bounds
 //! An instance holds less than 1 MiB of staged bytes and what its walk keeps; over all requests
@@ -23,6 +25,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use idr_dimse::Tag;
 use idr_ihe::metadata::PatientId;
 use idr_profile::access::{
     AccessUnit, Decision, Gate, PatientState, Permit, Request, Sector, Status, StoredUnder, UnitId, decide, stored_under,
@@ -44,7 +47,7 @@ use crate::store::instances::{Arrival, Inconsistency};
 
 mod incoming;
 
-pub use incoming::{Announced, Incoming};
+pub use incoming::{Announced, Incoming, Way};
 
 /// Refused: Out of Resources (PS3.4 Table B.2-1).
 pub const OUT_OF_RESOURCES: u16 = 0xA700;
@@ -129,6 +132,8 @@ pub enum Outcome {
         reason: u16,
         /// Error Comment of the rule (profile 01 §4.3).
         comment: Option<String>,
+        /// Offending Element (0000,0901), by C-STORE.
+        offending: Vec<Tag>,
         /// What kind of reason.
         cause: Cause,
     },
@@ -151,7 +156,7 @@ pub enum Cause {
 
 impl Outcome {
     fn failed(reason: u16, cause: Cause) -> Self {
-        Self::Failed { reason, comment: None, cause }
+        Self::Failed { reason, comment: None, offending: Vec::new(), cause }
     }
 }
 
@@ -214,13 +219,13 @@ impl Storing {
     }
 
     /// Closes the records of the request: `status` is what was answered; `None`: nobody was there to hear it.
-    pub async fn end(&self, status: Option<u16>) {
+    pub async fn end(&self, status: Option<String>) {
         let opened = std::mem::take(&mut *self.opened.lock().await);
         if opened.is_empty() && self.refused.lock().await.is_empty() {
             // Nothing of it came to be stored: the attempt has its record too (07 §5).
             let mut record = self.who.record(&self.central, audit::Kind::U, Audited::Failed);
             record.patient = self.state.ids.first().cloned();
-            record.status = status.map(|status| status.to_string());
+            record.status.clone_from(&status);
             if let Err(error) = self.central.audit.append(vec![audit::Entry::Record(Box::new(record))]).await {
                 tracing::error!(cause = %error, "a store of nothing could not be recorded");
             }
@@ -230,7 +235,7 @@ impl Storing {
                 time: self.central.now(),
                 outcome: if committed { Audited::Permit } else { Audited::Failed },
                 delivered: None,
-                status: status.map(|status| status.to_string()),
+                status: status.clone(),
             };
             if let Err(error) = self.central.audit.close(opening, closing).await {
                 tracing::error!(cause = %error, "the closing record of a store could not be kept; the recovery will close it");
@@ -241,10 +246,7 @@ impl Storing {
     fn judge(&self, scan: &Scan, announced: &Announced, received: Timestamp) -> Verdict {
         let context = Context {
             received,
-            source: idr_profile::rules::Source::Stow {
-                url_study: self.url_study.as_deref(),
-                part_transfer_syntax: announced.transfer_syntax.as_deref(),
-            },
+            source: announced.way.source(self.url_study.as_deref()),
             // What an inbound row is at the site, the sender's assertion is here: it says whose the number of an object without an
             // issuer is. V16 then holds the object to that patient.
             patient_id_issuer: self.who.subject.claims().patient.as_ref().map(|patient| patient.authority.as_str()),
@@ -412,7 +414,7 @@ fn refused_by(finding: Option<Finding>) -> Outcome {
     match finding {
         Some(finding @ Finding { reply: Reply::Status(reason), .. }) => {
             journal(&finding, &finding.rule_set, true);
-            Outcome::Failed { reason, comment: Some(finding.comment), cause: Cause::Rule }
+            Outcome::Failed { reason, comment: Some(finding.comment), offending: finding.tags, cause: Cause::Rule }
         }
         _ => Outcome::failed(PROCESSING_FAILURE, Cause::Fault),
     }

@@ -224,7 +224,8 @@ pub async fn instances(
 #[async_trait]
 impl Stored for StoredInstance {
     fn length(&self) -> u64 {
-        head(self).len() as u64 + self.object_size.saturating_sub(self.data_set_offset)
+        head(&self.sop_class_uid, &self.sop_instance_uid, &self.transfer_syntax_uid).len() as u64
+            + self.object_size.saturating_sub(self.data_set_offset)
     }
 
     fn media_type(&self) -> &str {
@@ -260,7 +261,9 @@ impl Stored for StoredInstance {
                 rest => Some(rest),
             })
         });
-        Ok(stream::once(std::future::ready(Ok(Bytes::from(head(self))))).chain(data_set).boxed())
+        Ok(stream::once(std::future::ready(Ok(Bytes::from(head(&self.sop_class_uid, &self.sop_instance_uid, &self.transfer_syntax_uid)))))
+            .chain(data_set)
+            .boxed())
     }
 
     async fn unit_now(&self, _: &UnitId, tx: &mut Tx) -> Result<Option<AccessUnit>, StoreError> {
@@ -268,14 +271,14 @@ impl Stored for StoredInstance {
     }
 }
 
-/// Preamble and file meta of an instance as it is sent: what is known of it and who wrote the file, without private
-/// information of whoever stored it.
-pub fn head(instance: &StoredInstance) -> Vec<u8> {
+/// Preamble and file meta of an instance as it is sent, or kept without file meta of its sender: what is known of it and who wrote
+/// the file, without private information of whoever stored it.
+pub fn head(sop_class_uid: &str, sop_instance_uid: &str, transfer_syntax_uid: &str) -> Vec<u8> {
     let mut meta = vec![0x02, 0, 0x01, 0, b'O', b'B', 0, 0, 2, 0, 0, 0, 0, 1];
     for (element, vr, value, padding) in [
-        (0x0002, b"UI", instance.sop_class_uid.as_str(), 0),
-        (0x0003, b"UI", &instance.sop_instance_uid, 0),
-        (0x0010, b"UI", &instance.transfer_syntax_uid, 0),
+        (0x0002, b"UI", sop_class_uid, 0),
+        (0x0003, b"UI", sop_instance_uid, 0),
+        (0x0010, b"UI", transfer_syntax_uid, 0),
         (0x0012, b"UI", IMPLEMENTATION_CLASS_UID, 0),
         (0x0013, b"SH", IMPLEMENTATION_VERSION_NAME, b' '),
     ] {

@@ -35,7 +35,7 @@ use super::enter;
 use super::pace::{Chunk, Pace};
 use super::problem::{self, Problem};
 use super::server::Client;
-use crate::archive::receive::{Announced, Cause, Incoming, Outcome, Received, StoreRefused, Storing};
+use crate::archive::receive::{Announced, Cause, Incoming, Outcome, Received, StoreRefused, Storing, Way};
 use crate::central::Central;
 
 /// Receipt header of a part, and relation of the receipts (11 §3).
@@ -130,7 +130,7 @@ fn accepts_json(headers: &HeaderMap) -> bool {
 }
 
 /// Digits and dots, at most 64.
-pub(super) fn is_uid(text: &str) -> bool {
+pub(crate) fn is_uid(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit() || b == b'.')
 }
 
@@ -176,7 +176,7 @@ async fn store_all(central: Arc<Central>, storing: Arc<Storing>, body: Body, rea
         }
         Ended::Whole | Ended::Broken(_) | Ended::Gone => told(&central, &received, &request_id),
     };
-    storing.end((ended != Ended::Gone).then(|| response.status().as_u16())).await;
+    storing.end((ended != Ended::Gone).then(|| response.status().as_u16().to_string())).await;
     response
 }
 
@@ -246,7 +246,7 @@ fn announced(head: &PartHead) -> Option<Announced> {
     if acceptance == Some(None) {
         tracing::warn!(part = head.number, "IDR-Receipt is not sha256=<64 hex digits>; the R3 will name no R1");
     }
-    Some(Announced { part: head.number, transfer_syntax, acceptance: acceptance.flatten() })
+    Some(Announced { part: head.number, way: Way::Stow { transfer_syntax }, acceptance: acceptance.flatten() })
 }
 
 /// The answer to a body that was read (01 §4.5).

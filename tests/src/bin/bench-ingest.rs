@@ -101,7 +101,7 @@ impl Running {
         match self {
             Self::Site(world) => world.site().modality(),
             Self::Peer(_, address, _) => {
-                Modality { address: *address, tls: None, calling: "MODALITY".to_owned(), called: "IDRSITE".to_owned() }
+                Modality { address: *address, tls: None, calling: "MODALITY".to_owned(), called: "IDRSITE".to_owned(), identity: None }
             }
         }
     }

@@ -26,4 +26,4 @@ pub use memory::{PeakMeter, pss_bytes};
 pub use ports::free as free_port;
 pub use program::{Listening, Program, binary};
 pub use relay::{Exchange, Message, Relay};
-pub use world::{Central, Plan, Site, World};
+pub use world::{Central, Plan, Site, World, identity};

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use idr_dimse::association::negotiation::{UserIdentity, UserIdentityType};
 use idr_ihe::metadata::PatientId;
 use idr_profile::digest::Digest;
 use idr_profile::receipt::{Holder, Signer};
@@ -26,6 +27,10 @@ use crate::modality::Modality;
 const ORGANISATION_CENTRE: &str = "1.2.246.10.12345671";
 /// AE title of every site.
 const CALLED: &str = "IDRSITE";
+/// AE title of the centre.
+const CALLED_CENTRE: &str = "IDRCENTRAL";
+/// AE title of the hospital's PACS, which stores at the centre itself.
+const PACS: &str = "PACS";
 
 type Change = Box<dyn FnOnce(&mut Table) + Send>;
 
@@ -64,6 +69,8 @@ pub struct Central {
     pub program: Program,
     /// Its HTTPS address, which it keeps.
     pub address: SocketAddr,
+    /// DICOM over TLS, which it keeps.
+    pub dimse: SocketAddr,
 }
 
 /// A site.
@@ -82,7 +89,7 @@ pub struct Site {
 impl Site {
     /// A modality that sends in plain.
     pub fn modality(&self) -> Modality {
-        Modality { address: self.dimse, tls: None, calling: "MODALITY".to_owned(), called: CALLED.to_owned() }
+        Modality { address: self.dimse, tls: None, calling: "MODALITY".to_owned(), called: CALLED.to_owned(), identity: None }
     }
 
     /// A modality that sends over mutual TLS.
@@ -128,7 +135,7 @@ impl World {
         let other = Party::issue_other(&pki)?;
         let modality = pki.issue("modality", ORGANISATION, Usage::Client)?;
         let pacs = pki.issue("pacs", ORGANISATION, Usage::Client)?;
-        let address = ports::free()?;
+        let (address, central_dimse) = (ports::free()?, ports::free()?);
         let ids: Vec<String> = (1..=plan.sites).map(|number| format!("site-{number}")).collect();
         let gateways =
             ids.iter().map(|id| pki.issue(&format!("{id}-client"), ORGANISATION, Usage::Client)).collect::<anyhow::Result<Vec<_>>>()?;
@@ -145,7 +152,7 @@ impl World {
 
         let server = pki.issue("central", ORGANISATION_CENTRE, Usage::Server)?;
         let mut table = shipped("idr-central.toml")?;
-        central_table(&mut table, &server, address);
+        central_table(&mut table, &server, (address, central_dimse));
         let sites_and_viewers = gateways
             .iter()
             .zip(&ids)
@@ -153,11 +160,15 @@ impl World {
             .chain([
                 peer("hospital-viewer", &hospital, "C4", &hospital.viewer, &["ITI-18", "ITI-43", "RAD-69", "WADO-RS"]),
                 peer("other-viewer", &other, "C4", &other.viewer, &["ITI-18", "ITI-43", "RAD-69", "WADO-RS"]),
-                peer("hospital-pacs", &hospital, "C4", &pacs, &["ITI-18", "ITI-41", "ITI-43"]),
+                peer("hospital-pacs", &hospital, "C4", &pacs, &["ITI-18", "ITI-41", "ITI-43", "C-STORE"]),
             ]);
         edit(&mut table, [("peer", Value::Array(sites_and_viewers.collect()))]);
         (plan.central)(&mut table);
-        let central = Central { program: prepare_program(&folder, "central", "idr-central", &table, &trusted, &rules)?, address };
+        let central = Central {
+            program: prepare_program(&folder, "central", "idr-central", &table, &trusted, &rules)?,
+            address,
+            dimse: central_dimse,
+        };
 
         let mut sites = Vec::new();
         for (id, gateway) in ids.into_iter().zip(gateways) {
@@ -211,6 +222,14 @@ impl World {
             site.program.stop().await?;
             site.program.command(&["fsck", "--deep"])?;
         }
+        self.stop_centre_and_check().await
+    }
+
+    /// The same of the centre alone, where the sites have not been started or have ended.
+    ///
+    /// # Errors
+    /// As [`World::stop_and_check`].
+    pub async fn stop_centre_and_check(mut self) -> anyhow::Result<()> {
         self.central.program.stop().await?;
         for words in [&["fsck"][..], &["receipt", "verify", "--log"], &["audit", "verify"]] {
             self.central.program.command(words)?;
@@ -227,6 +246,25 @@ impl World {
             anyhow::ensure!(panicked.is_none(), "{}: {}", program.config().display(), panicked.unwrap_or_default());
         }
         Ok(())
+    }
+
+    /// The hospital's PACS, which sends objects of a patient to the centre with this identity.
+    ///
+    /// # Errors
+    /// A key cannot be read.
+    pub fn pacs_modality(&self, identity: Option<UserIdentity>) -> anyhow::Result<Modality> {
+        let tls = Some(Arc::new(tls_client(&self.pacs, &self.pki.tls_anchor(), &[])?));
+        let (calling, called) = (PACS.to_owned(), CALLED_CENTRE.to_owned());
+        Ok(Modality { address: self.central.dimse, tls, calling, called, identity })
+    }
+
+    /// The user identity of the hospital's technical user for a patient: a token bound to the certificate of the PACS.
+    ///
+    /// # Errors
+    /// A key cannot be read.
+    pub fn pacs_identity(&self, patient: &PatientId) -> anyhow::Result<UserIdentity> {
+        let token = Requester::technical(&self.hospital)?.jwt(Some(patient), &self.pacs.der)?;
+        Ok(identity(UserIdentityType::Jwt, token))
     }
 
     /// A modality that sends to the first site over TLS with this certificate.
@@ -330,6 +368,11 @@ impl World {
     }
 }
 
+/// A user identity that asks for no response.
+pub fn identity(identity_type: UserIdentityType, primary: String) -> UserIdentity {
+    UserIdentity { identity_type, positive_response_requested: false, primary: primary.into_bytes(), secondary: Vec::new() }
+}
+
 /// A TLS client with a certificate of the world.
 pub(crate) fn tls_client(own: &Identity, anchor: &Path, alpn: &[&[u8]]) -> anyhow::Result<ClientConfig> {
     let (chain, key) = (std::fs::read(&own.certificate)?, std::fs::read(&own.key)?);
@@ -360,7 +403,7 @@ fn prepare_program(folder: &Path, id: &str, binary: &'static str, main: &Table, 
     Ok(Program::new(binary, config, own.join("state"), folder.join(format!("{id}.log"))))
 }
 
-fn central_table(table: &mut Table, server: &Identity, address: SocketAddr) {
+fn central_table(table: &mut Table, server: &Identity, (address, dimse): (SocketAddr, SocketAddr)) {
     edit(
         table,
         [
@@ -372,6 +415,8 @@ fn central_table(table: &mut Table, server: &Identity, address: SocketAddr) {
             ("https.listen", list([address])),
             ("https.certificate", path(&server.certificate)),
             ("https.key", path(&server.key)),
+            ("dimse.listen", list([dimse])),
+            ("dimse.local_ae_titles", list([CALLED_CENTRE])),
             ("direct.enabled", true.into()),
         ],
     );
@@ -387,6 +432,7 @@ fn peer(name: &str, party: &Party, model: &str, tls: &Identity, transactions: &[
             ("model", model.into()),
             ("certificates", list([&tls.sha256])),
             ("transactions", list(transactions)),
+            ("ae_titles", list(if transactions.contains(&"C-STORE") { &[PACS][..] } else { &[] })),
         ],
     );
     Value::Table(row)

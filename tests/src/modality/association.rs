@@ -81,6 +81,7 @@ impl Association {
         let implementation =
             Implementation { class_uid: "1.2.246.10.90000011.12.99".to_owned(), version_name: Some("IDR-TESTS".to_owned()) };
         let mut request = Request::new(&modality.calling, &modality.called, implementation);
+        request.user_identity.clone_from(&modality.identity);
         for (abstract_syntax, transfer_syntaxes) in contexts {
             let syntaxes: Vec<&str> = transfer_syntaxes.iter().map(String::as_str).collect();
             request.propose(abstract_syntax, &syntaxes).expect("at most 128 contexts");

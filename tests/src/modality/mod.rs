@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use idr_dimse::association::negotiation::ContextResult;
+use idr_dimse::association::negotiation::{ContextResult, UserIdentity};
 use idr_dimse::service::storage::Outcome;
 use idr_dimse::status::Status;
 use rustls::ClientConfig;
@@ -40,6 +40,8 @@ pub struct Modality {
     pub calling: String,
     /// Called AE title.
     pub called: String,
+    /// User identity, for the centre.
+    pub identity: Option<UserIdentity>,
 }
 
 /// What became of one object.

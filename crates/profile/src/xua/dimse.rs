@@ -29,6 +29,11 @@ pub fn identity<'p>(kind: u8, primary: &'p [u8], secondary: &[u8], rules: &XuaRu
     }
 }
 
+/// An association without a user identity that proposes more than Verification alone could be (04 §10.4).
+pub fn missing() -> Refusal {
+    Code::Missing.because("the association carries no user identity, and does not propose Verification")
+}
+
 /// Result, source and reason of the A-ASSOCIATE-RJ for a refusal (PS3.8 §9.3.4): permanent, service provider (ACSE), no reason; a
 /// verifier that is unavailable: transient, service provider (presentation), temporary congestion.
 pub fn rejection(refusal: &Refusal) -> (u8, u8, u8) {
