@@ -157,6 +157,10 @@ fn default_receipts_page() -> usize {
     1_000
 }
 
+/// What a peer row may list.
+pub const TRANSACTIONS: [&str; 11] =
+    ["ITI-18", "ITI-41", "ITI-43", "ITI-57", "RAD-68", "RAD-69", "STOW-RS", "WADO-RS", "CUSTODY", "C-STORE", "N-ACTION"];
+
 /// How a peer is connected (profile 10 §2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 pub enum Model {
@@ -186,8 +190,7 @@ pub struct Peer {
     /// AE titles that it calls with, over DIMSE (profile 10 §8).
     #[serde(default)]
     pub ae_titles: Vec<String>,
-    /// Transactions it may use: `ITI-18`, `ITI-41`, `ITI-43`, `RAD-68`, `RAD-69`, `STOW-RS`, `WADO-RS`, `CUSTODY`, `C-STORE`,
-    /// `N-ACTION`; empty: none.
+    /// Transactions it may use, of [`TRANSACTIONS`]; empty: none.
     #[serde(default)]
     pub transactions: Vec<String>,
     /// Controller slot for a plain XDS-I.b source that sends none (profile 02 §4.7).
@@ -346,8 +349,6 @@ impl ConfigFile {
                 return fault(&key("model"), "C2 and C3 are not supported yet; allowed: C1, C4".to_owned());
             }
             check_fingerprints(&key("certificates"), &row.certificates)?;
-            const TRANSACTIONS: [&str; 10] =
-                ["ITI-18", "ITI-41", "ITI-43", "RAD-68", "RAD-69", "STOW-RS", "WADO-RS", "CUSTODY", "C-STORE", "N-ACTION"];
             if let Some(unknown) = row.transactions.iter().find(|t| !TRANSACTIONS.contains(&t.as_str())) {
                 return fault(&key("transactions"), format!("'{unknown}' is unknown; allowed: {}", TRANSACTIONS.join(", ")));
             }

@@ -315,12 +315,16 @@ pub fn config(path: &std::path::Path, changes: &[(&str, &str)]) -> Config {
     Config::parse(&text, path).expect("a valid file")
 }
 
+/// What the row of each party lists: everything.
+pub static LISTED: LazyLock<String> = LazyLock::new(|| listed(&crate::config::TRANSACTIONS));
+
+/// The line of a peer row that lists these.
+pub fn listed(names: &[&str]) -> String {
+    format!("transactions = [{}]", names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", "))
+}
+
 fn peer(party: &Party) -> String {
-    format!(
-        "[[peer]]\nname = \"{0}\"\norganisation = \"{0}\"\nmodel = \"C4\"\n\
-         transactions = [\"ITI-18\", \"ITI-41\", \"ITI-43\", \"RAD-68\", \"RAD-69\", \"STOW-RS\", \"WADO-RS\", \"CUSTODY\"]\n",
-        party.organisation
-    )
+    format!("[[peer]]\nname = \"{0}\"\norganisation = \"{0}\"\nmodel = \"C4\"\n{1}\n", party.organisation, *LISTED)
 }
 
 /// `trust.toml` that believes both parties.

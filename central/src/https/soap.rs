@@ -25,12 +25,13 @@ use axum::response::Response;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method};
 use idr_ihe::soap::{Envelope, Framing, HeaderName, Refusal as SoapRefusal, Rejected};
+use idr_ihe::transaction::iti_41::ProvideAndRegisterRequest;
 use idr_ihe::transaction::registry_response::RegistryResponse;
 use idr_ihe::transaction::table::{self, Frame};
-use idr_ihe::transaction::{iti_41, iti_43, rad_69};
+use idr_ihe::transaction::{iti_41, iti_42, iti_43, rad_69};
 use idr_ihe::xml::Limits;
 use idr_profile::xds::request::RetrieveService;
-use idr_profile::xds::{Answerer, Key, RegistryProblem};
+use idr_profile::xds::{Answerer, Key, RegistryProblem, SubmitTransaction};
 use idr_profile::xua::{Refusal, RequestFacts, Transaction};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -155,10 +156,17 @@ impl Gateway {
     }
 
     async fn submission(mut self, incoming: Incoming, envelope: &Envelope<'_>, admitted: &Admitted) -> Ended<Response> {
-        let read = iti_41::read(envelope).map(|request| Received::new(&self.central, request, admitted));
+        let kind = submitted_by(envelope.action());
+        let objects = |request: iti_42::SubmitObjectsRequest| ProvideAndRegisterRequest { objects: request.objects, documents: Vec::new() };
+        let read = match kind {
+            SubmitTransaction::Iti41 => iti_41::read(envelope),
+            _ => iti_42::read(envelope).map(objects),
+        };
+        let read = read.map(|request| Received::new(&self.central, kind, request, admitted));
+        let own = served(envelope.action()).unwrap_or(Transaction::Iti41);
         let (transaction, patient) = match &read {
             Ok(received) => (received.transaction(), received.patient().cloned()),
-            Err(_) => (Transaction::Iti41, None),
+            Err(_) => (own, None),
         };
         self.asked.transaction = Some(transaction);
         let facts = RequestFacts {
@@ -182,12 +190,14 @@ impl Gateway {
                 submit::submit(self.central.clone(), who, received, place).await
             }
             None => {
-                let busy = resource_of(&self.central, "B-01", Answerer::Repository, &[]);
+                let busy = resource_of(&self.central, "B-01", submit::answerer(kind), &[]);
                 Ok(Submitted::failed(RegistryResponse::failure(vec![busy.registry_error()])))
             }
         };
         match submitted {
-            Ok(Submitted { response, receipts, replayed }) => Ok(self.ok("ITI-41", answer::receipts(&receipts), &response, replayed)),
+            Ok(Submitted { response, receipts, replayed }) => {
+                Ok(self.ok(peer::number(own), answer::receipts(&receipts), &response, replayed))
+            }
             Err(Unsubmitted::Identity(refusal)) => Err(self.refused(&refusal)),
             Err(Unsubmitted::Soap(refusal)) => self.soap(Err(envelope.rejected(refusal))).await,
         }
@@ -278,7 +288,16 @@ impl Gateway {
 
 /// The transactions of the endpoint, by their own actions; RAD-68 has that of ITI-41 (profile 08 §7). ITI-42 needs a
 /// `repository[]` row, which the configuration does not have yet.
-pub const TRANSACTIONS: [Transaction; 4] = [Transaction::Iti18, Transaction::Iti41, Transaction::Iti43, Transaction::Rad69];
+pub const TRANSACTIONS: [Transaction; 5] =
+    [Transaction::Iti18, Transaction::Iti41, Transaction::Iti43, Transaction::Iti57, Transaction::Rad69];
+
+/// By whose rules the objects of an action are judged.
+fn submitted_by(action: &str) -> SubmitTransaction {
+    match served(action) {
+        Some(Transaction::Iti57) => SubmitTransaction::Iti57,
+        _ => SubmitTransaction::Iti41,
+    }
+}
 
 fn served(action: &str) -> Option<Transaction> {
     let number = table::of_action(action)?.number;

@@ -15,8 +15,9 @@ use serde_json::{Value, json};
 use super::{NOT_SERVED, ROUTES, Serves};
 use crate::audit::Stream;
 use crate::central::RECEIVING_MAX;
+use crate::config::TRANSACTIONS;
 use crate::peer::number;
-use crate::testing::{CT, EXPLICIT, Instance, PKI, Party, STUDY, World, other_patient, patient};
+use crate::testing::{CT, EXPLICIT, Instance, LISTED, PKI, Party, STUDY, World, listed, other_patient, patient};
 
 const BOUNDARY: &str = "0123456789abcdef";
 
@@ -474,19 +475,17 @@ async fn what_the_tables_say_is_not_served_answers_501_to_everybody() {
 
 #[tokio::test]
 async fn each_route_is_guarded_by_the_transaction_that_the_table_names() {
-    const ALL: [&str; 8] = ["ITI-18", "ITI-41", "ITI-43", "RAD-68", "RAD-69", "STOW-RS", "WADO-RS", "CUSTODY"];
-    let row = |names: &[&str]| format!("transactions = [{}]", names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", "));
     for route in &ROUTES {
         let Serves::One(transaction) = route.serves else { continue };
         let own = number(transaction);
-        let others: Vec<&str> = ALL.into_iter().filter(|name| *name != own).collect();
+        let others: Vec<&str> = TRANSACTIONS.into_iter().filter(|name| *name != own).collect();
         // Its transaction alone leads as far as the missing token; all others together do not.
-        for (listed, status) in [(vec![own], StatusCode::UNAUTHORIZED), (others, StatusCode::FORBIDDEN)] {
-            let world = World::with("", &[(&row(&ALL), &row(&listed))]).await;
+        for (names, status) in [(vec![own], StatusCode::UNAUTHORIZED), (others, StatusCode::FORBIDDEN)] {
+            let world = World::with("", &[(LISTED.as_str(), &listed(&names))]).await;
             let path = filled(route.path);
             let request = Request::builder().method(route.method.clone()).uri(&path).body(Body::empty()).expect("a request");
             let answer = world.send(&PKI.hospital, request).await;
-            assert_eq!(answer.status(), status, "{} {path} with {listed:?}", route.method);
+            assert_eq!(answer.status(), status, "{} {path} with {names:?}", route.method);
         }
     }
 }

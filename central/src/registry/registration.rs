@@ -3,18 +3,19 @@
 use std::collections::{HashMap, HashSet};
 
 use idr_ihe::ebxml::lower_uuid;
-use idr_ihe::ebxml::scheme::association::{HAS_MEMBER, RPLC, XFRM_RPLC};
+use idr_ihe::ebxml::scheme::association::{HAS_MEMBER, RPLC, UPDATE_AVAILABILITY_STATUS, XFRM_RPLC};
 use idr_ihe::manifest::Manifest;
 use idr_ihe::metadata::{Association, Submission};
 use idr_profile::access::{AccessUnit, StoredUnder};
 use idr_profile::mapping::ids::association_uuid;
 use idr_profile::receipt::Source;
-use idr_profile::xds::{Document, Message, SenderDefaults, canonical_digest, drop_extra_slots, fill_sender_defaults};
+use idr_profile::xds::{Changes, Document, Message, NewVersion, SenderDefaults, canonical_digest, drop_extra_slots, fill_sender_defaults};
 
 use crate::assertion::Authenticated;
 use crate::central::Central;
 use crate::https::soap::receive::Part;
 use crate::store::registry::{NewDocument, NewManifest, Reference, Registered, Registration};
+use crate::store::versions::Succession;
 use crate::store::{StoreError, Tx};
 use jiff::Timestamp;
 
@@ -25,6 +26,8 @@ pub struct Prepared {
     documents: Vec<NewDocument>,
     manifests: Vec<NewManifest>,
     content_sha256: String,
+    /// UUIDs of symbolic ids.
+    names: HashMap<String, String>,
 }
 
 impl Prepared {
@@ -73,15 +76,14 @@ impl Prepared {
             folder.patient_id = central.canonical(&folder.patient_id);
             folder.home_community_id = None;
         }
-        let mut prepared = Self { submission, units, documents: new_documents, manifests, content_sha256 };
+        let mut prepared = Self { submission, units, documents: new_documents, manifests, content_sha256, names: HashMap::new() };
         prepared.name_all(|| format!("urn:uuid:{}", central.random_id()));
         prepared
     }
 
     /// Replaces symbolic ids by UUIDs, consistently (08 §9, accepted on purpose).
     fn name_all(&mut self, mut fresh: impl FnMut() -> String) {
-        let mut names: HashMap<String, String> = HashMap::new();
-        let submission = &mut self.submission;
+        let (names, submission) = (&mut self.names, &mut self.submission);
         let own = submission.submission_sets.iter_mut().map(|set| &mut set.entry_uuid);
         let own = own.chain(submission.entries.iter_mut().map(|entry| &mut entry.entry_uuid));
         let own = own.chain(submission.folders.iter_mut().map(|folder| &mut folder.entry_uuid));
@@ -106,6 +108,12 @@ impl Prepared {
             let study = self.manifests.iter().find(|manifest| manifest.entry_uuid == entry.entry_uuid);
             (entry.unique_id.as_str(), study.map(|manifest| manifest.study_uid.as_str()))
         })
+    }
+
+    /// entryUUIDs of the objects whose status is to change, for the records.
+    pub fn status_targets(&self) -> impl Iterator<Item = &str> {
+        let changes = self.submission.associations.iter().filter(|of| of.association_type == UPDATE_AVAILABILITY_STATUS);
+        changes.map(|change| change.target.as_str())
     }
 
     /// Registers all of it in the transaction.
@@ -137,6 +145,38 @@ impl Prepared {
         let registered = tx.register(&registration, &central.custody).await?;
         tx.touch_folders(&touched, now).await?;
         Ok(registered)
+    }
+
+    /// Gives new versions their place after those before (08 §7.1); to be called before [`register`](Self::register).
+    pub fn follow(&mut self, changes: &Changes) {
+        let submission = &mut self.submission;
+        for new in &changes.versions {
+            let id = self.names.get(&new.id).unwrap_or(&new.id);
+            for entry in submission.entries.iter_mut().filter(|entry| entry.entry_uuid == *id) {
+                (entry.logical_id, entry.version) = (Some(new.logical_id.clone()), Some(new.version));
+            }
+            for folder in submission.folders.iter_mut().filter(|folder| folder.entry_uuid == *id) {
+                (folder.logical_id, folder.version) = (Some(new.logical_id.clone()), Some(new.version));
+            }
+        }
+    }
+
+    /// Does what an update asks for besides registering its objects, in the same transaction.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the transaction must then be dropped.
+    pub async fn change(&self, tx: &mut Tx, changes: &Changes, now: Timestamp) -> Result<(), StoreError> {
+        let named = |id: &String| self.names.get(id).unwrap_or(id).clone();
+        let succession = |new: &NewVersion| Succession { previous: new.previous.clone(), new: named(&new.id), propagate: new.propagate };
+        let successions: Vec<Succession> = changes.versions.iter().map(succession).collect();
+        let set = self.submission.submission_sets.first().map_or("", |set| set.entry_uuid.as_str());
+        tx.succeed(&successions, set, now).await?;
+        for change in &changes.statuses {
+            tx.change_status(&named(&change.target), change.status).await?;
+        }
+        let memberships = self.submission.associations.iter().filter(|of| of.association_type == HAS_MEMBER);
+        let holders: Vec<String> = memberships.map(|membership| membership.source.clone()).collect();
+        tx.touch_folders(&holders, now).await
     }
 
     /// A replacing entry joins each Approved folder of its target, linked to the set. Gives the folders whose members change.

@@ -1,4 +1,4 @@
-//! ITI-41 and RAD-68: a submission from its message to its one commit (profile 08 §4, §6.3, §7, §9).
+//! ITI-41, RAD-68 and ITI-57: a submission or update from its message to its one commit (profile 08 §4, §6.3, §7, §9).
 //!
 //! # Order
 //! Gates and store rules S1–S3 → MessageID → rules on message and documents → opening record durable → patient lock, † rules,
@@ -26,7 +26,7 @@ use idr_profile::access::{
 };
 use idr_profile::identifier::HETU_AUTHORITY;
 use idr_profile::xds::{
-    Answerer, Circumstances, Document, Key, Message, RegistryProblem, SenderDefaults, StateVerdict, SubmitTransaction, needs,
+    Answerer, Circumstances, Document, Key, Message, RegistryProblem, SenderDefaults, StateVerdict, SubmitTransaction, changes, needs,
 };
 use idr_profile::xua::{Refusal, SubmittedEvent, Transaction};
 use jiff::Timestamp;
@@ -50,6 +50,7 @@ use crate::store::{StoreError, Tx};
 /// A submission as it was read; its documents follow with [`Received::complete`].
 pub struct Received {
     request: ProvideAndRegisterRequest,
+    kind: SubmitTransaction,
     defaults: SenderDefaults,
     transaction: Transaction,
     patient: Option<PatientId>,
@@ -96,10 +97,17 @@ pub enum Unsubmitted {
 
 impl Received {
     /// What the message says, before its documents are there.
-    pub fn new(central: &Central, request: ProvideAndRegisterRequest, admitted: &Admitted) -> Self {
-        let message = Message::new(SubmitTransaction::Iti41, request.objects.as_ref());
+    pub fn new(central: &Central, kind: SubmitTransaction, request: ProvideAndRegisterRequest, admitted: &Admitted) -> Self {
+        let message = Message::new(kind, request.objects.as_ref());
         let submission = message.submission();
-        let transaction = if message.manifest_ids().next().is_some() { Transaction::Rad68 } else { Transaction::Iti41 };
+        let transaction = match kind {
+            SubmitTransaction::Iti41 if message.manifest_ids().next().is_some() => Transaction::Rad68,
+            SubmitTransaction::Iti41 => Transaction::Iti41,
+            SubmitTransaction::Iti42 => Transaction::Iti42,
+            SubmitTransaction::Iti57 => Transaction::Iti57,
+            SubmitTransaction::Iti61 => Transaction::Iti61,
+            SubmitTransaction::Iti92 => Transaction::Iti92,
+        };
         let patient = submission.submission_sets.first().map(|set| set.patient_id.clone());
         let event = event(submission, &central.slots.service_event_id);
         let defaults = SenderDefaults {
@@ -109,6 +117,7 @@ impl Received {
         };
         Self {
             request,
+            kind,
             defaults,
             transaction,
             patient,
@@ -159,7 +168,7 @@ impl Received {
         let digests: Vec<[u8; 32]> = self.parts.iter().map(|part| part.sha256).collect();
         self.fingerprint = hex::encode(fingerprint(envelope, &digests, Limits::default())?);
         self.message_id = envelope.message_id().to_owned();
-        let message = Message::new(SubmitTransaction::Iti41, self.request.objects.as_ref());
+        let message = Message::new(self.kind, self.request.objects.as_ref());
         let manifests: HashSet<&str> = message.manifest_ids().collect();
         for (document, part) in self.request.documents.iter().zip(&self.parts) {
             let manifest = match document.id.as_deref().is_some_and(|id| manifests.contains(id)) {
@@ -212,7 +221,8 @@ fn event(submission: &Submission, slot: &str) -> Event {
 /// # Errors
 /// [`Unsubmitted`].
 pub async fn submit(central: Arc<Central>, who: Authenticated, received: Received, place: Place) -> Result<Submitted, Unsubmitted> {
-    let work = Work { central: central.clone(), who };
+    let answerer = answerer(received.kind);
+    let work = Work { central: central.clone(), who, answerer };
     let worked = tokio::spawn(async move {
         let submitted = work.submit(received).await;
         drop(place);
@@ -222,7 +232,7 @@ pub async fn submit(central: Arc<Central>, who: Authenticated, received: Receive
         Ok(submitted) => submitted,
         Err(error) => {
             let incident = crate::https::problem::incident(&central, &error);
-            let problem = resource_of(&central, "B-04", Answerer::Repository, &[(Key::Incident, incident)]);
+            let problem = resource_of(&central, "B-04", answerer, &[(Key::Incident, incident)]);
             Ok(Submitted::failed(RegistryResponse::failure(vec![problem.registry_error()])))
         }
     }
@@ -231,6 +241,12 @@ pub async fn submit(central: Arc<Central>, who: Authenticated, received: Receive
 struct Work {
     central: Arc<Central>,
     who: Authenticated,
+    answerer: Answerer,
+}
+
+/// Who answers a transaction (09 §7).
+pub fn answerer(kind: SubmitTransaction) -> Answerer {
+    if kind == SubmitTransaction::Iti41 { Answerer::Repository } else { Answerer::Registry }
 }
 
 /// What the gates left.
@@ -276,7 +292,7 @@ impl Work {
 
     async fn once(&self, received: &Received, staged: &mut Option<Staged>) -> Result<Submitted, Unsubmitted> {
         let central = &self.central;
-        let message = Message::new(SubmitTransaction::Iti41, received.request.objects.as_ref());
+        let message = Message::new(received.kind, received.request.objects.as_ref());
         let now = central.now();
         let permitted = match self.permitted(&message, received, now).await {
             Ok(permitted) => permitted,
@@ -290,10 +306,10 @@ impl Work {
             Ok(Turn::OtherContent) => return Err(Unsubmitted::Soap(SoapRefusal::DuplicateMessageId)),
             Ok(Turn::Busy) => {
                 let limit = central.xds.idempotency.wait_seconds.to_string();
-                let busy = resource_of(central, "B-01", Answerer::Repository, &[(Key::Limit, limit)]);
+                let busy = resource_of(central, "B-01", self.answerer, &[(Key::Limit, limit)]);
                 return self.told(busy.into()).await;
             }
-            Err(error) => return self.told(resource_problem(central, &error, Answerer::Repository).into()).await,
+            Err(error) => return self.told(resource_problem(central, &error, self.answerer).into()).await,
         };
         let submitted = self.work(&message, received, &permitted, (&key, &lease), staged).await;
         if submitted.is_err() {
@@ -313,7 +329,7 @@ impl Work {
             let mut tx = central.store.read().await?;
             gate::state(&mut tx, who, now).await
         };
-        let state = read.await.map_err(|error| resource_problem(central, &error, Answerer::Repository))?;
+        let state = read.await.map_err(|error| resource_problem(central, &error, self.answerer))?;
         let request = Request { operation: who.operation(), patient: received.patient.as_ref().map(|patient| central.canonical(patient)) };
         if let Err(refused) = check_gates(&who.subject, &request, &state, &central.policy, now) {
             return Err(Failed::Refused(gate::refused(central, who, refused).await));
@@ -403,7 +419,7 @@ impl Work {
     ) -> Result<Submitted, Failed> {
         let central = &self.central;
         if central.space.is_short() {
-            return Err(resource_of(central, "B-03", Answerer::Repository, &[]).into());
+            return Err(resource_of(central, "B-03", self.answerer, &[]).into());
         }
         let limit = central.xds.timeout.submit;
         let home = format!("urn:oid:{}", central.config.central.home_community);
@@ -449,8 +465,11 @@ impl Work {
                     (Answer { response: encode(&RegistryResponse::SUCCESS), receipts }, HashSet::new(), true)
                 }
                 StateVerdict::Register(findings) => {
+                    let changes = changes(message, &view);
+                    prepared.follow(&changes);
                     let registered = prepared.register(central, &mut tx, &self.who, &permitted.stored_under, now).await;
                     let registered = registered.map_err(|error| self.store_failed(&error))?;
+                    prepared.change(&mut tx, &changes, now).await.map_err(|error| self.store_failed(&error))?;
                     let response = warnings.and(findings).response();
                     let receipts = registered.receipts.iter().map(idr_profile::receipt::Carried::to_json).collect();
                     let mut owned: HashSet<ObjectKey> = received.parts.iter().map(|part| part.written.key().clone()).collect();
@@ -464,7 +483,7 @@ impl Work {
         };
         let ready = match tokio::time::timeout(Duration::from_secs(u64::from(limit)), ready).await {
             Ok(ready) => ready,
-            Err(_) => Err(timed_out(central, Answerer::Repository, limit).into()),
+            Err(_) => Err(timed_out(central, self.answerer, limit).into()),
         };
         // The commit itself is not cut off: whether it happened would not be known.
         let committed = match ready {
@@ -497,7 +516,9 @@ impl Work {
 
     /// The opening record of the change, one per access unit.
     async fn open(&self, permitted: &Permitted, prepared: &Prepared) -> Result<Opening, Refusal> {
-        let records = self.records(permitted, prepared.named().map(|(document, study)| (Some(document), study)));
+        let named = prepared.named().map(|(document, study)| (Some(document), study));
+        let targets = prepared.status_targets().map(|target| (Some(target), None));
+        let records = self.records(permitted, named.chain(targets));
         match self.central.audit.open(records).await {
             Ok(opening) => Ok(opening),
             Err(error) => {
@@ -571,7 +592,7 @@ impl Work {
             StoreError::Taken { what } if what.contains("document") => ("M-136", Vec::new()),
             StoreError::Taken { what } if what.contains("SubmissionSet") => ("M-308", vec![(Key::Kind, "set".to_owned())]),
             StoreError::Taken { .. } => ("M-008", Vec::new()),
-            error => return resource_problem(&self.central, error, Answerer::Repository).into(),
+            error => return resource_problem(&self.central, error, self.answerer).into(),
         };
         let (code, text) = self.central.xds.rule(rule).unwrap_or(("XDSRegistryMetadataError", "entryUUID is already registered"));
         self.central.errors.problem(rule, code, text, &keys, None).into()

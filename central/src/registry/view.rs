@@ -1,14 +1,17 @@
 //! What the † rules of profile 08 §9 ask of the registry, read at one commit point inside the patient's lock.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use idr_ihe::metadata::PatientId;
 use idr_profile::access::{AccessUnit, Decision, Operation, PatientState, Request, decide};
 use idr_profile::identifier;
-use idr_profile::xds::{Needs, RegisteredUniqueId, RegistryView, StoredKind, StoredObject, Submitter, ValueSets};
+use idr_profile::xds::{LatestVersion, Needs, RegisteredUniqueId, RegistryView, StoredKind, StoredObject, Submitter, ValueSets, Versioned};
 use jiff::Timestamp;
 
 use crate::assertion::Authenticated;
 use crate::central::Central;
 use crate::store::registry::{Class, ObjectState};
+use crate::store::versions::{Content, Latest};
 use crate::store::{StoreError, Tx};
 
 /// Looks up what a submission needs.
@@ -28,8 +31,29 @@ pub async fn view(
         ..RegistryView::default()
     };
     let ids: Vec<String> = needs.objects.iter().cloned().collect();
-    for object in tx.objects_by_id(&ids).await? {
-        view.objects.insert(object.entry_uuid.clone(), sight.object(object));
+    let objects = tx.objects_by_id(&ids).await?;
+    let ends: BTreeSet<&String> = objects.iter().filter_map(|object| object.ends.as_ref()).flat_map(|(a, b)| [a, b]).collect();
+    let ends: Vec<String> = ends.into_iter().filter(|id| !needs.objects.contains(*id)).cloned().collect();
+    let ends = if sight.corrects() { tx.objects_by_id(&ends).await? } else { Vec::new() };
+    let seen: BTreeMap<String, bool> =
+        objects.iter().chain(&ends).map(|object| (object.entry_uuid.clone(), sight.corrects_unit(object.unit.as_ref()))).collect();
+    let mut manifests = needs.manifests.clone();
+    for object in objects {
+        let of_ends = object.ends.as_ref().is_some_and(|(a, b)| [a, b].iter().all(|id| seen.get(*id) == Some(&true)));
+        let stored = sight.object(&object, of_ends);
+        if sight.corrects()
+            && let StoredKind::Entry { manifest: Some(key), .. } = &stored.kind
+        {
+            manifests.insert(key.clone());
+        }
+        view.objects.insert(object.entry_uuid, stored);
+    }
+    let logical_ids: Vec<String> = needs.logical_ids.iter().cloned().collect();
+    for latest in tx.latest_versions(&logical_ids).await? {
+        let Some(logical_id) = latest.state.logical_id.clone() else { continue };
+        let version = sight.latest(latest);
+        manifests.extend(version.manifest.clone());
+        view.latest.insert(logical_id, version);
     }
     let unique_ids: Vec<String> = needs.unique_ids.iter().cloned().collect();
     for object in tx.objects_by_unique_id(&unique_ids).await? {
@@ -56,9 +80,9 @@ pub async fn view(
             view.patients.insert(patient.clone(), head);
         }
     }
-    for (study, source) in &needs.manifests {
-        let manifests = tx.approved_manifests(study, source).await?;
-        let visible = manifests.into_iter().filter(|manifest| sight.sees(manifest.unit.as_ref()));
+    for (study, source) in &manifests {
+        let found = tx.approved_manifests(study, source).await?;
+        let visible = found.into_iter().filter(|manifest| sight.sees(manifest.unit.as_ref()));
         view.manifests.insert((study.clone(), source.clone()), visible.map(|manifest| manifest.entry_uuid).collect());
     }
     let instances: Vec<String> = needs.instances.iter().cloned().collect();
@@ -96,7 +120,37 @@ impl Sight<'_> {
         matches!(decision, Decision::Permit(_))
     }
 
-    fn object(&self, object: ObjectState) -> StoredObject {
+    /// Is the request one that corrects (05 §3)?
+    fn corrects(&self) -> bool {
+        self.who.operation() == Operation::Correct
+    }
+
+    /// An object that the caller may correct: of its register, and of the assertion's patient (05 E1, S1).
+    fn corrects_unit(&self, unit: Option<&AccessUnit>) -> bool {
+        let Some(unit) = unit.filter(|_| self.corrects()) else { return false };
+        let request = Request { operation: Operation::Correct, patient: None };
+        let decision = decide(&self.who.subject, &request, Some(unit), self.state, &self.central.policy, self.now);
+        matches!(decision, Decision::Permit(_))
+    }
+
+    fn latest(&self, latest: Latest) -> LatestVersion {
+        let Latest { state, content } = latest;
+        LatestVersion {
+            correctable: self.corrects_unit(state.unit.as_ref()),
+            entry_uuid: state.entry_uuid,
+            version: state.version.unwrap_or(1),
+            status: state.status,
+            patient: state.unit.map_or_else(nobody, |unit| unit.patient),
+            manifest: state.entry.and_then(|facts| facts.manifest),
+            content: match content {
+                Content::Entry(entry) => Versioned::Entry(entry),
+                Content::Folder(folder) => Versioned::Folder(folder),
+            },
+        }
+    }
+
+    /// `of_ends`: may both ends of an association be corrected?
+    fn object(&self, object: &ObjectState, of_ends: bool) -> StoredObject {
         let kind = match object.class {
             Class::Entry => {
                 let facts = object.entry.clone().unwrap_or_else(no_facts);
@@ -106,11 +160,17 @@ impl Sight<'_> {
             Class::Folder => StoredKind::Folder,
             Class::Association => StoredKind::Association,
         };
-        let visible = self.sees(object.unit.as_ref());
+        let association = object.class == Class::Association;
+        let visible = self.sees(object.unit.as_ref()) || association && of_ends;
+        let correctable = if association { of_ends } else { self.corrects_unit(object.unit.as_ref()) };
         // An association has no patient of its own, and no rule compares one.
-        let patient = object.unit.map_or_else(|| PatientId { id: String::new(), authority: String::new() }, |unit| unit.patient);
-        StoredObject { kind, status: object.status, patient, visible }
+        let patient = object.unit.as_ref().map_or_else(nobody, |unit| unit.patient.clone());
+        StoredObject { kind, status: object.status, patient, visible, correctable }
     }
+}
+
+fn nobody() -> PatientId {
+    PatientId { id: String::new(), authority: String::new() }
 }
 
 /// An entry always has its facts; without them it is nobody's manifest.

@@ -7,6 +7,7 @@ mod fixtures;
 mod once;
 mod registered;
 mod searched;
+mod versioned;
 mod whole;
 
 use super::*;
@@ -79,6 +80,11 @@ over_every_store! {
         related_documents_come_with_the_associations_that_reach_them
         more_than_the_limit_is_an_error_and_never_a_part
         instances_are_found_by_study_series_and_uid;
+    versioned:
+        a_new_version_takes_the_place_of_the_one_before_and_keeps_its_manifest
+        associations_are_repeated_once_with_the_new_versions_as_ends
+        a_status_is_changed_of_entries_folders_and_associations
+        two_versions_of_one_number_are_not_registered;
     whole:
         a_transaction_that_is_dropped_leaves_nothing
         a_registration_that_fails_leaves_nothing

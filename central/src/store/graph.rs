@@ -368,13 +368,18 @@ fn set(row: &Row) -> Result<Thing, StoreError> {
 }
 
 fn folder(row: &Row) -> Result<Thing, StoreError> {
+    Ok(Thing::Folder(Box::new(folder_as_now(row)?)))
+}
+
+/// A folder as it is now.
+pub(super) fn folder_as_now(row: &Row) -> Result<Folder, StoreError> {
     let mut folder: Folder = row.json("metadata")?;
     folder.patient_id = super::patients::patient_id(row)?;
     folder.status = Some(units::availability(row)?);
     folder.logical_id = Some(row.text("logical_id")?);
     folder.version = Some(u32::try_from(row.integer("version")?).map_err(|_| StoreError::Unreadable { column: "version" })?);
     folder.last_update_time = Some(row.text("last_update_time")?);
-    Ok(Thing::Folder(Box::new(folder)))
+    Ok(folder)
 }
 
 /// Whose a set or folder without members is.

@@ -117,6 +117,8 @@ pub struct ObjectState {
     pub version: Option<u32>,
     /// Of an entry.
     pub entry: Option<EntryFacts>,
+    /// Source and target of an association.
+    pub ends: Option<(String, String)>,
 }
 
 /// What the rules compare of an entry.
@@ -313,7 +315,7 @@ impl Tx {
         self.insert_all("INSERT INTO folder_codes (entry_uuid, code)", codes).await
     }
 
-    async fn insert_association(&mut self, association: &Association, set: &str, now: Timestamp) -> Result<(), StoreError> {
+    pub(super) async fn insert_association(&mut self, association: &Association, set: &str, now: Timestamp) -> Result<(), StoreError> {
         let insert = "INSERT INTO associations (entry_uuid, association_type, source, target, status, submission_uuid, registered_at, metadata) \
                       VALUES ($1, $2, $3, $4, 'Approved', $5, $6, $7) ON CONFLICT DO NOTHING";
         let insert = sql(insert)
@@ -373,7 +375,7 @@ impl Tx {
         })
     }
 
-    async fn insert_all(&mut self, into: &str, rows: Vec<Vec<Value>>) -> Result<(), StoreError> {
+    pub(super) async fn insert_all(&mut self, into: &str, rows: Vec<Vec<Value>>) -> Result<(), StoreError> {
         for chunk in rows.chunks(CHUNK / 4) {
             let mut insert = sql(into);
             insert.push_rows(chunk.iter().cloned());
@@ -443,7 +445,7 @@ impl Tx {
     pub async fn objects_by_id(&mut self, ids: &[String]) -> Result<Vec<ObjectState>, StoreError> {
         let mut found = self.states("entry_uuid", ids).await?;
         for chunk in ids.chunks(CHUNK) {
-            let mut select = sql("SELECT entry_uuid, status FROM associations WHERE entry_uuid IN ");
+            let mut select = sql("SELECT entry_uuid, status, source, target FROM associations WHERE entry_uuid IN ");
             for row in self.rows_of(select.push_list(chunk)).await? {
                 found.push(ObjectState {
                     class: Class::Association,
@@ -454,6 +456,7 @@ impl Tx {
                     logical_id: None,
                     version: None,
                     entry: None,
+                    ends: Some((row.text("source")?, row.text("target")?)),
                 });
             }
         }
@@ -535,7 +538,7 @@ impl Tx {
     }
 }
 
-fn entry_state(row: &Row) -> Result<ObjectState, StoreError> {
+pub(super) fn entry_state(row: &Row) -> Result<ObjectState, StoreError> {
     let manifest = row.optional_text("manifest_study")?.zip(row.optional_text("manifest_source")?);
     Ok(ObjectState {
         class: Class::Entry,
@@ -551,10 +554,11 @@ fn entry_state(row: &Row) -> Result<ObjectState, StoreError> {
             size: row.optional_integer("size")?.and_then(|size| size.try_into().ok()),
             manifest,
         }),
+        ends: None,
     })
 }
 
-fn package_state(row: &Row, class: Class) -> Result<ObjectState, StoreError> {
+pub(super) fn package_state(row: &Row, class: Class) -> Result<ObjectState, StoreError> {
     let unit = super::graph::unit(row)?;
     Ok(ObjectState {
         class,
@@ -565,6 +569,7 @@ fn package_state(row: &Row, class: Class) -> Result<ObjectState, StoreError> {
         logical_id: row.optional_text("logical_id")?,
         version: row.optional_integer("version")?.and_then(|version| version.try_into().ok()),
         entry: None,
+        ends: None,
     })
 }
 
@@ -573,7 +578,7 @@ fn dtm(time: Timestamp) -> String {
     time.strftime("%Y%m%d%H%M%S").to_string()
 }
 
-const FACTS: &str = "e.unique_id, e.entry_type, e.hash, e.size, m.study_uid AS manifest_study, m.source_id AS manifest_source";
+pub(super) const FACTS: &str = "e.unique_id, e.entry_type, e.hash, e.size, m.study_uid AS manifest_study, m.source_id AS manifest_source";
 /// Associations whose target is deprecated (ITI TF-3 §4.2.2.2).
 const REPLACING: [&str; 2] = ["urn:ihe:iti:2007:AssociationType:RPLC", "urn:ihe:iti:2007:AssociationType:XFRM_RPLC"];
 /// Associations whose source follows its target into deprecation.

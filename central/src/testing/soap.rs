@@ -13,7 +13,7 @@ use idr_ihe::transaction::iti_43::DocumentRequest;
 use idr_ihe::transaction::rad_69::{RetrieveImagingRequest, SeriesRequest, StudyRequest};
 use idr_ihe::transaction::registry_response::RegistryResponse;
 use idr_ihe::transaction::table::action;
-use idr_ihe::transaction::{iti_18, iti_41, iti_43, rad_69, registry_response};
+use idr_ihe::transaction::{iti_18, iti_41, iti_42, iti_43, rad_69, registry_response};
 use idr_ihe::xml::Limits;
 use idr_profile::access::Claims;
 use idr_profile::digest::Digest;
@@ -286,6 +286,11 @@ pub fn register(party: &Party, claims: &Claims, revision: &Revision) -> Request<
 pub fn register_as(party: &Party, claims: &Claims, submission: &Submission, document: &[u8], message_id: &str) -> Request<Body> {
     let text = envelope(&party.security(claims), action::ITI_41, message_id, &registration(submission));
     mtom(&text, &[document])
+}
+
+/// ITI-57, or another transaction with its body.
+pub fn objects(party: &Party, claims: &Claims, action: &str, submission: &Submission, message_id: &str) -> Request<Body> {
+    plain(envelope(&party.security(claims), action, message_id, &iti_42::encode(&encode(submission, Placement::Beside))))
 }
 
 /// ITI-18.

@@ -5,3 +5,4 @@ mod query;
 mod retrieve;
 mod routes;
 mod submit;
+mod update;

@@ -5,7 +5,7 @@ use super::check::{Check, DocumentScope, RegistryScope, Scope};
 use super::context::{Circumstances, SenderDefaults};
 use super::document::Document;
 use super::errors::Errors;
-use super::message::{Class, Message, is_national, known_slots};
+use super::message::{Class, Message, SubmitTransaction, is_national, known_slots};
 use super::problem::{Key, RegistryProblem};
 use super::rules::{Resubmission, Row, XdsRules};
 use super::state::{RegisteredUniqueId, RegistryView, StateVerdict};
@@ -55,6 +55,7 @@ impl Findings {
 /// Gathers findings.
 struct Collector<'a> {
     errors: &'a Errors,
+    transaction: SubmitTransaction,
     findings: Findings,
     /// Object and error code of the last problem that may occur once per object.
     last_single: Option<(usize, String)>,
@@ -62,17 +63,18 @@ struct Collector<'a> {
 }
 
 impl<'a> Collector<'a> {
-    fn new(errors: &'a Errors) -> Self {
+    fn new(errors: &'a Errors, transaction: SubmitTransaction) -> Self {
         let errors_in_answer = errors.limits.errors_in_answer;
         let findings = Findings { problems: Vec::new(), further: 0, has_errors: false, errors_in_answer };
-        Self { errors, findings, last_single: None, keeps_error: false }
+        Self { errors, transaction, findings, last_single: None, keeps_error: false }
     }
 
     /// `object`: its position and its id as sent.
     fn add(&mut self, row: &Row, object: Option<(usize, Option<&str>)>, keys: &[(Key, &str)]) {
-        let table = self.errors.row(&row.code, &row.id);
+        let code = row.code(self.transaction);
+        let table = self.errors.row(code, &row.id);
         if let (Some((position, _)), true) = (object, table.is_some_and(|table| table.per_object)) {
-            let single = Some((position, row.code.clone()));
+            let single = Some((position, code.to_owned()));
             if self.last_single == single {
                 return;
             }
@@ -92,7 +94,7 @@ impl<'a> Collector<'a> {
         let id = object.and_then(|(_, id)| id);
         let own = id.map(|id| (Key::Obj, id.to_owned()));
         let keys: Vec<(Key, String)> = own.into_iter().chain(keys.iter().map(|(key, value)| (*key, (*value).to_owned()))).collect();
-        self.findings.problems.push(self.errors.problem(&row.id, &row.code, &row.text, &keys, id.map(str::to_owned)));
+        self.findings.problems.push(self.errors.problem(&row.id, code, &row.text, &keys, id.map(str::to_owned)));
     }
 
     fn found(&self) -> usize {
@@ -104,7 +106,7 @@ impl XdsRules {
     /// Stage 1: the message alone.
     pub fn judge_message(&self, errors: &Errors, message: &Message<'_>, circumstances: &Circumstances<'_>) -> Findings {
         let scope = Scope { message, circumstances, rules: self };
-        let mut out = Collector::new(errors);
+        let mut out = Collector::new(errors, message.transaction);
         let rows: Vec<&Row> = self.rows(message.transaction).collect();
         for row in &rows {
             if let Check::Request(check) = &row.check {
@@ -125,7 +127,8 @@ impl XdsRules {
                     Check::Coded(check) => check.judge(&subject, &scope, emit),
                     Check::Part(check) => check.judge(&subject, emit),
                     Check::National(check) => check.judge(&subject, &scope, emit),
-                    Check::Request(_) | Check::Document(_) | Check::Registry(_) => {}
+                    Check::Update(check) => check.judge(&subject, &scope, emit),
+                    Check::Request(_) | Check::Document(_) | Check::Registry(_) | Check::Updated(_) => {}
                 }
             }
         }
@@ -141,7 +144,7 @@ impl XdsRules {
         circumstances: &Circumstances<'_>,
     ) -> Findings {
         let scope = Scope { message, circumstances, rules: self };
-        let mut out = Collector::new(errors);
+        let mut out = Collector::new(errors, message.transaction);
         let rows = self.rows(message.transaction);
         let rows: Vec<_> = rows.filter_map(|row| if let Check::Document(check) = &row.check { Some((row, check)) } else { None }).collect();
         let documents = DocumentScope::new(documents);
@@ -181,14 +184,19 @@ impl XdsRules {
             return StateVerdict::Repeated;
         }
         let scope = Scope { message, circumstances, rules: self };
-        let mut out = Collector::new(errors);
+        let mut out = Collector::new(errors, message.transaction);
         let documents = DocumentScope::new(documents);
         let registry = RegistryScope::new(&scope, &documents, view);
         let rows = self.rows(message.transaction);
-        let rows: Vec<_> = rows.filter_map(|row| if let Check::Registry(check) = &row.check { Some((row, check)) } else { None }).collect();
+        let rows: Vec<_> = rows.collect();
         for subject in message.subjects() {
-            for (row, check) in rows.iter().filter(|(row, _)| row.is_asked_of(&subject, message)) {
-                check.judge(&subject, &scope, &registry, &mut |keys| out.add(row, Some((subject.index, subject.id())), keys));
+            for row in rows.iter().filter(|row| row.is_asked_of(&subject, message)) {
+                let emit = &mut |keys: &[(Key, &str)]| out.add(row, Some((subject.index, subject.id())), keys);
+                match &row.check {
+                    Check::Registry(check) => check.judge(&subject, &scope, &registry, emit),
+                    Check::Updated(check) => check.judge(&subject, &scope, view, emit),
+                    _ => {}
+                }
             }
         }
         if out.findings.has_errors { StateVerdict::Refuse(out.findings) } else { StateVerdict::Register(out.findings) }

@@ -16,6 +16,35 @@ pub enum SubmitTransaction {
     /// Register Document Set-b.
     #[serde(rename = "ITI-42")]
     Iti42,
+    /// Update Document Set.
+    #[serde(rename = "ITI-57")]
+    Iti57,
+    /// Register On-Demand Document Entry.
+    #[serde(rename = "ITI-61")]
+    Iti61,
+    /// Restricted Update Document Set.
+    #[serde(rename = "ITI-92")]
+    Iti92,
+}
+
+impl SubmitTransaction {
+    /// ITI-57 and ITI-92: new versions of what is registered (08 §7.1).
+    pub fn is_update(self) -> bool {
+        matches!(self, Self::Iti57 | Self::Iti92)
+    }
+}
+
+/// What an association of an update asks for (08 §7.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Operation {
+    /// HasMember of the set with an entry or folder of the message, Original: a new version of it.
+    Version,
+    /// UpdateAvailabilityStatus from the set.
+    Status,
+    /// SubmitAssociation from the set to an association of the message.
+    Submit,
+    /// An association that a SubmitAssociation names.
+    Submitted,
 }
 
 /// What an object of the list is.
@@ -62,6 +91,10 @@ pub struct Message<'a> {
     first_memberships: HashMap<(String, String), usize>,
     /// First replacement of each target.
     first_replacements: HashMap<String, usize>,
+    /// Associations that a SubmitAssociation of the set names.
+    submitted: HashSet<String>,
+    /// First entry or folder of each `lid`.
+    first_logical_ids: HashMap<String, usize>,
     decoded: Decoded,
 }
 
@@ -109,16 +142,28 @@ impl<'a> Message<'a> {
             members_of_set: HashSet::new(),
             first_memberships: HashMap::new(),
             first_replacements: HashMap::new(),
+            submitted: HashSet::new(),
+            first_logical_ids: HashMap::new(),
             decoded: decode(list),
         };
         let unique_ids: Vec<_> = message.subjects().filter_map(|subject| Some((subject.identifier("uniqueId")?, subject.index))).collect();
         for (id, index) in unique_ids {
             message.first_unique_ids.entry(id).or_insert(index);
         }
+        let versioned = |subject: &Subject<'_>| matches!(subject.class, Class::Entry | Class::Folder);
+        let logical_ids: Vec<_> =
+            message.subjects().filter(versioned).filter_map(|subject| Some((subject.logical_id()?, subject.index))).collect();
+        for (id, index) in logical_ids {
+            message.first_logical_ids.entry(id).or_insert(index);
+        }
         let associations: Vec<_> = message.subjects().filter_map(|subject| Some((subject, subject.ends()?))).collect();
         for (subject, ends) in associations {
             if subject.is_replacement() {
                 message.first_replacements.entry(ends.target).or_insert(subject.index);
+            } else if subject.association_type() == Some(association::SUBMIT_ASSOCIATION) {
+                if message.class_of(&ends.source) == Some(Class::Set) {
+                    message.submitted.insert(ends.target);
+                }
             } else if subject.is_membership() {
                 if message.class_of(&ends.source) == Some(Class::Set) {
                     message.members_of_set.insert(ends.target.clone());
@@ -163,6 +208,11 @@ impl<'a> Message<'a> {
         self.first_unique_ids.get(id).copied()
     }
 
+    /// Index of the first entry or folder with a `lid`.
+    pub(super) fn first_logical_id(&self, lid: &str) -> Option<usize> {
+        self.first_logical_ids.get(lid).copied()
+    }
+
     /// Does a node of limited metadata stand beside the object?
     pub(super) fn is_limited(&self, id: &str) -> bool {
         self.limited.contains(id)
@@ -196,6 +246,34 @@ impl<'a> Message<'a> {
             _ if self.is_folder_to_entry(&ends) => Membership::FolderToEntry,
             _ => Membership::Wrong,
         })
+    }
+
+    /// What an association of an update asks for; `None`: nothing that is known, or an end is missing.
+    pub(super) fn operation(&self, subject: &Subject<'_>) -> Option<Operation> {
+        let ends = subject.ends()?;
+        let of_set = self.class_of(&ends.source) == Some(Class::Set);
+        let target = self.class_of(&ends.target);
+        let kind = subject.association_type()?;
+        match kind {
+            // ITI-92 has new versions alone.
+            _ if self.transaction == SubmitTransaction::Iti92 && kind != association::HAS_MEMBER => None,
+            association::UPDATE_AVAILABILITY_STATUS => of_set.then_some(Operation::Status),
+            association::SUBMIT_ASSOCIATION => (of_set && target == Some(Class::Association)).then_some(Operation::Submit),
+            association::HAS_MEMBER if of_set => {
+                let original = subject.object()?.values(scheme::slot::SUBMISSION_SET_STATUS) == ["Original"];
+                // A folder's membership needs no SubmissionSetStatus (M-020).
+                let named = original || target == Some(Class::Folder);
+                (named && matches!(target, Some(Class::Entry | Class::Folder))).then_some(Operation::Version)
+            }
+            _ => subject.id().is_some_and(|id| self.submitted.contains(&lower_uuid(id))).then_some(Operation::Submitted),
+        }
+    }
+
+    /// The HasMember of the set that an object of the message has.
+    pub(super) fn link_of(&self, id: &str) -> Option<Subject<'a>> {
+        let set = lower_uuid(self.set()?.id()?);
+        let index = self.first_membership(&Ends { source: set, target: id.to_owned() })?;
+        Some(Subject { index, class: Class::Association, raw: &self.list.objects[index] })
     }
 
     fn is_folder_to_entry(&self, ends: &Ends) -> bool {
@@ -279,6 +357,11 @@ impl<'a> Subject<'a> {
             Object::Association(association) => Some(association),
             _ => None,
         }
+    }
+
+    /// `lid` as sent, an UUID in lower case; `None` if it is absent or empty.
+    pub fn logical_id(&self) -> Option<String> {
+        self.object()?.lid.as_deref().filter(|lid| !lid.is_empty()).map(lower_uuid)
     }
 
     pub fn association_type(&self) -> Option<&'a str> {

@@ -26,6 +26,7 @@ mod problem;
 pub mod request;
 mod rules;
 mod state;
+mod update;
 
 #[cfg(test)]
 mod tests;
@@ -41,4 +42,7 @@ pub use rules::{
     Concurrency, Idempotency, Imaging, Limits, QueryLimits, RequireHome, Resubmission, RetrieveLimits, Switch, Timeouts, Transcode,
     UnknownPatient, XdsRules, XdsRulesError,
 };
-pub use state::{Needs, RegisteredUniqueId, RegistryView, StateVerdict, StoredKind, StoredObject, Submitter, ValueSets, needs};
+pub use state::{
+    LatestVersion, Needs, RegisteredUniqueId, RegistryView, StateVerdict, StoredKind, StoredObject, Submitter, ValueSets, Versioned, needs,
+};
+pub use update::{Changes, NewVersion, StatusChange, changes};

@@ -198,7 +198,9 @@ pub(super) struct Row {
     on: Option<Vec<On>>,
     transactions: Option<Vec<SubmitTransaction>>,
     group: Option<Group>,
-    pub code: String,
+    updates: Option<bool>,
+    code: String,
+    restricted: Option<String>,
     pub text: String,
     pub check: Check,
     #[serde(default)]
@@ -217,6 +219,13 @@ impl Row {
 
     pub fn is_asked_in(&self, transaction: SubmitTransaction) -> bool {
         self.transactions.as_ref().is_none_or(|transactions| transactions.contains(&transaction))
+            && self.updates.is_none_or(|updates| updates == transaction.is_update())
+    }
+
+    /// errorCode in a transaction.
+    pub fn code(&self, transaction: SubmitTransaction) -> &str {
+        let restricted = self.restricted.as_ref().filter(|_| transaction == SubmitTransaction::Iti92);
+        restricted.unwrap_or(&self.code)
     }
 }
 
@@ -286,8 +295,10 @@ impl XdsRules {
             toml::Value::Table(table).try_into().map_err(|error: toml::de::Error| XdsRulesError::Toml(error.to_string()))?;
         rules.check()?;
         for row in &mut rules.metadata.rules {
-            if let Some(code) = rules.codes.get(&row.code) {
-                row.code = code.clone();
+            for short in [Some(&mut row.code), row.restricted.as_mut()].into_iter().flatten() {
+                if let Some(code) = rules.codes.get(short) {
+                    short.clone_from(code);
+                }
             }
         }
         Ok(rules)
@@ -338,6 +349,11 @@ impl XdsRules {
     /// errorCode and fixed sentence of a metadata rule such as `M-140`.
     pub fn rule(&self, id: &str) -> Option<(&str, &str)> {
         self.metadata.rules.iter().find(|row| row.id == id).map(|row| (row.code.as_str(), row.text.as_str()))
+    }
+
+    /// errorCode of a metadata rule in ITI-92, if it is another there.
+    pub fn restricted_code(&self, id: &str) -> Option<&str> {
+        self.metadata.rules.iter().find(|row| row.id == id)?.restricted.as_deref()
     }
 
     /// Ids of all metadata rules.

@@ -6,7 +6,7 @@ use super::document::Document;
 use super::judge::Findings;
 use super::message::Message;
 use idr_ihe::ebxml::scheme::slot;
-use idr_ihe::metadata::{AvailabilityStatus, EntryType, PatientId};
+use idr_ihe::metadata::{AvailabilityStatus, DocumentEntry, EntryType, Folder, PatientId};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// What [`RegistryView`] must hold. All of it is to be read at one commit point, inside the patient's lock.
@@ -14,6 +14,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 pub struct Needs {
     /// entryUUIDs, `urn:uuid:` in lower case: for [`RegistryView::objects`].
     pub objects: BTreeSet<String>,
+    /// logicalIDs of an update: for [`RegistryView::latest`].
+    pub logical_ids: BTreeSet<String>,
     /// uniqueIds: for [`RegistryView::unique_ids`].
     pub unique_ids: BTreeSet<String>,
     /// Patient ids, those of manifests included: for [`RegistryView::patients`].
@@ -55,6 +57,36 @@ pub struct StoredObject {
     /// May the caller correct or reference it (05 S1)? If not, it counts as unknown where something refers to it; that its
     /// id is taken shows all the same (09 §8 D-14).
     pub visible: bool,
+    /// May the caller correct it (05 S1, its own patient's)? Asked of updates and removals only.
+    pub correctable: bool,
+}
+
+/// What an update follows: the newest version of a logical object.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LatestVersion {
+    /// entryUUID of this version.
+    pub entry_uuid: String,
+    /// 1 for the first.
+    pub version: u32,
+    /// Its status.
+    pub status: AvailabilityStatus,
+    /// Its patient, survivor of merges.
+    pub patient: PatientId,
+    /// May the caller correct it (05 S1)? If not, it counts as unknown.
+    pub correctable: bool,
+    /// Study Instance UID and sourceId, if it is a manifest's.
+    pub manifest: Option<(String, String)>,
+    /// As it is registered.
+    pub content: Versioned,
+}
+
+/// An object that has versions.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Versioned {
+    /// DocumentEntry.
+    Entry(Box<DocumentEntry>),
+    /// Folder.
+    Folder(Box<Folder>),
 }
 
 /// A registered object with a uniqueId of the message.
@@ -93,10 +125,12 @@ pub struct Submitter {
 pub type ValueSets = BTreeMap<String, BTreeSet<(String, String)>>;
 
 /// Facts of the registry and of the configuration at one commit point. What is not in a map does not exist.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct RegistryView {
     /// By entryUUID.
     pub objects: HashMap<String, StoredObject>,
+    /// By logicalID: what the objects of an update follow.
+    pub latest: HashMap<String, LatestVersion>,
     /// By uniqueId: every object that has it.
     pub unique_ids: HashMap<String, Vec<RegisteredUniqueId>>,
     /// Patients that are known or may be created here (06 §6), with the survivor of merges; itself if none.
@@ -146,6 +180,11 @@ pub fn needs(message: &Message<'_>, documents: &[Document]) -> Needs {
     let ids = ids.chain(submission.folders.iter().map(|folder| &folder.entry_uuid));
     let ends = submission.associations.iter().flat_map(|association| [&association.entry_uuid, &association.source, &association.target]);
     needs.objects.extend(ids.chain(ends).filter(|id| super::datatype::is_uuid_urn(id)).cloned());
+    if message.transaction.is_update() {
+        let lids = submission.entries.iter().map(|entry| &entry.logical_id);
+        let lids = lids.chain(submission.folders.iter().map(|folder| &folder.logical_id)).flatten();
+        needs.logical_ids.extend(lids.filter(|lid| super::datatype::is_uuid_urn(lid)).cloned());
+    }
     for set in &submission.submission_sets {
         needs.unique_ids.insert(set.unique_id.clone());
         needs.patients.insert(set.patient_id.clone());

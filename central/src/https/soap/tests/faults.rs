@@ -8,7 +8,7 @@ use jiff::SignedDuration;
 
 use crate::audit::Stream;
 use crate::testing::soap::{Answer, Recipe, envelope, message_id, mtom, plain, query, register, request};
-use crate::testing::{PKI, World, other_patient, patient, t0};
+use crate::testing::{LISTED, PKI, World, other_patient, patient, t0};
 
 const FIND: &[(&str, &[&str])] = &[
     ("$XDSDocumentEntryPatientId", &["010190-900P^^^&1.2.246.21&ISO"]),
@@ -92,7 +92,7 @@ async fn an_assertion_serves_one_request_of_its_own_patient_and_time() {
 
 #[tokio::test]
 async fn no_row_no_traffic() {
-    let all = "transactions = [\"ITI-18\", \"ITI-41\", \"ITI-43\", \"RAD-68\", \"RAD-69\", \"STOW-RS\", \"WADO-RS\", \"CUSTODY\"]";
+    let all = LISTED.as_str();
     let parameters = find();
     let query = || query(&PKI.hospital, &PKI.hospital.physician(&patient()), "FindDocuments", ReturnType::LeafClass, &parameters);
     let without = World::with("", &[(all, "transactions = [\"RAD-68\"]")]).await;
@@ -109,8 +109,7 @@ async fn no_row_no_traffic() {
 
 #[tokio::test]
 async fn a_row_for_manifests_alone_takes_no_other_document() {
-    let all = "transactions = [\"ITI-18\", \"ITI-41\", \"ITI-43\", \"RAD-68\", \"RAD-69\", \"STOW-RS\", \"WADO-RS\", \"CUSTODY\"]\n";
-    let changes: Vec<(&str, &str)> = std::iter::repeat_n((all, "transactions = [\"RAD-68\"]\n"), 3).collect();
+    let changes: Vec<(&str, &str)> = std::iter::repeat_n((LISTED.as_str(), "transactions = [\"RAD-68\"]"), 3).collect();
     let world = World::with("", &changes).await;
     let revision = Recipe::worked_example().revision();
     let manifest = world.soap(&PKI.district, register(&PKI.district, &PKI.district.worked_site(), &revision)).await;

@@ -1,7 +1,8 @@
 //! The check kinds: a closed set, each a pure function; `xds.toml` says which rule asks which one.
 //!
 //! [`request`] and [`structure`] look at the message as a whole, [`attribute`], [`coded`] and [`part`] at one object,
-//! [`national`] at a manifest's entry; [`document`] compares with the documents, [`registry`] with what is registered.
+//! [`national`] at a manifest's entry, [`update`] at the annotations of an update; [`document`] compares with the documents,
+//! [`registry`] with what is registered, [`updated`] with the version that an update follows.
 
 mod attribute;
 mod coded;
@@ -11,6 +12,8 @@ mod part;
 mod registry;
 mod request;
 mod structure;
+mod update;
+mod updated;
 
 pub(super) use attribute::AttributeCheck;
 pub(super) use coded::CodedCheck;
@@ -20,6 +23,8 @@ pub(super) use part::PartCheck;
 pub(super) use registry::{RegistryCheck, RegistryScope};
 pub(super) use request::RequestCheck;
 pub(super) use structure::StructureCheck;
+pub(super) use update::{UpdateCheck, status, version};
+pub(super) use updated::UpdatedCheck;
 
 use super::context::Circumstances;
 use super::message::Message;
@@ -42,10 +47,14 @@ pub(super) enum Check {
     Part(PartCheck),
     /// Stage 1, once per manifest entry.
     National(NationalCheck),
+    /// Stage 1, once per object of an update.
+    Update(UpdateCheck),
     /// Stage 2.
     Document(DocumentCheck),
     /// Stage 3.
     Registry(RegistryCheck),
+    /// Stage 3, once per object of an update.
+    Updated(UpdatedCheck),
 }
 
 /// Takes the keys of one finding; `obj` is added by the caller.

@@ -1,9 +1,10 @@
 //! Checks against what is registered. All of them run inside the patient's lock, on facts of one commit point.
 
 use super::super::document::Document;
-use super::super::message::{Class, Ends, Membership, Subject, codes_of};
+use super::super::message::{Class, Ends, Membership, Operation, Subject, codes_of};
 use super::super::problem::Key;
 use super::super::state::{RegisteredUniqueId, RegistryView, StoredKind, StoredObject, study_and_source};
+use super::super::update;
 use super::{DocumentScope, Emit, Scope};
 use idr_ihe::ebxml::lower_uuid;
 use idr_ihe::ebxml::scheme::{self, association, slot};
@@ -123,9 +124,10 @@ impl RegistryCheck {
             }
             Self::UniqueIdRegistered => {
                 let kind = if subject.class == Class::Set { "set" } else { "folder" };
-                if let Some(id) =
-                    subject.identifier("uniqueId").filter(|id| registry.view.unique_ids.get(*id).is_some_and(|uses| !uses.is_empty()))
-                {
+                let used = |id: &&str| registry.view.unique_ids.get(*id).is_some_and(|uses| !uses.is_empty());
+                // A new version has the uniqueId of its folder, or breaks M-614.
+                let version = subject.class == Class::Folder && scope.message.transaction.is_update();
+                if let Some(id) = subject.identifier("uniqueId").filter(|id| !version && used(id)) {
                     emit(&[(Key::Kind, kind), (Key::Uid, id)]);
                 }
             }
@@ -151,6 +153,8 @@ impl RegistryCheck {
             | Self::OtherManifestReplaced => {
                 if scope.message.is_manifest(subject) {
                     self.manifest(subject, scope, registry, emit);
+                } else if matches!(self, Self::SecondManifest) {
+                    approved_again(subject, scope, registry, emit);
                 }
             }
             _ => {
@@ -264,10 +268,13 @@ impl RegistryCheck {
                 }
             }
             Self::SecondManifest => {
-                let Some(key) = key else { return };
+                // An update stays the manifest of its source, whoever sends it.
+                let of_latest = update::latest(subject, registry.view).and_then(|latest| latest.manifest.clone());
+                let Some(key) = of_latest.or(key) else { return };
                 let approved = registry.view.manifests.get(&key).unwrap_or(&none);
+                let follows = update::latest(subject, registry.view).map(|latest| &latest.entry_uuid);
                 let second_here = registry.first_manifests.get(&key).is_some_and(|first| *first != subject.index);
-                if second_here || approved.iter().any(|id| !replaced.contains(id)) {
+                if second_here || approved.iter().any(|id| !replaced.contains(id) && Some(id) != follows) {
                     emit(&[(Key::Attr, "referenceIdList")]);
                 }
             }
@@ -282,6 +289,20 @@ impl RegistryCheck {
             }
             _ => {}
         }
+    }
+}
+
+/// A manifest's entry that ITI-57 would make Approved beside another of its study and source.
+fn approved_again(subject: &Subject<'_>, scope: &Scope<'_>, registry: &RegistryScope<'_>, emit: Emit<'_>) {
+    let status = || super::status(subject.object()?, slot::NEW_STATUS);
+    let (Some(ends), Some(Operation::Status), Some(AvailabilityStatus::Approved)) =
+        (subject.ends(), scope.message.operation(subject), status())
+    else {
+        return;
+    };
+    let Some(StoredKind::Entry { manifest: Some(key), .. }) = registry.entry(&ends.target).map(|object| &object.kind) else { return };
+    if registry.view.manifests.get(key).is_some_and(|approved| approved.iter().any(|id| *id != ends.target)) {
+        emit(&[(Key::Attr, "referenceIdList")]);
     }
 }
 

@@ -28,8 +28,8 @@ pub(in crate::xds) enum StructureCheck {
     NotInSet,
     /// An earlier HasMember has the same ends.
     MembershipRepeated,
-    /// Type not among these.
-    AssociationTypes(Vec<String>),
+    /// Type not among these; some are of updates alone.
+    AssociationTypes { in_all: Vec<String>, in_updates: Vec<String> },
     /// An end is absent or empty.
     EndMissing,
     /// Both ends are one object, or an end is the association.
@@ -131,9 +131,10 @@ impl StructureCheck {
     fn association(&self, subject: &Subject<'_>, association: &Association, scope: &Scope<'_>, emit: Emit<'_>) {
         let message = scope.message;
         match self {
-            Self::AssociationTypes(allowed) => {
+            Self::AssociationTypes { in_all, in_updates } => {
                 let kind = association.association_type.as_deref().unwrap_or_default();
-                if !allowed.iter().any(|known| known == kind) {
+                let of_updates = in_updates.iter().filter(|_| message.transaction.is_update());
+                if !in_all.iter().chain(of_updates).any(|known| known == kind) {
                     emit(&[(Key::Attr, "associationType"), (Key::Val, kind)]);
                 }
                 return;

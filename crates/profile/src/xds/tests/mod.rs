@@ -9,3 +9,4 @@ mod requests;
 mod state;
 mod support;
 mod tables;
+mod update;

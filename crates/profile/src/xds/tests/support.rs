@@ -282,6 +282,7 @@ pub fn stored_entry() -> StoredObject {
         status: idr_ihe::metadata::AvailabilityStatus::Approved,
         patient: patient(),
         visible: true,
+        correctable: true,
     }
 }
 

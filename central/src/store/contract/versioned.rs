@@ -1,0 +1,122 @@
+//! New versions and changes of status.
+
+use super::super::query::{Names, Versions};
+use super::super::versions::{Content, Succession};
+use super::super::{CentralStore, StoreError};
+use super::fixtures::*;
+use idr_ihe::metadata::{AvailabilityStatus, Folder};
+use idr_profile::access::Status;
+use std::sync::Arc;
+
+const HAS_MEMBER: &str = "urn:oasis:names:tc:ebxml-regrep:AssociationType:HasMember";
+
+/// The second version of entry 1, in set `n`.
+fn second(n: u64) -> Case {
+    Case::new(n).change(|entry, _| {
+        let (uuid, first) = (entry.entry_uuid.clone(), super::fixtures::entry(1));
+        *entry = first;
+        (entry.logical_id, entry.version, entry.entry_uuid) = (Some(super::fixtures::uuid(1, 1)), Some(2), uuid);
+        entry.title = Some("second".into());
+    })
+}
+
+fn folder(n: u64) -> Folder {
+    Folder {
+        entry_uuid: uuid(4, n),
+        logical_id: None,
+        version: None,
+        unique_id: format!("2.25.{}", 4000 + n),
+        patient_id: patient(),
+        codes: vec![code("f", "folders")],
+        title: Some("folder".into()),
+        comments: None,
+        last_update_time: None,
+        home_community_id: None,
+        status: None,
+        extra: Vec::new(),
+    }
+}
+
+fn succession(previous: String, new: String, propagate: bool) -> Succession {
+    Succession { previous, new, propagate }
+}
+
+async fn commit(store: &dyn CentralStore, case: &Case, successions: &[Succession]) {
+    let mut tx = store.begin().await.unwrap();
+    case.register(&mut tx).await.unwrap();
+    tx.succeed(successions, &case.submission.submission_sets[0].entry_uuid, case.now).await.unwrap();
+    tx.commit().await.unwrap();
+}
+
+pub async fn a_new_version_takes_the_place_of_the_one_before_and_keeps_its_manifest(store: Arc<dyn CentralStore>) {
+    store_instances(&*store, [instance(1)]).await;
+    Case::manifest(1, [1]).commit(&*store).await;
+    commit(&*store, &second(2), &[succession(uuid(1, 1), uuid(1, 2), true)]).await;
+    let mut tx = store.read().await.unwrap();
+    let logical = [uuid(1, 1), uuid(1, 9)];
+    let latest = tx.latest_versions(&logical).await.unwrap().remove(0);
+    assert_eq!((latest.state.entry_uuid, latest.state.version), (uuid(1, 2), Some(2)));
+    let Content::Entry(entry) = latest.content else { panic!("an entry") };
+    assert_eq!((entry.title.as_deref(), entry.status), (Some("second"), Some(AvailabilityStatus::Approved)));
+    let versions = tx.documents_named(Names::LogicalIds(&[uuid(1, 1)]), Versions::All, 9).await.unwrap();
+    assert_eq!(versions.len(), 2, "the first is kept");
+    let manifests = tx.approved_manifests(STUDY, REGISTRY_SOURCE).await.unwrap();
+    assert_eq!(manifests.iter().map(|state| state.entry_uuid.clone()).collect::<Vec<_>>(), [uuid(1, 2)]);
+    assert_eq!(tx.unit_of(&uid(1)).await.unwrap().unwrap().status, Status::Active);
+    assert!(tx.missing_references(Some(STUDY), 9).await.unwrap().is_empty());
+}
+
+pub async fn associations_are_repeated_once_with_the_new_versions_as_ends(store: Arc<dyn CentralStore>) {
+    let mut case = Case::new(1);
+    case.submission.folders.push(folder(1));
+    case.with(association(11, HAS_MEMBER, &uuid(4, 1), &uuid(1, 1)))
+        .with(association(12, APND, &uuid(1, 1), &uuid(1, 5)))
+        .commit(&*store)
+        .await;
+    let mut both = second(2);
+    both.submission.folders.push(Folder { logical_id: Some(uuid(4, 1)), version: Some(2), entry_uuid: uuid(4, 2), ..folder(1) });
+    let successions = [succession(uuid(1, 1), uuid(1, 2), true), succession(uuid(4, 1), uuid(4, 2), true)];
+    commit(&*store, &both, &successions).await;
+    let mut tx = store.read().await.unwrap();
+    assert_eq!(tx.folders_holding(&uuid(1, 2)).await.unwrap(), [uuid(4, 2)], "new folder to new entry, once");
+    assert!(tx.folders_holding(&uuid(1, 1)).await.unwrap().is_empty(), "the folder before is deprecated");
+    assert_eq!(tx.latest_versions(&[uuid(4, 1)]).await.unwrap()[0].state.entry_uuid, uuid(4, 2));
+    drop(tx);
+    // Without propagation nothing is repeated.
+    let mut third = second(3).change(|entry, _| entry.version = Some(3));
+    third.submission.associations[0].target = uuid(1, 3);
+    commit(&*store, &third, &[succession(uuid(1, 2), uuid(1, 3), false)]).await;
+    assert!(store.read().await.unwrap().folders_holding(&uuid(1, 3)).await.unwrap().is_empty());
+}
+
+pub async fn a_status_is_changed_of_entries_folders_and_associations(store: Arc<dyn CentralStore>) {
+    let mut case = Case::manifest(1, [1]);
+    case.submission.folders.push(folder(1));
+    case.commit(&*store).await;
+    Case::new(2).commit(&*store).await;
+    let ids = [uuid(1, 1), uuid(1, 2), uuid(4, 1), uuid(3, 1001)];
+    for status in [AvailabilityStatus::Deprecated, AvailabilityStatus::Approved] {
+        let mut tx = store.begin().await.unwrap();
+        for id in &ids {
+            assert!(tx.change_status(id, status).await.unwrap(), "{id}");
+            assert!(!tx.change_status(id, status).await.unwrap(), "{id}");
+        }
+        assert!(!tx.change_status(&uuid(1, 9), status).await.unwrap());
+        let states = tx.objects_by_id(&ids).await.unwrap();
+        assert!(states.len() == 4 && states.iter().all(|state| state.status == status));
+        let access = |id: &str| states.iter().find(|state| state.entry_uuid == id).unwrap().unit.as_ref().unwrap().status;
+        let expected = match status {
+            AvailabilityStatus::Deprecated => (Status::Invalidated, Status::Superseded),
+            AvailabilityStatus::Approved => (Status::Active, Status::Active),
+        };
+        assert_eq!((access(&uuid(1, 1)), access(&uuid(1, 2))), expected, "a manifest that was withdrawn, and another document");
+        tx.commit().await.unwrap();
+    }
+}
+
+pub async fn two_versions_of_one_number_are_not_registered(store: Arc<dyn CentralStore>) {
+    Case::new(1).commit(&*store).await;
+    commit(&*store, &second(2), &[succession(uuid(1, 1), uuid(1, 2), true)]).await;
+    let mut tx = store.begin().await.unwrap();
+    assert!(matches!(second(3).register(&mut tx).await, Err(StoreError::Taken { .. })));
+}

@@ -1,0 +1,160 @@
+//! New versions and changes of status of what is registered (ITI-57, ITI-92; profile 08 §7.1). Nothing is taken away: the
+//! version before stays, Deprecated, with its associations.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use idr_ihe::ebxml::scheme::association::{SUBMIT_ASSOCIATION, UPDATE_AVAILABILITY_STATUS};
+use idr_ihe::metadata::{Association, AvailabilityStatus, DocumentEntry, Folder};
+use idr_profile::access::Status;
+use idr_profile::mapping::ids::association_uuid;
+use jiff::Timestamp;
+
+use super::graph::HAS_MEMBER;
+use super::registry::{FACTS, ObjectState, entry_state, package_state};
+use super::sql::sql;
+use super::units::{self, ENTRY};
+use super::{CHUNK, StoreError, Tx};
+
+/// The newest version of a logical object, for the rules of an update. Not for answers: it is undecided.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Latest {
+    /// What the rules may know of any object.
+    pub state: ObjectState,
+    /// As it is registered.
+    pub content: Content,
+}
+
+/// An object that has versions.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Content {
+    /// DocumentEntry.
+    Entry(Box<DocumentEntry>),
+    /// Folder.
+    Folder(Box<Folder>),
+}
+
+/// A version that was registered, and the one that it follows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Succession {
+    /// entryUUID of the version before.
+    pub previous: String,
+    /// entryUUID of the new version, which is registered in this transaction.
+    pub new: String,
+    /// Are the Approved associations of the version before repeated for it?
+    pub propagate: bool,
+}
+
+impl Tx {
+    /// The newest versions of these logical objects; unknown ids are left out.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn latest_versions(&mut self, logical_ids: &[String]) -> Result<Vec<Latest>, StoreError> {
+        let mut found = Vec::new();
+        for chunk in logical_ids.chunks(CHUNK) {
+            let mut select = sql(&format!(
+                "SELECT {ENTRY}, {FACTS} FROM entries e JOIN patients p ON p.patient_key = e.patient_key \
+                 LEFT JOIN manifests m ON m.entry_uuid = e.entry_uuid \
+                 WHERE e.version = (SELECT MAX(v.version) FROM entries v WHERE v.logical_id = e.logical_id) AND e.logical_id IN "
+            ));
+            select.push_list(chunk);
+            for row in self.rows(select).await? {
+                let (_, entry) = units::entry(&row)?;
+                found.push(Latest { state: entry_state(&row)?, content: Content::Entry(Box::new(entry)) });
+            }
+            let mut select = sql("SELECT o.entry_uuid, o.unique_id, o.status, o.controller, o.register, o.specifier, o.metadata, \
+                 o.last_update_time, o.logical_id, o.version, p.authority, p.id \
+                 FROM folders o JOIN patients p ON p.patient_key = o.patient_key \
+                 WHERE o.version = (SELECT MAX(v.version) FROM folders v WHERE v.logical_id = o.logical_id) AND o.logical_id IN ");
+            select.push_list(chunk);
+            for row in self.rows(select).await? {
+                let folder = super::graph::folder_as_now(&row)?;
+                let state = package_state(&row, super::registry::Class::Folder)?;
+                found.push(Latest { state, content: Content::Folder(Box::new(folder)) });
+            }
+        }
+        Ok(found)
+    }
+
+    /// Puts new versions in the place of those before: these become Deprecated, a manifest stays the manifest of its study and
+    /// source, and, where it is asked, Approved associations are repeated with the new version as their end (memberships of
+    /// SubmissionSets are not). `set`: entryUUID of the update's SubmissionSet.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the transaction must then be dropped.
+    pub async fn succeed(&mut self, successions: &[Succession], set: &str, now: Timestamp) -> Result<(), StoreError> {
+        for succession in successions {
+            if !self.set_status(&succession.previous, AvailabilityStatus::Deprecated, Status::Superseded).await? {
+                self.set_folder_status(&succession.previous, AvailabilityStatus::Deprecated).await?;
+            }
+            let insert = "INSERT INTO manifests (entry_uuid, document_unique_id, study_uid, source_id) \
+                          SELECT $1, document_unique_id, study_uid, source_id FROM manifests WHERE entry_uuid = $2";
+            self.execute(sql(insert).bind(&succession.new).bind(&succession.previous)).await?;
+            let insert = "INSERT INTO manifest_references (entry_uuid, sop_instance_uid, series_uid, sop_class_uid) \
+                          SELECT $1, sop_instance_uid, series_uid, sop_class_uid FROM manifest_references WHERE entry_uuid = $2";
+            self.execute(sql(insert).bind(&succession.new).bind(&succession.previous)).await?;
+        }
+        let propagated = successions.iter().filter(|succession| succession.propagate);
+        let new: BTreeMap<&str, &str> = propagated.map(|of| (of.previous.as_str(), of.new.as_str())).collect();
+        let repeated = self.propagated(&new, set).await?;
+        for association in &repeated {
+            self.insert_association(association, set, now).await?;
+        }
+        let touched: Vec<String> =
+            repeated.iter().filter(|of| of.association_type == HAS_MEMBER).map(|membership| membership.source.clone()).collect();
+        self.touch_folders(&touched, now).await
+    }
+
+    /// The associations of versions before, with the new ones as their ends.
+    async fn propagated(&mut self, new: &BTreeMap<&str, &str>, set: &str) -> Result<Vec<Association>, StoreError> {
+        let ids: Vec<&str> = new.keys().copied().collect();
+        let (mut seen, mut repeated) = (BTreeSet::new(), Vec::new());
+        for chunk in ids.chunks(CHUNK) {
+            for end in ["source", "target"] {
+                let mut select = sql(&format!(
+                    "SELECT a.metadata FROM associations a WHERE a.status = 'Approved' AND a.submission_uuid <> $1 \
+                     AND a.association_type <> $2 AND a.association_type <> $3 \
+                     AND NOT EXISTS (SELECT 1 FROM submission_sets s WHERE s.entry_uuid = a.source) AND a.{end} IN "
+                ))
+                .bind(set)
+                .bind(UPDATE_AVAILABILITY_STATUS)
+                .bind(SUBMIT_ASSOCIATION);
+                select.push_list(chunk.iter().copied()).push(" ORDER BY a.registered_at, a.entry_uuid");
+                for row in self.rows(select).await? {
+                    let association: Association = row.json("metadata")?;
+                    let now = |id: &String| new.get(id.as_str()).map_or_else(|| id.clone(), |new| (*new).to_owned());
+                    let (source, target) = (now(&association.source), now(&association.target));
+                    if seen.insert((association.association_type.clone(), source.clone(), target.clone())) {
+                        let entry_uuid = association_uuid(&association.association_type, &source, &target);
+                        repeated.push(Association { entry_uuid, source, target, ..association });
+                    }
+                }
+            }
+        }
+        Ok(repeated)
+    }
+
+    /// Sets the status of an entry, folder or association. A manifest that becomes Deprecated was withdrawn (02 §7 row 5): its
+    /// images leave search and retrieve with it. `false`: no such object, or it has the status already.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn change_status(&mut self, entry_uuid: &str, status: AvailabilityStatus) -> Result<bool, StoreError> {
+        let manifest = self.row(sql("SELECT entry_uuid FROM manifests WHERE entry_uuid = $1").bind(entry_uuid)).await?.is_some();
+        let access = match status {
+            AvailabilityStatus::Approved => Status::Active,
+            AvailabilityStatus::Deprecated if manifest => Status::Invalidated,
+            AvailabilityStatus::Deprecated => Status::Superseded,
+        };
+        if self.set_status(entry_uuid, status, access).await? || self.set_folder_status(entry_uuid, status).await? {
+            return Ok(true);
+        }
+        let update = sql("UPDATE associations SET status = $2 WHERE entry_uuid = $1 AND status <> $2");
+        Ok(self.execute(update.bind(entry_uuid).bind(units::name(&status))).await? == 1)
+    }
+
+    async fn set_folder_status(&mut self, entry_uuid: &str, status: AvailabilityStatus) -> Result<bool, StoreError> {
+        let update = sql("UPDATE folders SET status = $2 WHERE entry_uuid = $1 AND status <> $2");
+        Ok(self.execute(update.bind(entry_uuid).bind(units::name(&status))).await? == 1)
+    }
+}
