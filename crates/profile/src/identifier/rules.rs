@@ -2,6 +2,8 @@
 
 use regex::Regex;
 
+use crate::adt::FeedRules;
+
 /// The shipped base set.
 const SHIPPED: &str = include_str!("../../../../configs/rules/base/identity.toml");
 
@@ -57,6 +59,7 @@ struct File {
     merge: Merge,
     unmerge: Unmerge,
     link: Link,
+    feed: FeedRules,
 }
 
 #[derive(Debug, Clone, serde::Deserialize)]
@@ -108,6 +111,8 @@ pub struct IdentityRules {
     pub unmerge_two_person: bool,
     /// Linked patients' results are shown together (§6, A24).
     pub link_expands_results: bool,
+    /// How ADT messages are read (§3, §5, §8).
+    pub feed: FeedRules,
 }
 
 /// Why an `identity.toml` is not taken; the running rules stay in force.
@@ -146,6 +151,7 @@ impl IdentityRules {
             none_and_active: file.merge.none_and_active,
             unmerge_two_person: file.unmerge.two_person,
             link_expands_results: file.link.expand_results,
+            feed: file.feed,
         })
     }
 
