@@ -213,10 +213,15 @@ pub async fn record(central: &Central, recorder: &str, recording: &Recording) ->
     if matches!(declaration, Declaration::Consent { .. }) && state.informed == Informed::None {
         return Err(DeclarationError::NotInformed);
     }
-    if let Declaration::Denial(new) = &declaration
-        && let Some(same) = state.denials.iter().find(|denial| is_same(denial, new))
-    {
-        return Ok(Recorded { id: same.id.clone(), store_version: state.store_version, repeated: true });
+    if let Declaration::Denial(new) = &declaration {
+        // The state holds denials of linked patients too: those are not this patient's.
+        let mut tx = central.store.read().await?;
+        for same in state.denials.iter().filter(|denial| is_same(denial, new)) {
+            let stands = tx.declaration(&same.id).await?.and_then(|declared| declared.recorded_under);
+            if stands.is_some_and(|id| state.is_of(&id)) {
+                return Ok(Recorded { id: same.id.clone(), store_version: state.store_version, repeated: true });
+            }
+        }
     }
     write(central, recorder, Some(&patient), &id, &declaration, &detail).await
 }

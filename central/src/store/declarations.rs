@@ -37,6 +37,17 @@ pub enum Declaration {
     Denial(Denial),
     /// An authorisation of an outsourced service; its end is a shorter `valid`.
     Authorisation(Authorisation),
+    /// What a merge made of the declarations of two ids (06 §9): stands in place of what was recorded before it.
+    Combination {
+        /// Informing.
+        informed: Informed,
+        /// Consents.
+        consents: BTreeMap<Sector, Consent>,
+        /// Denials that are absolute from now on, by id.
+        absolute: Vec<String>,
+    },
+    /// The merge was taken back: the combination has no effect.
+    Separation,
 }
 
 impl Declaration {
@@ -46,12 +57,15 @@ impl Declaration {
             Self::Consent { .. } | Self::Withdrawal { .. } => "consent",
             Self::Denial(_) => "denial",
             Self::Authorisation(_) => "authorisation",
+            Self::Combination { .. } | Self::Separation => "combination",
         }
     }
 
     fn status(&self) -> &'static str {
         match self {
             Self::Informing { .. } | Self::Consent { .. } | Self::Authorisation(_) => "active",
+            Self::Combination { .. } => "active",
+            Self::Separation => "ended",
             Self::Withdrawal { .. } => "withdrawn",
             Self::Denial(denial) => match denial.status {
                 DenialStatus::Active => "active",
@@ -166,8 +180,35 @@ impl Tx {
             state.labels.clone_from(&patient.labels);
             state.service_events = self.service_events(&patient.key, &mut state.unreadable).await?;
         }
-        self.declared(patient.map(|patient| patient.key), &mut state).await?;
+        let key = patient.map(|patient| patient.key);
+        self.declared(key.clone(), &mut state).await?;
+        if let Some(key) = key {
+            self.denials_of_linked(&key, &mut state).await?;
+        }
         Ok(state)
+    }
+
+    /// What a patient has declared under its own ids, without the denials of patients that it is linked with.
+    pub(super) async fn own_state(&mut self, patient: &super::patients::Patient, now: Timestamp) -> Result<PatientState, StoreError> {
+        let mut state = PatientState::new(patient.ids[0].clone(), Freshness::Store { confirmed: now }, self.store_version().await?);
+        self.declared(Some(patient.key.clone()), &mut state).await?;
+        Ok(state)
+    }
+
+    /// Denials of a link set are joined; consents are not shared (06 §6 A24).
+    async fn denials_of_linked(&mut self, key: &PatientKey, state: &mut PatientState) -> Result<(), StoreError> {
+        let Some(linked) = self.linked_with(key).await? else {
+            // A set that is too large to be read: only own use opens anything.
+            state.unreadable = true;
+            return Ok(());
+        };
+        for other in linked {
+            let mut theirs = PatientState::nobody(state.freshness, state.store_version);
+            self.declared(Some(other), &mut theirs).await?;
+            state.denials.append(&mut theirs.denials);
+            state.unreadable |= theirs.unreadable;
+        }
+        Ok(())
     }
 
     /// The state for a request about no single patient: the authorisations for everybody.
@@ -185,11 +226,16 @@ impl Tx {
         let select = "SELECT d.declaration_id, d.body FROM declarations d WHERE (d.patient_key = $1 OR d.patient_key IS NULL) AND \
                       d.store_version = (SELECT MAX(v.store_version) FROM declarations v WHERE v.declaration_id = d.declaration_id) \
                       ORDER BY d.store_version";
+        let mut absolute = Vec::new();
         for row in self.rows(sql(select).bind(patient.map(|key| key.0))).await? {
             match row.json("body") {
-                Ok(declaration) => apply(state, declaration),
+                Ok(declaration) => apply(state, declaration, &mut absolute),
                 Err(_) => state.unreadable = true,
             }
+        }
+        // A denial may have been recorded again after the merge that made it absolute.
+        for denial in &mut state.denials {
+            denial.emergency_allowed &= !absolute.contains(&denial.id);
         }
         Ok(())
     }
@@ -229,7 +275,7 @@ fn read(row: &Row) -> Result<Declared, StoreError> {
 }
 
 /// Declarations come in the order in which they were recorded: the last one of a sector counts.
-fn apply(state: &mut PatientState, declaration: Declaration) {
+fn apply(state: &mut PatientState, declaration: Declaration, made_absolute: &mut Vec<String>) {
     match declaration {
         Declaration::Informing { since } => state.informed = Informed::Given { since },
         Declaration::Consent { sector, since } => drop(state.consents.insert(sector, Consent::Active { since })),
@@ -240,5 +286,11 @@ fn apply(state: &mut PatientState, declaration: Declaration) {
         }
         Declaration::Denial(denial) => state.denials.push(denial),
         Declaration::Authorisation(authorisation) => state.authorisations.push(authorisation),
+        Declaration::Combination { informed, consents, absolute } => {
+            state.informed = informed;
+            state.consents = consents;
+            made_absolute.extend(absolute);
+        }
+        Declaration::Separation => {}
     }
 }

@@ -4,7 +4,8 @@
 //! [`CentralStore`] is the seam, [`SqliteStore`] the default and, in memory, the one of unit tests. Everything is done on
 //! a [`Tx`]: what one `Tx` does appears whole or not at all, because profile 08 §6.3, 06 §7 and 05 §2 each need several of
 //! these tables in one commit. The operations stand by subject: [`instances`], [`registry`], [`versions`], [`query`], [`graph`], [`patients`],
-//! [`declarations`], [`messages`], [`receipts`]; [`committer`] gathers instances into common commits. The schema, with its comments, is `migrations/`.
+//! [`declarations`], [`feed`] (what patient administration tells), [`merges`], [`links`], [`messages`], [`receipts`]; [`committer`] gathers
+//! instances into common commits. The schema, with its comments, is `migrations/`.
 //!
 //! What belongs to a patient is given as [`Candidate`]: it can be read only after the
 //! access decision.
@@ -22,8 +23,11 @@
 
 pub mod committer;
 pub mod declarations;
+pub mod feed;
 pub mod graph;
 pub mod instances;
+pub mod links;
+pub mod merges;
 pub mod messages;
 pub mod overview;
 pub mod patients;

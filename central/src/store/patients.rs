@@ -124,15 +124,25 @@ impl Tx {
         self.execute(update.bind(birth_date).bind(super::units::json(labels)).bind(&patient.0)).await.map(|_| ())
     }
 
-    /// Records or renews a service event (06 §6).
+    /// Records or renews a service event (06 §6), as told of the patient under one of its ids. `false`: it is another patient's, and
+    /// stays so.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn record_service_event(&mut self, oid: &str, patient: &PatientKey, event: &KnownEvent) -> Result<(), StoreError> {
-        let insert = "INSERT INTO service_events (oid, patient_key, controller, start_date, end_date) VALUES ($1, $2, $3, $4, $5) \
-                      ON CONFLICT (oid) DO UPDATE SET patient_key = $2, controller = $3, start_date = $4, end_date = $5";
-        let insert = sql(insert).bind(oid).bind(&patient.0).bind(&event.controller).bind(event.start).bind(event.end);
-        self.execute(insert).await.map(|_| ())
+    pub async fn record_service_event(
+        &mut self,
+        oid: &str,
+        patient: &PatientKey,
+        recorded_under: &PatientId,
+        event: &KnownEvent,
+        unit: Option<&str>,
+    ) -> Result<bool, StoreError> {
+        let insert = "INSERT INTO service_events (oid, patient_key, controller, unit, start_date, end_date, recorded_authority, recorded_id) \
+                      VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (oid) DO UPDATE SET controller = $3, \
+                      unit = COALESCE($4, service_events.unit), start_date = COALESCE($5, service_events.start_date), \
+                      end_date = $6 WHERE service_events.patient_key = $2";
+        let insert = sql(insert).bind(oid).bind(&patient.0).bind(&event.controller).bind(unit).bind(event.start).bind(event.end);
+        Ok(self.execute(insert.bind(&recorded_under.authority).bind(&recorded_under.id)).await? == 1)
     }
 
     /// Which of these ids are known, for a rule over many of them.

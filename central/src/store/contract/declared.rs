@@ -127,7 +127,7 @@ pub async fn an_old_identifier_names_the_same_patient(store: Arc<dyn CentralStor
     assert!(!tx.add_alias(&temporary, &key, at(2)).await.unwrap(), "it names somebody");
     tx.describe_patient(&key, Some(date(1990, 1, 1)), &["TURVAKIELTO".into()]).await.unwrap();
     let event = KnownEvent { controller: COUNTY.into(), start: Some(SINCE), end: None };
-    tx.record_service_event("1.2.246.10.90000011.14.2026.1", &key, &event).await.unwrap();
+    assert!(tx.record_service_event("1.2.246.10.90000011.14.2026.1", &key, &patient(), &event, None).await.unwrap());
     tx.commit().await.unwrap();
     Case::new(2).change(|entry, _| entry.patient_id = temporary.clone()).commit(&*store).await;
 

@@ -19,6 +19,7 @@
 //! # Bounds
 //! Linear in declarations and units; the caller bounds both (05 §14: 50 declarations and 200 units in 5 ms).
 
+mod combine;
 mod decide;
 mod decision;
 mod denial;
@@ -32,6 +33,7 @@ mod subject;
 #[cfg(test)]
 mod tests;
 
+pub use combine::{Combined, combine};
 pub use decide::{check_gates, decide};
 pub use decision::{Basis, Decision, Gate, LogKind, Permit, Request, Rule};
 pub use explain::{Explanation, Outcome, Step, StepResult, WouldChange, explain};

@@ -188,7 +188,7 @@ fn every_reason_to_refuse_has_its_code_and_place() {
         }
     }
     assert!(judged(good.replace("EVN||20250615115958", "EVN||20250617150459")).is_ok(), "299 s ahead");
-    let mut lone = good.replace("UNICODE UTF-8", "UNICODE UTF-8").into_bytes();
+    let mut lone = good.clone().into_bytes();
     lone.extend(b"\rZZZ|\xe4");
     assert_eq!(judged(lone).map_err(|r| r.code), Err(Code::Value), "I17: a lone E4");
     let rules = IdentityRules::shipped();
