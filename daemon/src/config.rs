@@ -244,6 +244,26 @@ impl Default for Scrub {
     }
 }
 
+/// The local cache of what the centre holds, and when it is given up ([`crate::retention`]).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Cache {
+    /// Whether local copies are given up at all (profile 03 §3.1).
+    pub release: bool,
+    /// Data set bytes of registered objects that stay, all tenants together.
+    pub bytes_max: u64,
+    /// Least time from registration, days.
+    pub retention_days: u32,
+    /// Only what the last reconciliation with the centre found equal (profile 11 §5).
+    pub require_reconciliation: bool,
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self { release: false, bytes_max: 1 << 40, retention_days: 30, require_reconciliation: true }
+    }
+}
+
 /// Instances on their way in, by whatever way.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -636,6 +656,9 @@ pub struct ConfigFile {
     /// Reading every held object again.
     #[serde(default)]
     pub scrub: Scrub,
+    /// The local cache.
+    #[serde(default)]
+    pub cache: Cache,
     /// Instances on their way in.
     #[serde(default)]
     pub reception: Reception,
@@ -714,6 +737,8 @@ impl ConfigFile {
             ("dimse.connections_max", file.dimse.connections_max as u64, 1..=65_536),
             ("dimse.connections_per_address_max", file.dimse.connections_per_address_max as u64, 1..=65_536),
             ("dimse.handshakes_max", file.dimse.handshakes_max as u64, 1..=65_536),
+            ("cache.bytes_max", file.cache.bytes_max, 0..=u64::MAX),
+            ("cache.retention_days", u64::from(file.cache.retention_days), 1..=3_650),
             ("reception.header_memory_bytes", file.reception.header_memory_bytes as u64, 1 << 20..=1 << 40),
             ("scrub.interval_days", u64::from(file.scrub.interval_days), 0..=366),
             ("scrub.bytes_per_second", file.scrub.bytes_per_second, 1 << 16..=1 << 40),

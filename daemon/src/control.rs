@@ -30,6 +30,7 @@ use crate::quarantine::command::{self as quarantine_command, QuarantineCommand};
 use crate::quarantine::correction::{Asked, Corrections};
 use crate::quarantine::{Cursor, Quarantine};
 use crate::reload::Reload;
+use crate::retention::Retention;
 use crate::rulebook::{self, RulesCommand};
 use crate::scrub::Scrub;
 use crate::spool::{FileSpool, SpoolId, Tenant, Verb};
@@ -192,6 +193,8 @@ pub struct Operator {
     pub scrub: Arc<Scrub>,
     /// Memory of headers on their way.
     pub header_memory: HeaderMemory,
+    /// The local cache, if there is a centre.
+    pub retention: Option<Arc<Retention>>,
 }
 
 /// Binds the operators' socket, and serves it until stopped.
@@ -233,6 +236,7 @@ async fn perform(request: Request, user: u32, operator: &Operator) -> anyhow::Re
                 "reload": operator.reload.last(),
                 "damaged_objects": operator.scrub.damaged(),
                 "header_memory": operator.header_memory.usage(),
+                "cache": operator.retention.as_ref().map(|retention| retention.show()),
             }))
         }
         Request::Reload => Ok(serde_json::to_value(operator.reload.reload("command").await?)?),
@@ -488,6 +492,13 @@ fn status_lines(answer: &Value) -> Vec<String> {
     if memory["waiting"].as_u64().is_some_and(|waiting| waiting > 0) {
         let (waiting, bytes, most) = (&memory["waiting"], &memory["bytes"], &memory["bytes_max"]);
         lines.push(format!("{waiting} objects wait to be read on: the headers on their way take {bytes} of {most} bytes of memory"));
+    }
+    let cache = &answer["cache"];
+    if let (Some(bytes), Some(most)) = (cache["bytes"].as_u64(), cache["bytes_max"].as_u64())
+        && bytes > most
+    {
+        let given_up = if cache["release"] == true { "are given up as soon as they may" } else { "stay: cache.release is false" };
+        lines.push(format!("what the centre holds has {bytes} bytes here, more than cache.bytes_max, {most}: its local copies {given_up}"));
     }
     lines.push(format!("centre: {}", answer["centre"]));
     let reload = &answer["reload"];

@@ -10,6 +10,7 @@ use crate::commitment::Commitments;
 use crate::completeness::Completeness;
 use crate::header_memory::HeaderMemory;
 use crate::reload::Reload;
+use crate::retention::Retention;
 use crate::scrub::Scrub;
 use crate::spool::{Spool, Tenant};
 
@@ -50,6 +51,8 @@ pub struct Monitor {
     pub header_memory: HeaderMemory,
     /// The configuration read again.
     pub reload: Arc<Reload>,
+    /// The local cache, if there is a centre.
+    pub retention: Option<Arc<Retention>>,
     /// Objects that are read again.
     pub scrub: Arc<Scrub>,
     /// Whose objects are taken in.
@@ -93,6 +96,12 @@ impl Monitored for Monitor {
         let (in_progress, listings) = self.completeness.totals();
         line("idr_site_procedure_steps_in_progress", "", in_progress as u64);
         line("idr_site_listings", "", listings as u64);
+        if let Some(retention) = &self.retention {
+            line("idr_site_cache_bytes", "", retention.bytes());
+            line("idr_site_cache_limit_bytes", "", retention.bytes_max());
+            line("idr_site_released_objects_total", "", retention.released_objects.value());
+            line("idr_site_released_bytes_total", "", retention.released_bytes.value());
+        }
         line("idr_site_scrub_objects_total", "", self.scrub.objects_read.value());
         line("idr_site_scrub_bytes_total", "", self.scrub.bytes_read.value());
         line("idr_site_scrub_damaged_objects", "", self.scrub.damaged());

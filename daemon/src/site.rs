@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use idr_host::places::Connections;
 use idr_host::process::Phase;
 use idr_host::{files, monitor, now, process, service_manager};
-use idr_profile::receipt::Holder;
+use idr_profile::receipt::{Carried, Holder};
 use idr_profile::rules::RuleSets;
 use idr_profile::tls::{self, ClientAuth};
 use rand::SeedableRng as _;
@@ -32,6 +32,7 @@ use crate::quarantine::correction::Corrections;
 use crate::query::Query;
 use crate::receipts::KeyFile;
 use crate::reload::{self, Reload};
+use crate::retention::{NotReconciled, Retention};
 use crate::scrub::Scrub;
 use crate::spool::disk::FileSystem;
 use crate::spool::files::{Hop, Parts, Settings};
@@ -282,6 +283,14 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
         let opened = tokio::task::spawn_blocking(move || Corrections::open(disk, ingress, receipts, studies, tenants)).await?;
         Arc::new(opened.context("corrections: the folder cannot be read")?)
     };
+    let retention = forward.clone().map(|of_centre| {
+        let verifies = Box::new(move |carried: &Carried| of_centre.is_of_centre(carried));
+        let (cache, receipts, reconciled) = (config.cache.clone(), spool.receipts().clone(), Arc::new(NotReconciled));
+        Arc::new(Retention::new(cache, seam.clone(), receipts, verifies, reconciled, tenants.clone(), Box::new(now)))
+    });
+    if let Some(retention) = &retention {
+        behind.spawn(retention.clone().run(after_ingress.clone()));
+    }
     let operator = control::Operator {
         spool: spool.clone(),
         studies,
@@ -294,12 +303,14 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
         reload: reload.clone(),
         scrub: scrub.clone(),
         header_memory: ingress.header_memory.clone(),
+        retention: retention.clone(),
     };
     behind.spawn(control::serve(&config.control_socket(), operator, after_ingress.clone())?);
     if let Some(listener) = health_listener {
         let connections = [connections.clone(), stow_connections.clone()];
         let header_memory = ingress.header_memory.clone();
-        let monitor = Monitor { counters, spool: seam, commitments, completeness, connections, header_memory, reload, scrub, tenants };
+        let monitor =
+            Monitor { counters, spool: seam, commitments, completeness, connections, header_memory, reload, retention, scrub, tenants };
         let monitor = Arc::new(monitor);
         behind.spawn(monitor::serve(listener, monitor, after_ingress.clone()));
     }

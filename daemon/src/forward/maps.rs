@@ -12,7 +12,10 @@ use jiff::tz::TimeZone;
 use sha2::{Digest as _, Sha256};
 
 use crate::config::Config;
-use crate::spool::{Cause, Entry, Spool, SpoolError};
+use crate::spool::{Cause, Entry, Spool, SpoolError, State};
+
+/// The form of a kept header ([`Spool::keep_header`]).
+const EXPLICIT_VR_LITTLE_ENDIAN: &str = "1.2.840.10008.1.2.1";
 
 /// `affinity-domain.toml`, `controller-map.toml` and the site's zone.
 pub struct Maps {
@@ -55,11 +58,17 @@ pub async fn describe(spool: &dyn Spool, entry: &Entry, rules: &RuleSets) -> Res
     Ok(Described::of(&read_header(spool, entry).await?, entry, rules))
 }
 
-/// Reads the header of a stored instance: from the start of its file to its bulk data.
+/// Reads the header of a stored instance: from the start of its file to its bulk data; of a released one what was kept of it.
 ///
 /// # Errors
 /// The spool's.
 pub async fn read_header(spool: &dyn Spool, entry: &Entry) -> Result<Scan, SpoolError> {
+    if entry.progress.state == State::Released {
+        let header = spool.kept_header(entry.id()).await?.ok_or(SpoolError::Unknown(entry.id()))?;
+        let mut scanner = Scanner::new(EXPLICIT_VR_LITTLE_ENDIAN, Limits::default());
+        scanner.feed(&header);
+        return Ok(scanner.finish());
+    }
     let mut scanner = Scanner::new(&entry.record.announced.transfer_syntax_uid, Limits::default());
     let mut stored = spool.read(entry.id()).await?;
     while let Some(bytes) = stored.next().await? {

@@ -20,7 +20,7 @@ pub mod credentials;
 mod gate;
 mod https;
 mod lookup;
-mod maps;
+pub(crate) mod maps;
 mod pages;
 pub mod peer;
 mod register;
@@ -273,6 +273,11 @@ impl Forward {
         }
         self.memory().bearings.clear();
         self.wake.notify_waiters();
+    }
+
+    /// Whether a receipt is the centre's, and holds by its keys of this moment.
+    pub fn is_of_centre(&self, carried: &Carried) -> bool {
+        self.link().centre_keys.verify(carried).is_ok()
     }
 
     fn link(&self) -> Arc<Link> {

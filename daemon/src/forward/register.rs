@@ -5,6 +5,7 @@
 //! ([`super::registration`]). A pending revision is always answered before another is made: one that may have arrived is
 //! looked for in the registry ([`super::lookup`]) before it is sent again.
 
+use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::time::Duration;
 
@@ -146,6 +147,20 @@ const CODE_LENGTH_MAX: usize = 64;
 const FOUND_AGAIN: SignedDuration = SignedDuration::from_mins(10);
 /// When a study is looked at again after an error of ours, or while its controller is not known.
 const AFTER_TROUBLE: SignedDuration = SignedDuration::from_secs(60);
+
+/// Of copies with the same bytes, one that was given up and came again, the one that is here; in order.
+fn once(members: Vec<Entry>) -> Vec<Entry> {
+    let key = |entry: &Entry| (entry.record.announced.sop_instance_uid.clone(), entry.record.digest);
+    let mut stays: HashMap<_, (bool, SpoolId)> = HashMap::new();
+    for entry in &members {
+        let here = entry.progress.state != State::Released;
+        let best = stays.entry(key(entry)).or_insert((here, entry.id()));
+        if here && !best.0 {
+            *best = (true, entry.id());
+        }
+    }
+    members.into_iter().filter(|entry| stays.get(&key(entry)).is_some_and(|(_, id)| *id == entry.id())).collect()
+}
 
 impl Forward {
     /// Looks at studies with committed instances. Says whether a step was made.
@@ -505,6 +520,7 @@ impl Forward {
                 }
             }
         }
+        members.listed = once(members.listed);
         Ok(members)
     }
 

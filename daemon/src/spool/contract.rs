@@ -190,12 +190,19 @@ async fn a_study_knows_its_arrivals_states_and_notes(spool: &dyn Spool) {
 async fn a_released_object_is_known_without_bytes_and_held_again_under_its_one_receipt(spool: &dyn Spool) {
     let bytes = data(1, 100);
     let first = hand_over(spool, announced(1), facts(1), &bytes).await.expect("committed");
+    assert_eq!(spool.kept_header(first.id).await.expect("works"), None);
+    for header in [&b"one of a release that came to nothing"[..], b"header"] {
+        spool.keep_header(first.id, header.into()).await.expect("kept");
+    }
     for (second, state) in [State::Queued, State::Sent, State::Committed, State::Registered, State::Released].into_iter().enumerate() {
         let second = i64::try_from(second).expect("small") + 10;
         spool.advance(vec![Move { id: first.id, to: to(state, second) }]).await.expect("moved");
     }
     assert!(matches!(spool.read(first.id).await.err(), Some(SpoolError::Unknown(_))));
     assert_eq!(spool.entry(first.id).await.expect("works").expect("known").progress.state, State::Released);
+    assert_eq!(spool.kept_header(first.id).await.expect("works").as_deref(), Some(&b"header"[..]), "what describes it stays");
+    let refused = spool.keep_header(first.id, b"other"[..].into()).await.err();
+    assert!(matches!(refused, Some(SpoolError::Unknown(_))), "and stays as it is");
     let again = hand_over(spool, announced(1), facts(60), &bytes).await.expect("committed");
     assert_eq!((again.r1, again.repeated), (first.r1, true));
     assert_ne!(again.id, first.id);

@@ -43,6 +43,11 @@ fn bytes(n: u64, variant: u64) -> Vec<u8> {
     data(n * 100 + variant, size)
 }
 
+/// What is kept of an object that is released.
+fn header((n, variant): (u64, u64)) -> Vec<u8> {
+    data(n * 100 + variant, 300)
+}
+
 fn queued(n: u64) -> Facts {
     Facts { state: if n.is_multiple_of(3) { State::Queued } else { State::Held(Cause::incomplete()) }, ..facts(n) }
 }
@@ -70,6 +75,13 @@ impl Oracle {
     pub(super) async fn advance_variant(&mut self, spool: &FileSpool, of: (u64, u64), state: State) {
         let Some(committed) = self.accepted.get(&of) else { return };
         let moves = vec![Move { id: committed.id, to: to(state.clone(), 100) }];
+        if state == State::Released {
+            // As the eviction does: without it nothing is released.
+            match spool.keep_header(committed.id, header(of).into()).await {
+                Ok(()) => {}
+                Err(_) => return,
+            }
+        }
         match spool.advance(moves).await {
             Ok(()) => drop(self.states.insert(committed.id, state)),
             Err(SpoolError::Transition { .. } | SpoolError::Unknown(_)) => {}
@@ -183,6 +195,8 @@ impl World {
                 [] => {
                     let released = oracle.states.get(&committed.id) == Some(&State::Released);
                     assert!(released || oracle.perhaps_released.contains(&committed.id), "{what}: {n}/{variant} is gone");
+                    let kept = block_on(spool.kept_header(committed.id)).unwrap_or_else(|error| panic!("{what}: {error}"));
+                    assert!(kept.is_some_and(|kept| *kept == *header((*n, *variant))), "{what}: {n}/{variant} has no header any more");
                 }
                 [one] => {
                     let found = block_on(read(spool, one.id())).unwrap_or_else(|error| panic!("{what}: {error}"));

@@ -34,6 +34,7 @@ struct Held {
     events: u64,
     open: BTreeMap<SpoolId, Tenant>,
     objects: BTreeMap<SpoolId, (Option<Carried>, Bytes)>,
+    headers: BTreeMap<SpoolId, Bytes>,
     leases: BTreeMap<SpoolId, Timestamp>,
     refusal: Option<Refusal>,
 }
@@ -144,6 +145,19 @@ impl Spool for MemorySpool {
         let entry = self.shared.catalog.entry(id)?.ok_or(SpoolError::Unknown(id))?;
         let (r1, bytes) = self.held().objects.get(&id).cloned().ok_or(SpoolError::Unknown(id))?;
         Ok(Box::new(MemoryStored { record: entry.record, r1, bytes: Some(bytes).filter(|bytes| !bytes.is_empty()) }))
+    }
+
+    async fn keep_header(&self, id: SpoolId, header: Bytes) -> Result<(), SpoolError> {
+        let mut held = self.held();
+        if !held.objects.contains_key(&id) {
+            return Err(SpoolError::Unknown(id));
+        }
+        held.headers.insert(id, header);
+        Ok(())
+    }
+
+    async fn kept_header(&self, id: SpoolId) -> Result<Option<Bytes>, SpoolError> {
+        Ok(self.held().headers.get(&id).cloned())
     }
 
     async fn entry(&self, id: SpoolId) -> Result<Option<Entry>, SpoolError> {

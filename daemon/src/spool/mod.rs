@@ -7,7 +7,7 @@
 //!
 //! # On disk
 //! Below the spool folder: `objects/` (the truth; [`object_file`]), `journal/` ([`journal`]), `torn/` (files that do not
-//! hold, with a report each; never removed by us), `index/` or `index.redb` (may be deleted), `lock`. Below the state
+//! hold, with a report each; never removed by us), `headers/` (of released objects; never removed), `index/` or `index.redb` (may be deleted), `lock`. Below the state
 //! folder: `receipts/`, `keys/` ([`crate::receipts`]). Files are 0600, folders 0700; a name is a counter or a number of
 //! ours.
 //!
@@ -99,6 +99,19 @@ pub trait Spool: Send + Sync {
     /// # Errors
     /// [`SpoolError::Unknown`], also for a released object; [`SpoolError::Damaged`]; the disk.
     async fn read(&self, id: SpoolId) -> Result<Box<dyn Stored>, SpoolError>;
+
+    /// Keeps the elements outside bulk data of an object that is to be released, as an Explicit VR Little Endian data set:
+    /// returns when they are durable. Done before the release, they are there after it.
+    ///
+    /// # Errors
+    /// [`SpoolError::Unknown`], also for a released object; the disk.
+    async fn keep_header(&self, id: SpoolId, header: Bytes) -> Result<(), SpoolError>;
+
+    /// What [`Spool::keep_header`] kept; `None` if nothing.
+    ///
+    /// # Errors
+    /// [`SpoolError::Damaged`]; the disk.
+    async fn kept_header(&self, id: SpoolId) -> Result<Option<Bytes>, SpoolError>;
 
     /// One object, also a released one.
     ///

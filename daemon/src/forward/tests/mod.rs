@@ -9,5 +9,6 @@ mod crash;
 mod instances;
 mod manifests;
 mod receipts;
+mod releases;
 mod rig;
 mod withdrawals;

@@ -101,6 +101,15 @@ impl Spool for Fused {
         }
         self.0.read(id).await
     }
+    async fn keep_header(&self, id: SpoolId, header: bytes::Bytes) -> Result<(), SpoolError> {
+        self.1.step().await;
+        self.0.keep_header(id, header).await?;
+        self.1.step().await;
+        Ok(())
+    }
+    async fn kept_header(&self, id: SpoolId) -> Result<Option<bytes::Bytes>, SpoolError> {
+        self.0.kept_header(id).await
+    }
     async fn entry(&self, id: SpoolId) -> Result<Option<Entry>, SpoolError> {
         self.0.entry(id).await
     }
@@ -255,6 +264,11 @@ impl Rig {
         }
     }
 
+    /// The spool, as what the fuse stops meets it.
+    pub fn fused(&self) -> Arc<dyn Spool> {
+        Arc::new(Fused(self.spool.clone(), self.centre.fuse.clone(), self.unreadable.clone()))
+    }
+
     /// A forwarder as it is after a start: it remembers nothing.
     pub fn forward(&self) -> Forward {
         self.spool.restart();
@@ -262,7 +276,7 @@ impl Rig {
             config: self.config.clone(),
             centre: self.config.centre.clone().expect("configured"),
             rules: RULES.clone(),
-            spool: Arc::new(Fused(self.spool.clone(), self.centre.fuse.clone(), self.unreadable.clone())),
+            spool: self.fused(),
             receipts: self.receipts.clone(),
             maps: self.maps.clone(),
             tenants: vec![tenant()],

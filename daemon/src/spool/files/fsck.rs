@@ -4,6 +4,7 @@ use super::super::SpoolError;
 use super::super::disk_error;
 use super::super::object_file::{self, Content, HEAD_BYTES_MAX};
 use super::super::record::{Entry, SpoolId, State};
+use super::headers;
 use super::listing::Listing;
 use super::reader::{verify, verify_length};
 use super::{FileSpool, Shared, lock};
@@ -16,6 +17,8 @@ use std::collections::HashMap;
 pub enum Fault {
     /// The object has no file.
     Gone,
+    /// It was released and its elements were not kept: a later manifest of its study cannot describe it.
+    HeaderGone,
     /// Its file does not hold; the text says what.
     Damaged(&'static str),
     /// The index shows another record or receipt than the file.
@@ -52,7 +55,17 @@ impl FileSpool {
             let page = shared.catalog.all(from, 500)?;
             let Some(last) = page.last() else { break };
             from = SpoolId(last.id().0 + 1);
-            for entry in page.into_iter().filter(|entry| entry.progress.state != State::Released) {
+            for entry in page {
+                if entry.progress.state == State::Released {
+                    let fault = match headers::read(&*shared.disk, entry.id()) {
+                        Ok(Some(_)) => None,
+                        Ok(None) => Some(Fault::HeaderGone),
+                        Err(SpoolError::Damaged { what, .. }) => Some(Fault::Damaged(what)),
+                        Err(error) => return Err(error),
+                    };
+                    findings.extend(fault.map(|fault| Finding { id: entry.id(), fault }));
+                    continue;
+                }
                 let mut faults: Vec<_> = shared.check(&entry, deep)?.into_iter().collect();
                 faults.extend(seen.insert(entry.r1, entry.id()).map(Fault::SharedReceipt));
                 if shared.receipts.by_hash(&entry.r1)?.is_none() && !shared.receipts.owes(&entry.r1) {

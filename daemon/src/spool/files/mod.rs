@@ -2,12 +2,13 @@
 //!
 //! `writer` (from the first byte to the answer), `reader` (back out), `recovery` (what a start finds), `chores` (what is
 //! done behind the answers), `fsck` (is everything as it should be), `scrub` (objects once more from the
-//! disk), `folders`, `listing` and `hop` (tools).
+//! disk), `headers` (what stays of a released object), `folders`, `listing` and `hop` (tools).
 
 mod buffers;
 mod chores;
 mod folders;
 mod fsck;
+mod headers;
 mod hop;
 mod listing;
 mod reader;
@@ -31,6 +32,7 @@ use super::{Claim, Refusal, Spool, SpoolError, Stored, Writer, disk_error};
 use crate::receipts::Receipts;
 use async_trait::async_trait;
 use buffers::Buffers;
+use bytes::Bytes;
 use folders::Folders;
 use idr_profile::digest::Digest;
 use idr_profile::receipt::{Holder, ReceiptHash, Signer};
@@ -485,6 +487,20 @@ impl Spool for FileSpool {
         let shared = Arc::clone(&self.shared);
         let stored = self.shared.hop.run(move || reader::FileStored::open(&shared, id)).await??;
         Ok(Box::new(stored))
+    }
+
+    async fn keep_header(&self, id: SpoolId, header: Bytes) -> Result<(), SpoolError> {
+        let shared = Arc::clone(&self.shared);
+        let work = move || {
+            let held = shared.catalog.entry(id)?.is_some_and(|entry| entry.progress.state != State::Released);
+            if held { headers::keep(&*shared.disk, id, &header) } else { Err(SpoolError::Unknown(id)) }
+        };
+        self.shared.hop.run(work).await?
+    }
+
+    async fn kept_header(&self, id: SpoolId) -> Result<Option<Bytes>, SpoolError> {
+        let shared = Arc::clone(&self.shared);
+        self.shared.hop.run(move || headers::read(&*shared.disk, id)).await?
     }
 
     async fn entry(&self, id: SpoolId) -> Result<Option<Entry>, SpoolError> {
