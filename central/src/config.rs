@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 mod dimse;
 
-pub use dimse::Dimse;
+pub use dimse::{Commitment, Dimse};
 pub use idr_host::config::ConfigError;
 pub use idr_profile::identifier::Environment;
 
@@ -190,6 +190,15 @@ pub struct Peer {
     /// AE titles that it calls with, over DIMSE (profile 10 §8).
     #[serde(default)]
     pub ae_titles: Vec<String>,
+    /// Where it listens for storage commitment, DICOM over TLS (profile 10 F07); absent: it is told on its own association alone.
+    pub commitment_address: Option<SocketAddr>,
+    /// Its AE title there; absent: the one that asked.
+    pub commitment_ae_title: Option<String>,
+    /// Name in its certificate there; absent: its address.
+    pub commitment_server_name: Option<String>,
+    /// SHA-256 of its certificates there; empty: any of `tls_anchors`.
+    #[serde(default)]
+    pub commitment_certificates: Vec<String>,
     /// Transactions it may use, of [`TRANSACTIONS`]; empty: none.
     #[serde(default)]
     pub transactions: Vec<String>,
@@ -272,6 +281,9 @@ pub struct ConfigFile {
     /// DICOM over TLS.
     #[serde(default)]
     pub dimse: Dimse,
+    /// Storage commitment.
+    #[serde(default)]
+    pub commitment: Commitment,
     /// Model C4.
     #[serde(default)]
     pub direct: Direct,
@@ -336,6 +348,7 @@ impl ConfigFile {
             return fault("revocation", "\"off\" is for environment = \"test\" only".to_owned());
         }
         file.dimse.check()?;
+        file.commitment.check()?;
         check_loopback("health_listen", file.health_listen)?;
         for (at, row) in file.peer.iter().enumerate() {
             let key = |name: &str| format!("peer[{at}].{name}");

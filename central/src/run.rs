@@ -41,6 +41,7 @@ use crate::audit::{AuditSink as _, Closing, Delivered, Entry, Extent, FileConfig
 use crate::central::{Central, Counters, Places, RECEIVING_MAX, Space};
 use crate::config::{Config, Https, Revocation as Mode};
 use crate::control;
+use crate::dimse::commitment::Commitments;
 use crate::dimse::{self, Dimse};
 use crate::https::{self, server};
 use crate::keys::Keys;
@@ -173,14 +174,28 @@ fn tls_listener(config: &Config, trust: &Trust) -> anyhow::Result<rustls::Server
     Ok(tls::server(&chain, &key, &files::anchors(trust.tls_anchors()), ClientAuth::Required, &[b"h2", b"http/1.1"])?)
 }
 
-fn dimse_listener(config: &Config, trust: &Trust) -> anyhow::Result<rustls::ServerConfig> {
+/// Certificate and key of DICOM over TLS: its own, or those of HTTPS.
+fn dimse_identity(config: &Config) -> anyhow::Result<(Vec<u8>, Vec<u8>)> {
     let (certificate, key) = match (&config.dimse.certificate, &config.dimse.key) {
         (Some(certificate), Some(key)) => (certificate, key),
         _ => (&config.https.certificate, &config.https.key),
     };
     let chain = std::fs::read(certificate).with_context(|| format!("{}: cannot be read", certificate.display()))?;
-    let key = files::read_private(key)?;
+    Ok((chain, files::read_private(key)?))
+}
+
+fn dimse_listener(config: &Config, trust: &Trust) -> anyhow::Result<rustls::ServerConfig> {
+    let (chain, key) = dimse_identity(config)?;
     Ok(tls::server(&chain, &key, &files::anchors(trust.tls_anchors()), ClientAuth::Required, &[])?)
+}
+
+/// TLS towards peers that are told of their storage commitment; `None`: there are none.
+fn dimse_client(config: &Config, trust: &Trust) -> anyhow::Result<Option<Arc<rustls::ClientConfig>>> {
+    if config.peer.iter().all(|row| row.commitment_address.is_none()) {
+        return Ok(None);
+    }
+    let (chain, key) = dimse_identity(config)?;
+    Ok(Some(Arc::new(tls::client(&chain, &key, &files::anchors(trust.tls_anchors()), &[], &[])?)))
 }
 
 /// Everything that `check-config` checks: files, keys, rule sets, trust; nothing is opened or bound.
@@ -192,6 +207,7 @@ pub fn check(config: &Config) -> anyhow::Result<()> {
     tls_listener(config, &loaded.trust)?;
     if !config.dimse.listen.is_empty() {
         dimse_listener(config, &loaded.trust)?;
+        dimse_client(config, &loaded.trust)?;
     }
     Ok(())
 }
@@ -378,7 +394,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
         requests.spawn(server::serve(listener, tls.clone(), router.clone(), connections.clone(), bounds.clone(), stop.clone()));
     }
     drop(router);
-    serve_dimse(&central, dimse_listeners, &requests, &stop)?;
+    serve_dimse(&central, dimse_listeners, (&requests, &stop), (&behind, &after_requests)).await?;
     note(&central, "start", json!({"version": env!("CARGO_PKG_VERSION"), "https": bound.https, "dimse": bound.dimse})).await?;
     files::replace_json(&config.storage.path.join("listening.json"), &bound)?;
     tracing::info!(https = ?bound.https, dimse = ?bound.dimse, health = ?bound.health, "ready");
@@ -404,22 +420,24 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
 }
 
 /// DICOM over TLS, if it has an address.
-fn serve_dimse(
+async fn serve_dimse(
     central: &Arc<Central>,
     listeners: Vec<TcpListener>,
-    requests: &TaskTracker,
-    stop: &CancellationToken,
+    (requests, stop): (&TaskTracker, &CancellationToken),
+    (behind, after_requests): (&TaskTracker, &CancellationToken),
 ) -> anyhow::Result<()> {
     if listeners.is_empty() {
         return Ok(());
     }
-    let config = &central.config.dimse;
-    let tls = Arc::new(ArcSwap::from_pointee(dimse_listener(&central.config, &central.trust.load())?));
-    let connections = Connections::new(config.connections_max, config.connections_per_address_max, config.handshakes_max);
-    let shared = Arc::new(Dimse::new(central.clone()));
+    let (config, trust) = (&central.config, central.trust.load());
+    let tls = Arc::new(ArcSwap::from_pointee(dimse_listener(config, &trust)?));
+    let commitments = Commitments::open(central.clone(), dimse_client(config, &trust)?).await?;
+    let connections = Connections::new(config.dimse.connections_max, config.dimse.connections_per_address_max, config.dimse.handshakes_max);
+    let shared = Arc::new(Dimse::new(central.clone(), commitments.clone()));
     for listener in listeners {
         requests.spawn(dimse::serve(listener, tls.clone(), shared.clone(), connections.clone(), stop.clone()));
     }
+    behind.spawn(commitments.run(after_requests.clone()));
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 """Storage commitment by pynetdicom, as the device that asks and the one that is told.
 
-commitment.py ask    --port P --transaction UID [--stay] [--tls CA] [--listed CLASS UID]... [--store FILE]... [--list FILE]...
+commitment.py ask    --port P --transaction UID [--stay] [--tls CA] [--own CERTIFICATE KEY] [--jwt FILE] [--listed CLASS UID]... [--store FILE]... [--list FILE]...
 commitment.py listen --port P --reports N [--tls CERTIFICATE KEY]
 
 `ask` stores files, asks for all of them and for what is listed besides, and prints the status of the answer. With --stay it
@@ -18,6 +18,7 @@ import time
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pynetdicom import AE, evt
+from pynetdicom.pdu_primitives import UserIdentityNegotiation
 from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
 
 arguments = argparse.ArgumentParser()
@@ -32,6 +33,8 @@ arguments.add_argument("--tls", nargs="+")
 arguments.add_argument("--listed", nargs=2, action="append", default=[])
 arguments.add_argument("--store", action="append", default=[])
 arguments.add_argument("--list", action="append", default=[])
+arguments.add_argument("--own", nargs=2)
+arguments.add_argument("--jwt")
 given = arguments.parse_args()
 done = threading.Semaphore(0)
 saying = threading.Lock()
@@ -68,10 +71,19 @@ def ask():
     context = None
     if given.tls:
         context = (ssl.create_default_context(cafile=given.tls[0]), "localhost")
+        if given.own:
+            context[0].load_cert_chain(*given.own)
+    identity = []
+    if given.jwt:
+        identity.append(UserIdentityNegotiation())
+        identity[0].user_identity_type = 5
+        with open(given.jwt, "rb") as token:
+            identity[0].primary_field = token.read().strip()
     # One that is gone does not answer either.
     handler = told if given.stay else lambda event: time.sleep(600)
     association = entity.associate(
-        "127.0.0.1", given.port, ae_title=given.called, evt_handlers=[(evt.EVT_N_EVENT_REPORT, handler)], tls_args=context
+        "127.0.0.1", given.port, ae_title=given.called, evt_handlers=[(evt.EVT_N_EVENT_REPORT, handler)], tls_args=context,
+        ext_neg=identity,
     )
     if not association.is_established:
         sys.exit("no association")

@@ -17,18 +17,18 @@ use toml::{Table, Value};
 
 use crate::{here, python, story, write_files};
 
-const CT: &str = "1.2.840.10008.5.1.4.1.1.2";
-const MR: &str = "1.2.840.10008.5.1.4.1.1.4";
+pub(super) const CT: &str = "1.2.840.10008.5.1.4.1.1.2";
+pub(super) const MR: &str = "1.2.840.10008.5.1.4.1.1.4";
 
 /// A report as `commitment.py` prints it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-struct Report {
-    event_type: u16,
-    transaction: String,
-    committed: Vec<String>,
-    failed: BTreeMap<String, String>,
-    calling: String,
-    called: String,
+pub(super) struct Report {
+    pub event_type: u16,
+    pub transaction: String,
+    pub committed: Vec<String>,
+    pub failed: BTreeMap<String, String>,
+    pub calling: String,
+    pub called: String,
 }
 
 /// A world without a centre: what is held here is committed. `row` changes the inbound row.
@@ -45,24 +45,24 @@ fn study(person: u32, images: usize) -> Study {
     Recipe::small(Kind::Ct, Person::numbered(person), images, 1).make()
 }
 
-fn uids(study: &Study) -> Vec<String> {
+pub(super) fn uids(study: &Study) -> Vec<String> {
     study.instances.iter().map(|instance| instance.sop_instance.clone()).collect()
 }
 
-fn ask(python: &Path, port: u16, transaction: &str) -> Command {
+pub(super) fn ask(python: &Path, port: u16, transaction: &str) -> Command {
     let mut command = Command::new(python);
     command.arg(here().join("commitment.py")).arg("ask").args(["--port", &port.to_string(), "--transaction", transaction]);
     command
 }
 
-fn with_files(command: &mut Command, option: &str, files: &[PathBuf]) {
+pub(super) fn with_files(command: &mut Command, option: &str, files: &[PathBuf]) {
     for file in files {
         command.arg(option).arg(file);
     }
 }
 
 /// Runs `ask` to its end: status of the N-ACTION-RSP, and the report if it stayed.
-fn asked(mut command: Command) -> anyhow::Result<(String, Option<Report>)> {
+pub(super) fn asked(mut command: Command) -> anyhow::Result<(String, Option<Report>)> {
     let output = command.output()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     anyhow::ensure!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
@@ -78,10 +78,10 @@ fn asked(mut command: Command) -> anyhow::Result<(String, Option<Report>)> {
 }
 
 /// A device that listens; its reports when it has taken as many as it should.
-struct Listener(std::process::Child);
+pub(super) struct Listener(std::process::Child);
 
 impl Listener {
-    fn start(python: &Path, port: u16, reports: usize, options: &[&Path]) -> anyhow::Result<Self> {
+    pub fn start(python: &Path, port: u16, reports: usize, options: &[&Path]) -> anyhow::Result<Self> {
         let mut command = Command::new(python);
         command.arg(here().join("commitment.py")).arg("listen");
         command.args(["--port", &port.to_string(), "--reports", &reports.to_string()]);
@@ -91,7 +91,7 @@ impl Listener {
         Ok(Self(command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn()?))
     }
 
-    async fn reports(self) -> anyhow::Result<Vec<Report>> {
+    pub async fn reports(self) -> anyhow::Result<Vec<Report>> {
         let output = tokio::task::spawn_blocking(move || self.0.wait_with_output()).await??;
         anyhow::ensure!(output.status.success(), "the listener ended with {}", output.status);
         let text = String::from_utf8(output.stdout)?;

@@ -1,11 +1,11 @@
-//! `[dimse]`: DICOM over TLS (profile 10 F06, F07, §8, §11 BD-01 … BD-09).
+//! `[dimse]` and `[commitment]`: DICOM over TLS (profile 10 F06, F07, §8, §11 BD-01 … BD-09).
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use idr_dimse::association::negotiation::is_ae_title;
-use idr_host::config::Fault;
+use idr_host::config::{Fault, check_fingerprints};
 use serde::Deserialize;
 
 use super::Peer;
@@ -59,6 +59,39 @@ impl Default for Dimse {
     }
 }
 
+/// Storage commitment, asked by peers.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Commitment {
+    /// Most instances of one request.
+    pub references_max: usize,
+    /// Most requests of one peer without a report.
+    pub requests_max: usize,
+    /// Longest wait for the answer to a report on the association of the request, seconds.
+    pub answer_seconds: u64,
+}
+
+impl Default for Commitment {
+    fn default() -> Self {
+        Self { references_max: 10_000, requests_max: 1_000, answer_seconds: 30 }
+    }
+}
+
+impl Commitment {
+    pub(super) fn check(&self) -> Result<(), Fault> {
+        for (key, value, allowed) in [
+            ("references_max", self.references_max as u64, 1..=100_000),
+            ("requests_max", self.requests_max as u64, 1..=100_000),
+            ("answer_seconds", self.answer_seconds, 1..=3_600),
+        ] {
+            if !allowed.contains(&value) {
+                return Err((format!("commitment.{key}"), format!("{value} is outside {}–{}", allowed.start(), allowed.end())));
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Dimse {
     /// Longest life of an association.
     pub fn association_max(&self) -> Duration {
@@ -96,6 +129,8 @@ impl Dimse {
 pub(super) fn check_peer(at: usize, row: &Peer) -> Result<(), Fault> {
     let key = |name: &str| format!("peer[{at}].{name}");
     row.ae_titles.iter().try_for_each(|title| check_ae_title(&key("ae_titles"), title))?;
+    row.commitment_ae_title.iter().try_for_each(|title| check_ae_title(&key("commitment_ae_title"), title))?;
+    check_fingerprints(&key("commitment_certificates"), &row.commitment_certificates)?;
     let by_dimse = |name: &&String| matches!(name.as_str(), "C-STORE" | "N-ACTION");
     match row.transactions.iter().find(by_dimse) {
         Some(transaction) if row.ae_titles.is_empty() => {

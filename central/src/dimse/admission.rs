@@ -11,8 +11,9 @@ use std::sync::Arc;
 
 use idr_dimse::association::negotiation::{Policy, Request, Roles, STORAGE_EXTENDED_NEGOTIATION, Support};
 use idr_dimse::pdu::Rejection;
-use idr_dimse::service::{data_set, verification};
+use idr_dimse::service::{data_set, storage_commitment, verification};
 use idr_host::places::Place;
+use idr_profile::access::Gate;
 use idr_profile::rules::{Occurrence, Reply, Rules};
 use idr_profile::xua::{Code, Refusal, RequestFacts, Transaction, dimse};
 
@@ -28,6 +29,8 @@ pub struct Admitted {
     pub peer: peer::Admitted,
     /// Its AE title, padding removed.
     pub calling_ae: String,
+    /// The AE title that it calls, padding removed.
+    pub called_ae: String,
     /// What it may propose.
     pub policy: Policy,
     /// Whose identity it carries; `None`: it may do nothing but C-ECHO.
@@ -43,7 +46,7 @@ impl Dimse {
     pub(super) async fn associate(&self, request: &Request, client: &Client) -> Result<Admitted, Rejection> {
         let central = &*self.central;
         let calling_ae = request.calling_ae_title.trim_matches(' ').to_owned();
-        let called_ae = request.called_ae_title.trim_matches(' ');
+        let called_ae = request.called_ae_title.trim_matches(' ').to_owned();
         let request_id = format!("urn:uuid:{}", central.random_id());
         let asked = Asked { transaction: Some(Transaction::CStore), request_id, client: client.clone() };
         let Some(rules) = central.rules_in_force() else {
@@ -59,7 +62,7 @@ impl Dimse {
             let refusal = peer::turn_away(central, &asked, "D001", &cause).await;
             return Err(unavailable(&refusal).unwrap_or_else(|| refuse(Occurrence::CallingAeNotAllowed)));
         }
-        if !central.config.dimse.local_ae_titles.iter().any(|title| title == called_ae) {
+        if !central.config.dimse.local_ae_titles.contains(&called_ae) {
             return Err(refuse(Occurrence::CalledAeUnknown));
         }
         let (all, of_peer) = (rules.parameters().associations_max, rules.parameters().associations_per_peer_max);
@@ -69,7 +72,6 @@ impl Dimse {
         if central.space.is_short() {
             return Err(refuse(Occurrence::SpoolRefusing));
         }
-        let stores = row.lists(Transaction::CStore);
         let who = match &request.user_identity {
             Some(identity) => {
                 let facts = RequestFacts::of(Transaction::CStore);
@@ -82,22 +84,33 @@ impl Dimse {
             None => None,
         };
         let mut only = BTreeSet::from([verification::SOP_CLASS_UID.to_owned()]);
-        if who.is_some() && stores {
+        if who.is_some() && row.lists(Transaction::CStore) {
             only.extend(rules.sop_classes().iter().map(|(uid, _)| uid.to_owned()));
         }
+        if who.is_some() && row.lists(Transaction::StorageCommitment) {
+            only.insert(storage_commitment::SOP_CLASS_UID.to_owned());
+        }
         let policy = Policy { abstract_syntaxes: Arc::new(supported(&rules)), only: Some(only), identity_verified: who.is_some() };
-        Ok(Admitted { peer: row, calling_ae, policy, who, _place: place })
+        Ok(Admitted { peer: row, calling_ae, called_ae, policy, who, _place: place })
     }
 
-    /// Whether the row that admitted this peer is still its row; if not, what it sends is refused (0124H, 01 §2).
-    pub(super) fn still_admits(&self, admitted: &Admitted, client: &Client) -> bool {
+    /// The identity of an association, if it still holds: its row is in force, and it has not expired (04 §10.4). If not, what is
+    /// asked for is refused (0124H).
+    ///
+    /// # Errors
+    /// The refusal that the peer is told of; none where its row is gone, or there never was an identity.
+    pub(super) fn still_good<'a>(&self, admitted: &'a Admitted, client: &Client) -> Result<&'a Authenticated, Option<Refusal>> {
         let central = &self.central;
         let now = peer::admit(&central.config, &central.trust.load(), client, central.today());
-        let stands = now.is_ok_and(|now| now.row.name == admitted.peer.row.name);
-        if !stands {
-            tracing::warn!(peer = %client.address.ip(), row = admitted.peer.row.name, "its row is not in force any more: what it sends is refused (0124H)");
+        if !now.is_ok_and(|now| now.row.name == admitted.peer.row.name) {
+            tracing::warn!(peer = %client.address.ip(), row = admitted.peer.row.name, "its row is not in force any more: what it asks for is refused (0124H)");
+            return Err(None);
         }
-        stands
+        match &admitted.who {
+            Some(who) if who.subject.usable_until() <= central.now() => Err(Some(Gate::G1.into())),
+            Some(who) => Ok(who),
+            None => Err(None),
+        }
     }
 }
 
@@ -124,7 +137,7 @@ fn refuse(central: &Central, rules: &Rules, occurrence: Occurrence, calling_ae: 
     }
 }
 
-/// Storage classes of the rule set with their transfer syntaxes, and Verification.
+/// Storage classes of the rule set with their transfer syntaxes, Verification and Storage Commitment.
 fn supported(rules: &Rules) -> BTreeMap<String, Support> {
     let roles = Roles::default();
     let storage = rules.sop_classes().iter().map(|(uid, class)| {
@@ -132,7 +145,7 @@ fn supported(rules: &Rules) -> BTreeMap<String, Support> {
         (uid.to_owned(), Support { transfer_syntaxes: class.transfer_syntaxes.to_vec(), roles, extended_negotiation })
     });
     let data = data_set::TRANSFER_SYNTAXES.map(str::to_owned).to_vec();
-    let services = [verification::SOP_CLASS_UID]
+    let services = [verification::SOP_CLASS_UID, storage_commitment::SOP_CLASS_UID]
         .map(|uid| (uid.to_owned(), Support { transfer_syntaxes: data.clone(), roles, extended_negotiation: None }));
     storage.chain(services).collect()
 }

@@ -7,6 +7,8 @@
 //! Every association is mutual TLS. What it may do beyond C-ECHO stands in the row of its certificate and in the assertion that
 //! it carries as user identity: one for the whole association, so all that it stores is of one patient (04 §10.4).
 //!
+//! [`commitment`] tells peers what of theirs is safe here.
+//!
 //! # Failure
 //! A success leaves after the object is durable and its row and R3 are committed. An association that ends early discards the
 //! instance in flight and nothing else (01 D014). At a stop the message in flight is answered, then the association ends.
@@ -16,6 +18,7 @@
 
 mod admission;
 mod association;
+pub mod commitment;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -33,8 +36,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::central::Central;
+use crate::config::Config;
 use crate::https::server::Client;
 use association::Association;
+use commitment::Commitments;
 
 /// Implementation Version Name.
 pub const IMPLEMENTATION_VERSION_NAME: &str = "IDR_CENTRAL";
@@ -42,17 +47,14 @@ pub const IMPLEMENTATION_VERSION_NAME: &str = "IDR_CENTRAL";
 /// What all associations share.
 pub struct Dimse {
     central: Arc<Central>,
+    commitments: Arc<Commitments>,
     associations: Places,
 }
 
 impl Dimse {
     /// Over this centre.
-    pub fn new(central: Arc<Central>) -> Self {
-        Self { central, associations: Places::default() }
-    }
-
-    fn limits(&self) -> Limits {
-        Limits { pdu_length_max: self.central.config.dimse.pdu_length_max, ..Limits::default() }
+    pub fn new(central: Arc<Central>, commitments: Arc<Commitments>) -> Self {
+        Self { central, commitments, associations: Places::default() }
     }
 
     fn timeouts(&self) -> Timeouts {
@@ -65,6 +67,10 @@ impl Dimse {
             ..Timeouts::default()
         }
     }
+}
+
+fn limits(config: &Config) -> Limits {
+    Limits { pdu_length_max: config.dimse.pdu_length_max, ..Limits::default() }
 }
 
 /// Who the centre is to its peers.

@@ -1,6 +1,7 @@
 //! The promise of [`CentralStore`], run over every implementation: what one `Tx` does appears whole or not at all, and
 //! what must count once counts once, however many ask at the same time.
 
+mod commitments;
 mod custody;
 mod declared;
 mod fixtures;
@@ -33,6 +34,8 @@ macro_rules! over_every_store {
 }
 
 over_every_store! {
+    commitments:
+        a_commitment_is_kept_once_until_its_report_was_taken;
     custody:
         an_instance_is_stored_once_and_its_r3_is_given_again
         another_digest_is_a_conflict_and_changes_nothing

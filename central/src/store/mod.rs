@@ -21,6 +21,7 @@
 //! Writers run one after the other for one patient (08 §6.4); SQLite lets them run one after the other altogether. A
 //! reader sees one commit point.
 
+pub mod commitments;
 pub mod committer;
 pub mod declarations;
 pub mod feed;

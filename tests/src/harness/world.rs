@@ -160,7 +160,7 @@ impl World {
             .chain([
                 peer("hospital-viewer", &hospital, "C4", &hospital.viewer, &["ITI-18", "ITI-43", "RAD-69", "WADO-RS"]),
                 peer("other-viewer", &other, "C4", &other.viewer, &["ITI-18", "ITI-43", "RAD-69", "WADO-RS"]),
-                peer("hospital-pacs", &hospital, "C4", &pacs, &["ITI-18", "ITI-41", "ITI-43", "C-STORE"]),
+                peer("hospital-pacs", &hospital, "C4", &pacs, &["ITI-18", "ITI-41", "ITI-43", "C-STORE", "N-ACTION"]),
             ]);
         edit(&mut table, [("peer", Value::Array(sites_and_viewers.collect()))]);
         (plan.central)(&mut table);
