@@ -32,8 +32,9 @@ fuzz_target!(init: seeds(all), |data: &[u8]| {
     assert_eq!(read.kept, whole.concluded.get());
     assert!(read.reasons.len() <= REFUSED_MAX && read.reasons.len() as u64 <= read.refused && !read.unfinished);
     for refused in &read.reasons {
-        let Why::Unpacking(words) = &refused.why else { panic!("no rule was asked") };
-        assert!(!refused.name.is_empty() || words.len() > 10);
+        if let Why::Rules(findings) = &refused.why {
+            panic!("no rule was asked for {:?}: {findings:?}", refused.name);
+        }
     }
 
     // Stopped in the middle it says that it did not end, and has kept no more.
