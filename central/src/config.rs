@@ -158,8 +158,10 @@ fn default_receipts_page() -> usize {
 }
 
 /// What a peer row may list.
-pub const TRANSACTIONS: [&str; 11] =
-    ["ITI-18", "ITI-41", "ITI-43", "ITI-57", "RAD-68", "RAD-69", "STOW-RS", "WADO-RS", "CUSTODY", "C-STORE", "N-ACTION"];
+pub const TRANSACTIONS: [&str; 14] = [
+    "ITI-18", "ITI-41", "ITI-42", "ITI-43", "ITI-57", "ITI-61", "ITI-92", "RAD-68", "RAD-69", "STOW-RS", "WADO-RS", "CUSTODY", "C-STORE",
+    "N-ACTION",
+];
 
 /// How a peer is connected (profile 10 §2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -229,6 +231,16 @@ fn date<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<jiff
     text.parse().map(Some).map_err(|_| serde::de::Error::custom(format!("'{text}' is no date; write 2026-01-31")))
 }
 
+/// Another repository of the community, whose documents its organisation registers by ITI-42 (profile 08 H-13).
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Repository {
+    /// repositoryUniqueId, OID.
+    pub unique_id: String,
+    /// OID of the organisation that may register for it.
+    pub organisation: String,
+}
+
 /// Model C4.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -290,6 +302,9 @@ pub struct ConfigFile {
     /// Who may connect.
     #[serde(default)]
     pub peer: Vec<Peer>,
+    /// Repositories besides our own.
+    #[serde(default)]
+    pub repository: Vec<Repository>,
     /// Revocation mode.
     #[serde(default = "default_revocation")]
     pub revocation: Revocation,
@@ -350,6 +365,19 @@ impl ConfigFile {
         file.dimse.check()?;
         file.commitment.check()?;
         check_loopback("health_listen", file.health_listen)?;
+        for (at, row) in file.repository.iter().enumerate() {
+            for (name, oid) in [("unique_id", &row.unique_id), ("organisation", &row.organisation)] {
+                if !idr_ihe::metadata::is_oid(oid) {
+                    return fault(&format!("repository[{at}].{name}"), format!("'{oid}' is no OID"));
+                }
+            }
+            // What is registered for our own was provided here, with its bytes.
+            if row.unique_id == file.central.repository_unique_id
+                || file.repository[..at].iter().any(|other| other.unique_id == row.unique_id)
+            {
+                return fault(&format!("repository[{at}].unique_id"), format!("'{}' is used already", row.unique_id));
+            }
+        }
         for (at, row) in file.peer.iter().enumerate() {
             let key = |name: &str| format!("peer[{at}].{name}");
             if !idr_ihe::metadata::is_oid(&row.organisation) {
@@ -470,6 +498,15 @@ mod tests {
         assert!(load(&format!("{titled}{row}")).expect_err("nobody who calls").to_string().contains("peer[0].ae_titles"));
         assert!(load(&format!("{titled}{row}ae_titles = [\"PACS\\\\1\"]\n")).is_err(), "no AE title");
         assert!(load(&format!("{titled}{row}ae_titles = [\"PACS\"]\n")).is_ok());
+    }
+
+    #[test]
+    fn a_repository_is_another_one_and_stands_once() {
+        let row = |id: &str| format!("[[repository]]\nunique_id = \"{id}\"\norganisation = \"1.2.246.10.90000011\"\n");
+        assert_eq!(with("environment = \"test\"", &row("1.2.3")).expect("loads").repository.len(), 1);
+        for rows in [row("1.2.246.10.12345671.12.100"), row("x"), row("1.2.3") + &row("1.2.3")] {
+            assert!(with("environment = \"test\"", &rows).expect_err("refused").to_string().contains("repository["), "{rows}");
+        }
     }
 
     #[test]

@@ -62,7 +62,7 @@ pub async fn answer(
         }
         let mut candidates = Vec::new();
         for uid in &uids {
-            candidates.extend(tx.document(uid).await?);
+            candidates.extend(tx.document(&central.config.central.repository_unique_id, uid).await?);
         }
         Ok::<_, StoreError>(gate::decide(central, &who, decision, state, candidates, now))
     };

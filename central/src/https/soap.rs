@@ -94,14 +94,14 @@ impl Gateway {
         let root = incoming.root().await;
         let root = self.received(root).await?;
         let envelope = self.soap(Envelope::read(&root, Limits::default())).await?;
-        let checked = envelope.check(|action| served(action).is_some_and(|transaction| admitted.may_use(transaction)));
+        let checked = envelope.check(|action| served(&self.central, action).is_some_and(|transaction| admitted.may_use(transaction)));
         self.soap(checked).await?;
         let destination = self.destination(&envelope);
         self.soap(destination.map_err(|refusal| envelope.rejected(refusal))).await?;
-        self.asked.transaction = served(envelope.action());
+        self.asked.transaction = served(&self.central, envelope.action());
         self.asked.request_id = envelope.message_id().to_owned();
         self.relates_to = Some(envelope.message_id().to_owned());
-        match served(envelope.action()) {
+        match served(&self.central, envelope.action()) {
             Some(Transaction::Iti18) => self.query(incoming, &envelope).await,
             Some(Transaction::Iti43) => self.documents(incoming, &envelope).await,
             Some(Transaction::Rad69) => self.imaging(incoming, &envelope).await,
@@ -156,14 +156,14 @@ impl Gateway {
     }
 
     async fn submission(mut self, incoming: Incoming, envelope: &Envelope<'_>, admitted: &Admitted) -> Ended<Response> {
-        let kind = submitted_by(envelope.action());
+        let own = served(&self.central, envelope.action()).unwrap_or(Transaction::Iti41);
+        let kind = submitted_by(own);
         let objects = |request: iti_42::SubmitObjectsRequest| ProvideAndRegisterRequest { objects: request.objects, documents: Vec::new() };
         let read = match kind {
             SubmitTransaction::Iti41 => iti_41::read(envelope),
             _ => iti_42::read(envelope).map(objects),
         };
         let read = read.map(|request| Received::new(&self.central, kind, request, admitted));
-        let own = served(envelope.action()).unwrap_or(Transaction::Iti41);
         let (transaction, patient) = match &read {
             Ok(received) => (received.transaction(), received.patient().cloned()),
             Err(_) => (own, None),
@@ -286,22 +286,34 @@ impl Gateway {
     }
 }
 
-/// The transactions of the endpoint, by their own actions; RAD-68 has that of ITI-41 (profile 08 §7). ITI-42 needs a
-/// `repository[]` row, which the configuration does not have yet.
-pub const TRANSACTIONS: [Transaction; 5] =
-    [Transaction::Iti18, Transaction::Iti41, Transaction::Iti43, Transaction::Iti57, Transaction::Rad69];
+/// The transactions of the endpoint, by their own actions; RAD-68 has that of ITI-41 (profile 08 §7).
+pub const TRANSACTIONS: [Transaction; 8] = [
+    Transaction::Iti18,
+    Transaction::Iti41,
+    Transaction::Iti42,
+    Transaction::Iti43,
+    Transaction::Iti57,
+    Transaction::Iti61,
+    Transaction::Iti92,
+    Transaction::Rad69,
+];
 
-/// By whose rules the objects of an action are judged.
-fn submitted_by(action: &str) -> SubmitTransaction {
-    match served(action) {
-        Some(Transaction::Iti57) => SubmitTransaction::Iti57,
-        _ => SubmitTransaction::Iti41,
-    }
+/// The transaction of an action, if it is served and not switched off.
+fn served(central: &Central, action: &str) -> Option<Transaction> {
+    let number = table::of_action(action)?.number;
+    let on = |transaction: &Transaction| *transaction != Transaction::Iti61 || central.xds.iti61.enabled;
+    TRANSACTIONS.into_iter().find(|transaction| peer::number(*transaction) == number).filter(on)
 }
 
-fn served(action: &str) -> Option<Transaction> {
-    let number = table::of_action(action)?.number;
-    TRANSACTIONS.into_iter().find(|transaction| peer::number(*transaction) == number)
+/// By whose rules the objects of a transaction are judged.
+fn submitted_by(transaction: Transaction) -> SubmitTransaction {
+    match transaction {
+        Transaction::Iti42 => SubmitTransaction::Iti42,
+        Transaction::Iti57 => SubmitTransaction::Iti57,
+        Transaction::Iti61 => SubmitTransaction::Iti61,
+        Transaction::Iti92 => SubmitTransaction::Iti92,
+        _ => SubmitTransaction::Iti41,
+    }
 }
 
 fn facts<'a>(transaction: Transaction, patient: Option<&'a idr_ihe::metadata::PatientId>) -> RequestFacts<'a> {

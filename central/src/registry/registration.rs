@@ -5,11 +5,14 @@ use std::collections::{HashMap, HashSet};
 use idr_ihe::ebxml::lower_uuid;
 use idr_ihe::ebxml::scheme::association::{HAS_MEMBER, RPLC, UPDATE_AVAILABILITY_STATUS, XFRM_RPLC};
 use idr_ihe::manifest::Manifest;
-use idr_ihe::metadata::{Association, Submission};
+use idr_ihe::metadata::{Association, DocumentEntry, Submission};
 use idr_profile::access::{AccessUnit, StoredUnder};
 use idr_profile::mapping::ids::association_uuid;
 use idr_profile::receipt::Source;
-use idr_profile::xds::{Changes, Document, Message, NewVersion, SenderDefaults, canonical_digest, drop_extra_slots, fill_sender_defaults};
+use idr_profile::xds::{
+    Changes, Document, Message, NewVersion, SenderDefaults, SubmitTransaction, canonical_digest, drop_extra_slots, fill_sender_defaults,
+    study_of,
+};
 
 use crate::assertion::Authenticated;
 use crate::central::Central;
@@ -63,6 +66,15 @@ impl Prepared {
                 mime_type: entry.mime_type.clone(),
             });
             manifests.extend(document.manifest().and_then(|manifest| listed(&entry.entry_uuid, manifest)));
+        }
+        if message.transaction() == SubmitTransaction::Iti42 {
+            let listed: Vec<&str> = message.manifest_ids().collect();
+            let manifest = |entry: &DocumentEntry| {
+                let is_manifest = listed.iter().any(|id| lower_uuid(id) == entry.entry_uuid);
+                let study_uid = study_of(entry).filter(|_| is_manifest)?;
+                Some(NewManifest { entry_uuid: entry.entry_uuid.clone(), study_uid, references: Vec::new(), held: false })
+            };
+            manifests.extend(submission.entries.iter().filter_map(manifest));
         }
         for entry in &mut submission.entries {
             entry.patient_id = central.canonical(&entry.patient_id);
@@ -239,5 +251,5 @@ fn listed(entry_uuid: &str, manifest: &Manifest) -> Option<NewManifest> {
             }
         }
     }
-    Some(NewManifest { entry_uuid: entry_uuid.to_owned(), study_uid, references })
+    Some(NewManifest { entry_uuid: entry_uuid.to_owned(), study_uid, references, held: true })
 }

@@ -27,7 +27,7 @@ pub async fn view(
     let mut view = RegistryView {
         imaging_sources: vec![central.config.central.repository_unique_id.clone()],
         value_sets: ValueSets::new(),
-        submitter: Submitter { organisation: who.claims().issuer_organisation.clone(), ..Submitter::default() },
+        submitter: submitter(central, &who.claims().issuer_organisation),
         ..RegistryView::default()
     };
     let ids: Vec<String> = needs.objects.iter().cloned().collect();
@@ -61,7 +61,7 @@ pub async fn view(
         let registered = match object.class {
             Class::Entry => {
                 let facts = object.entry.unwrap_or_else(no_facts);
-                RegisteredUniqueId::Entry { hash: facts.hash, size: facts.size }
+                RegisteredUniqueId::Entry { entry_type: facts.entry_type, hash: facts.hash, size: facts.size }
             }
             Class::SubmissionSet => {
                 let Some(set) = tx.submission_set(&unique_id).await? else { continue };
@@ -88,6 +88,12 @@ pub async fn view(
     let instances: Vec<String> = needs.instances.iter().cloned().collect();
     view.barred_instances = tx.unusable_references(&instances).await?.into_iter().collect();
     Ok(view)
+}
+
+fn submitter(central: &Central, organisation: &str) -> Submitter {
+    let own = central.config.repository.iter().filter(|row| row.organisation == organisation);
+    let repositories = own.map(|row| row.unique_id.clone()).collect();
+    Submitter { organisation: organisation.to_owned(), repositories, ..Submitter::default() }
 }
 
 /// The patient that an id names now (06 §7.1); itself where it may be created (06 §6); `None` for M-140.

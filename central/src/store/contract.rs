@@ -76,6 +76,8 @@ over_every_store! {
         an_image_takes_its_units_attributes_from_its_manifest
         a_delayed_release_holds_for_images_stored_without_a_service_event
         a_document_is_found_under_each_entry_that_has_it
+        an_entry_of_another_repository_gives_no_document_of_ours
+        a_manifest_of_another_repository_is_known_and_has_no_receipt
         a_document_sent_twice_keeps_its_first_bytes;
     searched:
         each_filter_finds_what_it_names_and_nothing_else

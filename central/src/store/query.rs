@@ -235,11 +235,11 @@ impl Tx {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn document(&mut self, unique_id: &str) -> Result<Vec<Candidate<StoredDocument>>, StoreError> {
-        self.document_found(unique_id).await.map(candidates)
+    pub async fn document(&mut self, repository: &str, unique_id: &str) -> Result<Vec<Candidate<StoredDocument>>, StoreError> {
+        self.document_found(repository, unique_id).await.map(candidates)
     }
 
-    pub(super) async fn document_found(&mut self, unique_id: &str) -> Result<Found<StoredDocument>, StoreError> {
+    pub(super) async fn document_found(&mut self, repository: &str, unique_id: &str) -> Result<Found<StoredDocument>, StoreError> {
         let select = sql("SELECT object_key, size, sha1, mime_type FROM documents WHERE unique_id = $1").bind(unique_id);
         let Some(row) = self.row(select).await? else { return Ok(Vec::new()) };
         let document = StoredDocument {
@@ -250,7 +250,8 @@ impl Tx {
             mime_type: row.text("mime_type")?,
         };
         let mut select = entries();
-        select.push("e.unique_id = ").push_bind(unique_id);
+        // An entry of another repository gives no right to bytes of ours, whatever its uniqueId.
+        select.push("e.unique_id = ").push_bind(unique_id).push(" AND e.repository_unique_id = ").push_bind(repository);
         select.push(" AND e.version = (SELECT MAX(v.version) FROM entries v WHERE v.logical_id = e.logical_id)");
         select.push(" ORDER BY e.registered_at, e.entry_uuid");
         let rows = self.rows(select).await?;

@@ -38,6 +38,8 @@ pub struct NewManifest {
     pub study_uid: String,
     /// Instances in its evidence.
     pub references: Vec<Reference>,
+    /// Is its document here? A manifest of another repository (ITI-42) lists nothing and has no R4.
+    pub held: bool,
 }
 
 /// One instance of a manifest.
@@ -77,7 +79,7 @@ pub struct Registration<'a> {
 /// Outcome of [`Tx::register`].
 #[derive(Debug)]
 pub struct Registered {
-    /// One R4 per manifest, in their order.
+    /// One R4 per manifest whose document is here, in their order.
     pub receipts: Vec<Carried>,
     /// Entries deprecated by RPLC, with their transformations and appendices.
     pub deprecated: Vec<String>,
@@ -183,7 +185,9 @@ impl Tx {
             let entry = new.submission.entries.iter().find(|entry| entry.entry_uuid == manifest.entry_uuid);
             let entry = entry.ok_or(StoreError::Contradiction { what: "a manifest is no entry of the submission" })?;
             let row = self.insert_manifest(manifest, entry, &set.source_id).await?;
-            receipts.push(self.issue_registration(custody, new.now, new.source, &row).await?);
+            if manifest.held {
+                receipts.push(self.issue_registration(custody, new.now, new.source, &row).await?);
+            }
         }
         Ok(Registered { receipts, deprecated, unused_objects })
     }

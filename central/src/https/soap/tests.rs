@@ -2,6 +2,7 @@
 
 mod faults;
 mod query;
+mod register;
 mod retrieve;
 mod routes;
 mod submit;

@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 pub const STUDY: &str = "1.2.246.10.12345671.77.20260115.1";
 pub const REGISTRY_SOURCE: &str = "1.2.246.10.90000011.12.1";
+pub const REPOSITORY: &str = "1.2.246.10.12345671.12.100";
 pub const SITE: &str = "1.2.246.10.90000011";
 pub const COUNTY: &str = "1.2.246.10.90000011.19.0";
 pub const RPLC: &str = "urn:ihe:iti:2007:AssociationType:RPLC";
@@ -228,7 +229,7 @@ impl Case {
             sop_instance_uid: uid(n),
         };
         let references = instances.into_iter().map(reference).collect();
-        let manifests = vec![NewManifest { entry_uuid: uuid(1, n), study_uid: STUDY.into(), references }];
+        let manifests = vec![NewManifest { entry_uuid: uuid(1, n), study_uid: STUDY.into(), references, held: true }];
         Self { manifests, ..Self::new(n).with_document() }
     }
 

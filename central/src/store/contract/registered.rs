@@ -1,7 +1,7 @@
 //! Registration and registry state.
 
 use super::super::query::{DocumentFilter, Names, Versions};
-use super::super::registry::{Class, EntryFacts};
+use super::super::registry::{Class, EntryFacts, NewManifest};
 use super::super::{CentralStore, StoreError};
 use super::fixtures::*;
 use crate::objects::ObjectKey;
@@ -164,12 +164,31 @@ pub async fn a_document_is_found_under_each_entry_that_has_it(store: Arc<dyn Cen
         .commit(&*store)
         .await;
     let mut tx = store.read().await.unwrap();
-    let found = tx.document_found(&entry(1).unique_id).await.unwrap();
+    let found = tx.document_found(REPOSITORY, &entry(1).unique_id).await.unwrap();
     assert_eq!(found.iter().map(|(unit, _)| unit.register.as_str()).collect::<Vec<_>>(), ["2", "3"]);
     assert!(found.iter().all(|(_, document)| document.object_key == first.documents[0].object_key && document.size == 3001));
-    assert!(tx.document_found("2.25.9").await.unwrap().is_empty());
+    assert!(tx.document_found(REPOSITORY, "2.25.9").await.unwrap().is_empty());
     let named = tx.documents_named(Names::UniqueIds(&[entry(1).unique_id]), Versions::Latest, 9).await.unwrap();
     assert_eq!(named.len(), 2);
+}
+
+pub async fn an_entry_of_another_repository_gives_no_document_of_ours(store: Arc<dyn CentralStore>) {
+    Case::manifest(1, [1]).commit(&*store).await;
+    let elsewhere = Case::new(2).change(|entry, unit| {
+        (entry.unique_id, entry.repository_unique_id) = (super::fixtures::entry(1).unique_id, Some("1.2.3".into()));
+        unit.register = "3".into();
+    });
+    elsewhere.commit(&*store).await;
+    let found = store.read().await.unwrap().document_found(REPOSITORY, &entry(1).unique_id).await.unwrap();
+    assert_eq!(found.iter().map(|(unit, _)| unit.register.as_str()).collect::<Vec<_>>(), ["2"]);
+}
+
+pub async fn a_manifest_of_another_repository_is_known_and_has_no_receipt(store: Arc<dyn CentralStore>) {
+    let mut case = Case::new(1);
+    case.manifests = vec![NewManifest { entry_uuid: uuid(1, 1), study_uid: STUDY.into(), references: Vec::new(), held: false }];
+    assert!(case.commit(&*store).await.receipts.is_empty());
+    let manifests = store.read().await.unwrap().approved_manifests(STUDY, REGISTRY_SOURCE).await.unwrap();
+    assert_eq!(manifests.len(), 1);
 }
 
 pub async fn a_document_sent_twice_keeps_its_first_bytes(store: Arc<dyn CentralStore>) {
@@ -179,6 +198,6 @@ pub async fn a_document_sent_twice_keeps_its_first_bytes(store: Arc<dyn CentralS
         Case::new(2).change(|entry, _| *entry = DocumentEntry { entry_uuid: uuid(1, 2), ..super::fixtures::entry(1) }).with_document();
     again.documents[0].object_key = ObjectKey::new(uuid::Uuid::from_u128(77));
     assert_eq!(again.commit(&*store).await.unused_objects, [again.documents[0].object_key.clone()]);
-    let found = store.read().await.unwrap().document_found(&entry(1).unique_id).await.unwrap();
+    let found = store.read().await.unwrap().document_found(REPOSITORY, &entry(1).unique_id).await.unwrap();
     assert!(found.iter().all(|(_, document)| document.object_key == first.documents[0].object_key));
 }

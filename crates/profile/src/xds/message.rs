@@ -174,6 +174,11 @@ impl<'a> Message<'a> {
         message
     }
 
+    /// The transaction that it came by.
+    pub fn transaction(&self) -> SubmitTransaction {
+        self.transaction
+    }
+
     /// The objects as metadata; complete once stage 1 has found nothing.
     pub fn submission(&self) -> &Submission {
         &self.decoded.submission

@@ -39,10 +39,10 @@ pub use judge::{Findings, drop_extra_slots, fill_sender_defaults};
 pub use message::{Message, SubmitTransaction};
 pub use problem::{CodeContext, Key, RegistryProblem};
 pub use rules::{
-    Concurrency, Idempotency, Imaging, Limits, QueryLimits, RequireHome, Resubmission, RetrieveLimits, Switch, Timeouts, Transcode,
-    UnknownPatient, XdsRules, XdsRulesError,
+    Concurrency, Idempotency, Imaging, Iti61, Limits, QueryLimits, RequireHome, Resubmission, RetrieveLimits, Rmu, Switch, Timeouts,
+    Transcode, UnknownPatient, XdsRules, XdsRulesError,
 };
 pub use state::{
     LatestVersion, Needs, RegisteredUniqueId, RegistryView, StateVerdict, StoredKind, StoredObject, Submitter, ValueSets, Versioned, needs,
 };
-pub use update::{Changes, NewVersion, StatusChange, changes};
+pub use update::{Changes, NewVersion, StatusChange, changes, study_of};

@@ -121,6 +121,22 @@ pub struct Timeouts {
     pub first_byte: u32,
 }
 
+/// ITI-61.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Iti61 {
+    /// Is it served?
+    pub enabled: bool,
+}
+
+/// ITI-92.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rmu {
+    /// Attributes that it may change.
+    pub attributes: BTreeSet<String>,
+}
+
 /// Requests of a kind at the same time, per node.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -262,6 +278,10 @@ pub struct XdsRules {
     pub retrieve: RetrieveLimits,
     /// Bounds of RAD-69 and RAD-75.
     pub imaging: Imaging,
+    /// On-Demand entries.
+    pub iti61: Iti61,
+    /// Restricted updates.
+    pub rmu: Rmu,
     /// Time limits.
     pub timeout: Timeouts,
     lock: Lock,

@@ -94,6 +94,8 @@ pub enum Versioned {
 pub enum RegisteredUniqueId {
     /// DocumentEntry.
     Entry {
+        /// Stable or On-Demand.
+        entry_type: EntryType,
         /// Lower-case hex SHA-1.
         hash: Option<String>,
         /// Bytes.

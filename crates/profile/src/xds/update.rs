@@ -1,11 +1,12 @@
 //! What an update changes (ITI-57, ITI-92; profile 08 §7.1), once every rule holds.
 
-use super::check::{status, version};
+use super::check::{STUDY_INSTANCE_UID, status, version};
+use super::datatype::Components;
 use super::message::{Class, Message, Operation, Subject};
 use super::state::{LatestVersion, RegistryView, Versioned};
 use idr_ihe::ebxml::lower_uuid;
 use idr_ihe::ebxml::scheme::slot;
-use idr_ihe::metadata::AvailabilityStatus;
+use idr_ihe::metadata::{AvailabilityStatus, DocumentEntry};
 
 /// A new version of an entry or folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +66,12 @@ pub fn changes(message: &Message<'_>, view: &RegistryView) -> Changes {
         changes.statuses.push(StatusChange { target, status });
     }
     changes
+}
+
+/// Study Instance UID that an entry's referenceIdList names.
+pub fn study_of(entry: &DocumentEntry) -> Option<String> {
+    let mut ids = entry.reference_ids.iter().map(|value| Components::of(value));
+    ids.find(|id| id.get(5) == STUDY_INSTANCE_UID).map(|id| id.get(1).to_owned())
 }
 
 /// The current version that an entry or folder of the message follows, if the caller may correct it.

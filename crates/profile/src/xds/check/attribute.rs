@@ -29,6 +29,10 @@ pub(in crate::xds) enum AttributeCheck {
     StatusNotApproved,
     /// One of these slots is absent; reported for each.
     SlotsMissing(Vec<String>),
+    /// One of these slots of an entry is absent; some are of Stable entries alone. Reported for each.
+    EntrySlotsMissing { all: Vec<String>, stable: Vec<String> },
+    /// One of these slots is there; reported for each.
+    SlotsProhibited(Vec<String>),
     /// One of these slots has no value or several; reported for each.
     SlotsNotSingle(Vec<String>),
     /// A value of these slots is no DTM; reported for each.
@@ -131,6 +135,8 @@ impl AttributeCheck {
                 self.kind(subject, object, scope, emit);
             }
             Self::SlotsMissing(_)
+            | Self::EntrySlotsMissing { .. }
+            | Self::SlotsProhibited(_)
             | Self::SlotsNotSingle(_)
             | Self::Times(_)
             | Self::TimesReversed(..)
@@ -243,6 +249,21 @@ impl AttributeCheck {
         match self {
             Self::SlotsMissing(names) => {
                 for name in names.iter().filter(|name| object.slots_named(name).next().is_none()) {
+                    emit(&[(Key::Slot, name)]);
+                }
+            }
+            Self::EntrySlotsMissing { all, stable } => {
+                let on_demand =
+                    object.object_type.as_deref().map(idr_ihe::ebxml::lower_uuid).as_deref() == Some(idr_ihe::ebxml::scheme::ON_DEMAND);
+                // In the order of their names.
+                let mut names: Vec<&String> = stable.iter().filter(|_| !on_demand).chain(all).collect();
+                names.sort_unstable();
+                for name in names.into_iter().filter(|name| object.slots_named(name).next().is_none()) {
+                    emit(&[(Key::Slot, name)]);
+                }
+            }
+            Self::SlotsProhibited(names) => {
+                for name in names.iter().filter(|name| object.slots_named(name).next().is_some()) {
                     emit(&[(Key::Slot, name)]);
                 }
             }

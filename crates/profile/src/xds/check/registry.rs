@@ -35,6 +35,8 @@ pub(in crate::xds) enum RegistryCheck {
     HashNotIdentical,
     /// The uniqueId is registered with another size.
     SizeNotIdentical,
+    /// The uniqueId is a Stable entry's.
+    UniqueIdOfStable,
     /// The patient is not known.
     PatientUnknown,
     /// A relationship joins two patients.
@@ -143,6 +145,13 @@ impl RegistryCheck {
                 let repository = subject.object().and_then(|object| object.values(slot::REPOSITORY_UNIQUE_ID).first());
                 if let Some(repository) = repository.filter(|repository| !known.contains(repository)) {
                     emit(&[(Key::Slot, slot::REPOSITORY_UNIQUE_ID), (Key::Val, repository)]);
+                }
+            }
+            Self::UniqueIdOfStable => {
+                let stable = |used: &RegisteredUniqueId| matches!(used, RegisteredUniqueId::Entry { entry_type: EntryType::Stable, .. });
+                let uses = subject.identifier("uniqueId").and_then(|id| registry.view.unique_ids.get(id));
+                if uses.is_some_and(|uses| uses.iter().any(stable)) {
+                    emit(&[(Key::Attr, "uniqueId"), (Key::Val, subject.identifier("uniqueId").unwrap_or_default())]);
                 }
             }
             Self::HashNotIdentical | Self::SizeNotIdentical => self.resubmitted(subject, registry, emit),

@@ -27,6 +27,14 @@ pub(in crate::xds) enum UpdateCheck {
     AnnotationWrong,
     /// OriginalStatus or NewStatus absent, no status or equal; or the target is the set.
     StatusChangeMalformed,
+    /// No `home`.
+    HomeMissing,
+    /// `home` is no community that is known here.
+    HomeUnknown,
+    /// A folder.
+    FolderUpdated,
+    /// AssociationPropagation is `no`.
+    PropagationOff,
 }
 
 impl UpdateCheck {
@@ -96,6 +104,22 @@ impl UpdateCheck {
                         foreign(object, &all).into_iter().for_each(|slot| emit(&[(Key::Slot, slot)]));
                     }
                     Some(Operation::Submitted) | None => {}
+                }
+            }
+            Self::HomeMissing | Self::HomeUnknown => {
+                let home = subject.object().and_then(|object| object.home.as_deref()).filter(|home| !home.is_empty());
+                let broken = match self {
+                    Self::HomeMissing => home.is_none(),
+                    _ => home.is_some_and(|home| home != scope.circumstances.home_community_id),
+                };
+                if broken {
+                    emit(&[(Key::Attr, "home"), (Key::Home, home.unwrap_or_default())]);
+                }
+            }
+            Self::FolderUpdated => emit(&[]),
+            Self::PropagationOff => {
+                if subject.object().is_some_and(|object| object.values(ASSOCIATION_PROPAGATION) == ["no"]) {
+                    emit(&[]);
                 }
             }
             Self::StatusChangeMalformed => {

@@ -1,10 +1,10 @@
 //! Checks of an update against what is registered (profile 08 §7.1). All of them run inside the patient's lock.
 
-use super::super::datatype::Components;
+use super::super::judge::fill_sender_defaults;
 use super::super::message::{Class, Ends, Operation, Subject};
 use super::super::problem::Key;
 use super::super::state::{LatestVersion, RegistryView, StoredKind, Versioned};
-use super::super::update;
+use super::super::update::{self, study_of};
 use super::{Emit, Scope};
 use idr_ihe::ebxml::scheme::slot;
 use idr_ihe::metadata::{AvailabilityStatus, DocumentEntry};
@@ -21,6 +21,8 @@ pub(in crate::xds) enum UpdatedCheck {
     AttributesChanged(Vec<String>),
     /// One of these attributes of a manifest's entry differs; reported for each.
     ManifestAttributesChanged(Vec<String>),
+    /// An attribute besides these that the set in force does not let change (`rmu.attributes`) differs; reported for each.
+    OtherAttributesChanged(Vec<String>),
     /// The patient is not that of the current version and of the set.
     PatientChanged,
     /// OriginalStatus is another than the current one.
@@ -69,6 +71,14 @@ impl UpdatedCheck {
             Self::ManifestAttributesChanged(names) if latest.manifest.is_some() => {
                 let changed = changed(subject, scope, latest);
                 names.iter().filter(|name| changed.contains(&name.as_str())).for_each(|name| emit(&[(Key::Attr, name)]));
+            }
+            Self::OtherAttributesChanged(named) => {
+                let allowed = &scope.rules.rmu.attributes;
+                for name in changed(subject, scope, latest).iter().filter(|name| **name != "studyInstanceUID") {
+                    if !allowed.contains(*name) && !named.iter().any(|named| named == name) {
+                        emit(&[(Key::Attr, name)]);
+                    }
+                }
             }
             Self::PatientChanged => {
                 let sent = subject.identifier("patientId").unwrap_or_default();
@@ -146,7 +156,14 @@ fn changed(subject: &Subject<'_>, scope: &Scope<'_>, latest: &LatestVersion) -> 
     let id = subject.id().map(idr_ihe::ebxml::lower_uuid).unwrap_or_default();
     match &latest.content {
         Versioned::Entry(old) => {
-            submission.entries.iter().find(|entry| entry.entry_uuid == id).map_or(Vec::new(), |new| changed_attributes(old, new))
+            let new = submission.entries.iter().find(|entry| entry.entry_uuid == id).cloned();
+            new.map_or(Vec::new(), |new| {
+                // As it would be registered.
+                let mut filled = idr_ihe::metadata::Submission { entries: vec![new], ..Default::default() };
+                let circumstances = scope.circumstances;
+                fill_sender_defaults(&mut filled, circumstances.defaults, circumstances.slots);
+                changed_attributes(old, &filled.entries[0])
+            })
         }
         Versioned::Folder(old) => {
             let new = submission.folders.iter().find(|folder| folder.entry_uuid == id);
@@ -155,24 +172,45 @@ fn changed(subject: &Subject<'_>, scope: &Scope<'_>, latest: &LatestVersion) -> 
     }
 }
 
-/// Attributes that rules name. Codes are compared without their display.
+/// Attributes of an entry that differ, by their names in ITI TF-3 §4.2.3.2; extra metadata as one, `slots`. Fixed codes are
+/// compared without their display. patientId is not among them: merges decide there.
 fn changed_attributes(old: &DocumentEntry, new: &DocumentEntry) -> Vec<&'static str> {
-    let code = |entry: &DocumentEntry| entry.format_code.as_ref().map(|code| (code.code.clone(), code.system.clone()));
+    let code = |code: &Option<idr_ihe::metadata::Code>| code.as_ref().map(|code| (code.code.clone(), code.system.clone()));
     let pairs = [
         ("objectType", old.entry_type != new.entry_type),
         ("repositoryUniqueId", old.repository_unique_id != new.repository_unique_id),
         ("uniqueId", old.unique_id != new.unique_id),
         ("mimeType", old.mime_type != new.mime_type),
-        ("formatCode", code(old) != code(new)),
-        ("studyInstanceUID", manifest_study(old) != manifest_study(new)),
+        ("formatCode", code(&old.format_code) != code(&new.format_code)),
+        ("studyInstanceUID", study_of(old) != study_of(new)),
         ("hash", old.hash != new.hash),
         ("size", old.size != new.size),
+        ("sourcePatientId", old.source_patient_id != new.source_patient_id),
+        ("documentAvailability", old.document_availability != new.document_availability),
+        ("sourcePatientInfo", old.source_patient_info != new.source_patient_info),
+        ("creationTime", old.creation_time != new.creation_time),
+        ("serviceStartTime", old.service_start_time != new.service_start_time),
+        ("serviceStopTime", old.service_stop_time != new.service_stop_time),
+        ("languageCode", old.language_code != new.language_code),
+        ("title", old.title != new.title),
+        ("comments", old.comments != new.comments),
+        ("author", old.authors != new.authors),
+        ("classCode", old.class_code != new.class_code),
+        ("typeCode", old.type_code != new.type_code),
+        ("confidentialityCode", old.confidentiality_codes != new.confidentiality_codes),
+        ("eventCodeList", old.event_codes != new.event_codes),
+        ("healthcareFacilityTypeCode", old.facility_type_code != new.facility_type_code),
+        ("practiceSettingCode", old.practice_setting_code != new.practice_setting_code),
+        ("referenceIdList", old.reference_ids != new.reference_ids),
+        ("legalAuthenticator", old.legal_authenticator != new.legal_authenticator),
+        ("URI", old.uri != new.uri),
+        ("slots", sorted(&old.extra) != sorted(&new.extra)),
     ];
     pairs.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
 }
 
-/// Study that an entry's referenceIdList names.
-fn manifest_study(entry: &DocumentEntry) -> Option<String> {
-    let mut ids = entry.reference_ids.iter().map(|value| Components::of(value));
-    ids.find(|id| id.get(5) == super::STUDY_INSTANCE_UID).map(|id| id.get(1).to_owned())
+fn sorted(slots: &idr_ihe::metadata::Slots) -> Vec<&(String, Vec<String>)> {
+    let mut slots: Vec<_> = slots.iter().collect();
+    slots.sort_unstable();
+    slots
 }

@@ -21,6 +21,10 @@ fn case(rule: &'static str, change: fn(&mut RegistryObjectList)) -> Case {
     Case { rule, transaction: SubmitTransaction::Iti42, change, besides: &[] }
 }
 
+fn on_demand(list: &mut RegistryObjectList) {
+    object(list, ENTRY).object_type = Some(scheme::ON_DEMAND.to_owned());
+}
+
 fn with(rule: &'static str, besides: &'static [&'static str], change: fn(&mut RegistryObjectList)) -> Case {
     Case { besides, ..case(rule, change) }
 }
@@ -297,6 +301,7 @@ fn cases() -> Vec<Case> {
         case("M-333", |list| set_slot(list, ENTRY, "urn:x-test:a", &[&"x".repeat(257)])),
         case("M-334", |list| set_slot(list, ENTRY, "urn:ihe:iti:unknown", &["x"])),
         case("M-335", |list| set_slot(list, ENTRY, "unknown", &["x"])),
+        Case { transaction: SubmitTransaction::Iti61, ..case("M-139", on_demand) },
         case("M-336", |list| (0..33).for_each(|n| object(list, ENTRY).slots.push(slot(&format!("urn:x-test:{n}"), &["x"])))),
     ]
 }

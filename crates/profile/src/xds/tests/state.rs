@@ -172,7 +172,7 @@ fn old_folder(view: &mut RegistryView) -> &mut StoredObject {
 fn a_known_document_is_accepted_with_equal_bytes_only() {
     let registered = |hash: &str, size: u64| {
         let mut view = view();
-        let entry = RegisteredUniqueId::Entry { hash: Some(hash.to_owned()), size: Some(size) };
+        let entry = RegisteredUniqueId::Entry { entry_type: EntryType::Stable, hash: Some(hash.to_owned()), size: Some(size) };
         view.unique_ids.insert(MANIFEST_UID.to_owned(), vec![entry]);
         view
     };
@@ -184,9 +184,29 @@ fn a_known_document_is_accepted_with_equal_bytes_only() {
 }
 
 #[test]
+fn an_on_demand_entry_has_an_id_of_no_stable_one() {
+    let mut submission = report();
+    let entry = &mut submission.entries[0];
+    entry.entry_type = EntryType::OnDemand;
+    (entry.creation_time, entry.hash, entry.size) = (None, None, None);
+    let known = |entry_type| {
+        let mut view = view();
+        view.unique_ids.insert(MANIFEST_UID.to_owned(), vec![RegisteredUniqueId::Entry { entry_type, hash: None, size: None }]);
+        view
+    };
+    assert_eq!(rules(&Node::default().message(SubmitTransaction::Iti61, &list(&submission))), Vec::<&str>::new());
+    assert_eq!(judged(&submission, SubmitTransaction::Iti61, &[], &known(EntryType::Stable)), ["M-134"]);
+    assert_eq!(judged(&submission, SubmitTransaction::Iti61, &[], &known(EntryType::OnDemand)), NONE);
+    assert_eq!(judged(&submission, SubmitTransaction::Iti61, &[], &view()), NONE);
+}
+
+#[test]
 fn unique_ids_of_sets_and_folders_are_nobodys_yet() {
     let mut view = view();
-    view.unique_ids.insert(report().folders[0].unique_id.clone(), vec![RegisteredUniqueId::Entry { hash: None, size: None }]);
+    view.unique_ids.insert(
+        report().folders[0].unique_id.clone(),
+        vec![RegisteredUniqueId::Entry { entry_type: EntryType::Stable, hash: None, size: None }],
+    );
     assert_eq!(of_report(&report(), &view), ["M-322"]);
     view.unique_ids = [(report().submission_sets[0].unique_id.clone(), vec![RegisteredUniqueId::Folder])].into();
     assert_eq!(of_report(&report(), &view), ["M-308"]);

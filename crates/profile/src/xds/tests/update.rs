@@ -293,7 +293,7 @@ fn a_status_changes_from_the_current_one() {
     assert_eq!(against(&update, |view| stored(view).kind = StoredKind::SubmissionSet), ["M-620"]);
     assert_eq!(against(&update, |view| stored(view).kind = StoredKind::Folder), NONE);
     assert_eq!(against(&update, |view| stored(view).kind = StoredKind::Association), NONE);
-    assert_eq!(broken_in(SubmitTransaction::Iti92, &update, &registry()), ["M-601", "M-601"], "ITI-92 changes no status");
+    assert_eq!(broken_in(SubmitTransaction::Iti92, &update, &registry()), ["M-601", "M-640", "M-601"], "ITI-92 changes no status");
 }
 
 #[test]
@@ -338,4 +338,47 @@ fn an_association_is_submitted_between_two_of_one_patient() {
         }
     };
     assert_eq!(against(&submitted(APND), both_anothers), ["M-620", "M-620"]);
+}
+
+#[test]
+fn a_restricted_update_names_its_community_and_changes_what_is_listed() {
+    let restricted = || {
+        let mut update = version();
+        update.submission_sets[0].home_community_id = Some(HOME.to_owned());
+        update
+    };
+    let judged = |change: fn(&mut Submission)| {
+        let mut update = restricted();
+        change(&mut update);
+        let node = Node::default();
+        let list = list(&update);
+        let first = node.message(SubmitTransaction::Iti92, &list);
+        let findings = match (first.has_errors(), node.state(SubmitTransaction::Iti92, &list, &[], &registry())) {
+            (true, _) => first,
+            (false, StateVerdict::Refuse(findings) | StateVerdict::Register(findings)) => findings,
+            (false, StateVerdict::Repeated) => panic!("it is new"),
+        };
+        findings.problems.iter().map(|problem| format!("{} {}", problem.rule, problem.error_code)).collect::<Vec<_>>()
+    };
+    assert_eq!(judged(|_| {}), NONE);
+    assert_eq!(judged(|update| update.entries[0].title = Some("Toinen".to_owned())), NONE);
+    for (change, expected) in [
+        ((|update| update.submission_sets[0].home_community_id = None) as fn(&mut Submission), "M-640 XDSMissingHomeCommunityId"),
+        (|update| update.submission_sets[0].home_community_id = Some("urn:oid:1.2.3".to_owned()), "M-641 XDSUnknownCommunity"),
+        (|update| set_slot(update, "AssociationPropagation", "no"), "M-643 XDSMetadataAnnotationError"),
+        (|update| update.entries[0].logical_id = None, "M-602 XDSInvalidRequestException"),
+        (|update| update.entries[0].unique_id = "1.2.3".to_owned(), "M-614 XDSMetadataIdentifierError"),
+        (|update| update.entries[0].repository_unique_id = Some("1.2.3".to_owned()), "M-613 UnmodifiableMetadataError"),
+        (|update| update.entries[0].source_patient_id = Some(other_patient()), "M-644 UnmodifiableMetadataError"),
+        (|update| update.entries[0].extra = slots(&[("urn:x-test", "1")]), "M-645 LocalPolicyRestrictionError"),
+    ] {
+        assert_eq!(judged(change), [expected]);
+    }
+    let folder = judged(|update| {
+        let mut folder = report().folders.remove(0);
+        folder.logical_id = Some(FOLDER_LID.to_owned());
+        update.folders.push(folder);
+        update.associations.push(associate(SET_FOLDER, HAS_MEMBER, SET, FOLDER, &[("PreviousVersion", "1")]));
+    });
+    assert_eq!(folder, ["M-642 XDSObjectTypeError"]);
 }
