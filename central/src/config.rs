@@ -158,9 +158,9 @@ fn default_receipts_page() -> usize {
 }
 
 /// What a peer row may list.
-pub const TRANSACTIONS: [&str; 14] = [
-    "ITI-18", "ITI-41", "ITI-42", "ITI-43", "ITI-57", "ITI-61", "ITI-92", "RAD-68", "RAD-69", "STOW-RS", "WADO-RS", "CUSTODY", "C-STORE",
-    "N-ACTION",
+pub const TRANSACTIONS: [&str; 16] = [
+    "ITI-18", "ITI-41", "ITI-42", "ITI-43", "ITI-57", "ITI-61", "ITI-62", "ITI-86", "ITI-92", "RAD-68", "RAD-69", "STOW-RS", "WADO-RS",
+    "CUSTODY", "C-STORE", "N-ACTION",
 ];
 
 /// How a peer is connected (profile 10 §2).

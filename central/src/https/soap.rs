@@ -24,11 +24,11 @@ use axum::extract::{Extension, Request, State};
 use axum::response::Response;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method};
-use idr_ihe::soap::{Envelope, Framing, HeaderName, Refusal as SoapRefusal, Rejected};
+use idr_ihe::soap::{Envelope, Framing, HeaderName, Refusal as SoapRefusal, Rejected, fingerprint};
 use idr_ihe::transaction::iti_41::ProvideAndRegisterRequest;
 use idr_ihe::transaction::registry_response::RegistryResponse;
 use idr_ihe::transaction::table::{self, Frame};
-use idr_ihe::transaction::{iti_41, iti_42, iti_43, rad_69};
+use idr_ihe::transaction::{iti_41, iti_42, iti_43, iti_62, iti_86, rad_69};
 use idr_ihe::xml::Limits;
 use idr_profile::xds::request::RetrieveService;
 use idr_profile::xds::{Answerer, Key, RegistryProblem, SubmitTransaction};
@@ -43,6 +43,7 @@ use crate::archive::retrieve;
 use crate::assertion::{self, Asked, Authenticated};
 use crate::central::{Central, Work};
 use crate::peer::{self, Admitted};
+use crate::registry::remove::{self, Removal};
 use crate::registry::submit::{Received, Submitted, Unsubmitted};
 use crate::registry::{query, submit};
 use crate::repository;
@@ -105,6 +106,7 @@ impl Gateway {
             Some(Transaction::Iti18) => self.query(incoming, &envelope).await,
             Some(Transaction::Iti43) => self.documents(incoming, &envelope).await,
             Some(Transaction::Rad69) => self.imaging(incoming, &envelope).await,
+            Some(transaction @ (Transaction::Iti62 | Transaction::Iti86)) => self.removal(incoming, &envelope, transaction).await,
             _ => self.submission(incoming, &envelope, &admitted).await,
         }
     }
@@ -203,6 +205,34 @@ impl Gateway {
         }
     }
 
+    async fn removal(self, mut incoming: Incoming, envelope: &Envelope<'_>, own: Transaction) -> Ended<Response> {
+        incoming.drop_documents();
+        let read = match own {
+            Transaction::Iti62 => iti_62::read(envelope).map(Removal::Metadata),
+            _ => iti_86::read(envelope).map(Removal::Documents),
+        };
+        let who = self.authenticate(envelope, facts(own, None)).await?;
+        let removal = self.soap(read.map_err(|refusal| envelope.rejected(refusal))).await?;
+        let rest = incoming.rest().await;
+        self.received(rest).await?;
+        let digest = fingerprint(envelope, &[], Limits::default());
+        let fingerprint = hex::encode(self.soap(digest.map_err(|refusal| envelope.rejected(refusal))).await?);
+        let answerer = removal.answerer();
+        let received = remove::Received { removal, message_id: envelope.message_id().to_owned(), fingerprint };
+        let removed = match self.central.places.take(Work::Submit).await {
+            Some(place) => remove::remove(self.central.clone(), who, received, place).await,
+            None => {
+                let busy = resource_of(&self.central, "B-01", answerer, &[]);
+                Ok(Submitted::failed(RegistryResponse::failure(vec![busy.registry_error()])))
+            }
+        };
+        match removed {
+            Ok(Submitted { response, replayed, .. }) => Ok(self.ok(peer::number(own), String::new(), &response, replayed)),
+            Err(Unsubmitted::Identity(refusal)) => Err(self.refused(&refusal)),
+            Err(Unsubmitted::Soap(refusal)) => self.soap(Err(envelope.rejected(refusal))).await,
+        }
+    }
+
     async fn authenticate(&self, envelope: &Envelope<'_>, facts: RequestFacts<'_>) -> Ended<Authenticated> {
         let authenticated = assertion::authenticate_soap(&self.central, self.asked.clone(), envelope, facts).await;
         authenticated.map_err(|refusal| self.refused(&refusal))
@@ -287,13 +317,15 @@ impl Gateway {
 }
 
 /// The transactions of the endpoint, by their own actions; RAD-68 has that of ITI-41 (profile 08 §7).
-pub const TRANSACTIONS: [Transaction; 8] = [
+pub const TRANSACTIONS: [Transaction; 10] = [
     Transaction::Iti18,
     Transaction::Iti41,
     Transaction::Iti42,
     Transaction::Iti43,
     Transaction::Iti57,
     Transaction::Iti61,
+    Transaction::Iti62,
+    Transaction::Iti86,
     Transaction::Iti92,
     Transaction::Rad69,
 ];

@@ -1,4 +1,4 @@
-//! The registry: submissions in ([`submit`]), stored queries out ([`query`]).
+//! The registry: submissions and updates in ([`submit`]), stored queries out ([`query`]), removal ([`remove`]).
 //!
 //! A submission passes: [`submit::Received`] (as read, documents staged) → gates S1–S3 on its [`units`] → [`once`] (MessageID)
 //! → rules on message and documents → opening record → in one transaction the registry's `view`, the † rules, and
@@ -10,6 +10,7 @@
 pub mod once;
 pub mod query;
 mod registration;
+pub mod remove;
 pub mod submit;
 pub mod units;
 mod view;

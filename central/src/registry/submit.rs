@@ -238,10 +238,11 @@ pub async fn submit(central: Arc<Central>, who: Authenticated, received: Receive
     }
 }
 
-struct Work {
-    central: Arc<Central>,
-    who: Authenticated,
-    answerer: Answerer,
+/// One message that changes the registry.
+pub(super) struct Work {
+    pub central: Arc<Central>,
+    pub who: Authenticated,
+    pub answerer: Answerer,
 }
 
 /// Who answers a transaction (09 §7).
@@ -258,7 +259,7 @@ struct Permitted {
 }
 
 /// Why a submission ends with a Failure.
-enum Failed {
+pub(super) enum Failed {
     Rules(RegistryResponse),
     Problem(RegistryProblem),
     Refused(Refusal),
@@ -565,7 +566,7 @@ impl Work {
     }
 
     /// A Failure, recorded.
-    async fn told(&self, failed: Failed) -> Result<Submitted, Unsubmitted> {
+    pub(super) async fn told(&self, failed: Failed) -> Result<Submitted, Unsubmitted> {
         let status = failed.status();
         let response = match failed {
             Failed::Rules(response) => response,
@@ -579,7 +580,7 @@ impl Work {
         Ok(Submitted::failed(response))
     }
 
-    async fn append(&self, records: Vec<Record>) -> Result<(), Unsubmitted> {
+    pub(super) async fn append(&self, records: Vec<Record>) -> Result<(), Unsubmitted> {
         let entries = records.into_iter().map(|record| Entry::Record(Box::new(record))).collect();
         self.central.audit.append(entries).await.map_err(|error| {
             tracing::error!(cause = %error, "a submission cannot be recorded");
@@ -587,7 +588,7 @@ impl Work {
         })
     }
 
-    fn store_failed(&self, error: &StoreError) -> Failed {
+    pub(super) fn store_failed(&self, error: &StoreError) -> Failed {
         let (rule, keys) = match error {
             StoreError::Taken { what } if what.contains("document") => ("M-136", Vec::new()),
             StoreError::Taken { what } if what.contains("SubmissionSet") => ("M-308", vec![(Key::Kind, "set".to_owned())]),
@@ -601,7 +602,7 @@ impl Work {
 
 impl Failed {
     /// What the records say.
-    fn status(&self) -> String {
+    pub(super) fn status(&self) -> String {
         match self {
             Self::Rules(response) => {
                 let first = response.errors.iter().find(|error| error.severity == Severity::Error);
@@ -625,7 +626,7 @@ async fn repeated(tx: &mut Tx, message: &Message<'_>) -> Result<Vec<String>, Sto
 }
 
 /// Broken rules go to the journal by code: values of keys may be the sender's patient data.
-fn journal(response: RegistryResponse) -> RegistryResponse {
+pub(super) fn journal(response: RegistryResponse) -> RegistryResponse {
     for error in &response.errors {
         let code = error.code_context.split(' ').next().unwrap_or_default();
         tracing::warn!(code, error_code = error.error_code, "submission refused");
@@ -639,6 +640,6 @@ fn zone(central: &Central) -> TimeZone {
 }
 
 /// Status of a replay in the use log.
-const REPLAYED: &str = "replayed";
+pub(super) const REPLAYED: &str = "replayed";
 /// Bytes of a part (BD-14).
 const MANIFEST_BYTES_MAX: u64 = 134_217_728;

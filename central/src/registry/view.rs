@@ -108,11 +108,11 @@ async fn head(central: &Central, tx: &mut Tx, patient: &PatientId) -> Result<Opt
 }
 
 /// Which stored objects the submitter may know of.
-struct Sight<'a> {
-    central: &'a Central,
-    who: &'a Authenticated,
-    state: &'a PatientState,
-    now: Timestamp,
+pub(super) struct Sight<'a> {
+    pub central: &'a Central,
+    pub who: &'a Authenticated,
+    pub state: &'a PatientState,
+    pub now: Timestamp,
 }
 
 impl Sight<'_> {
@@ -132,7 +132,7 @@ impl Sight<'_> {
     }
 
     /// An object that the caller may correct: of its register, and of the assertion's patient (05 E1, S1).
-    fn corrects_unit(&self, unit: Option<&AccessUnit>) -> bool {
+    pub fn corrects_unit(&self, unit: Option<&AccessUnit>) -> bool {
         let Some(unit) = unit.filter(|_| self.corrects()) else { return false };
         let request = Request { operation: Operation::Correct, patient: None };
         let decision = decide(&self.who.subject, &request, Some(unit), self.state, &self.central.policy, self.now);

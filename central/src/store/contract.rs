@@ -7,6 +7,7 @@ mod declared;
 mod fixtures;
 mod once;
 mod registered;
+mod removed;
 mod searched;
 mod versioned;
 mod whole;
@@ -79,6 +80,10 @@ over_every_store! {
         an_entry_of_another_repository_gives_no_document_of_ours
         a_manifest_of_another_repository_is_known_and_has_no_receipt
         a_document_sent_twice_keeps_its_first_bytes;
+    removed:
+        what_is_removed_is_seen_by_nothing_and_its_rows_stay
+        images_of_a_removed_manifest_are_erased_until_another_comes
+        a_removed_document_is_not_given_until_it_is_provided_again;
     searched:
         each_filter_finds_what_it_names_and_nothing_else
         documents_are_found_by_uuid_unique_id_and_logical_id

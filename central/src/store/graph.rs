@@ -148,7 +148,8 @@ impl Tx {
         let mut found = Vec::new();
         for chunk in ids.chunks(CHUNK) {
             let mut select = sql(&format!(
-                "SELECT {ENTRY}, e.registered_at FROM entries e JOIN patients p ON p.patient_key = e.patient_key WHERE e.entry_uuid IN "
+                "SELECT {ENTRY}, e.registered_at FROM entries e JOIN patients p ON p.patient_key = e.patient_key \
+                 WHERE e.removed_at IS NULL AND e.entry_uuid IN "
             ));
             select.push_list(chunk.iter().copied());
             for row in self.rows(select).await? {
@@ -263,7 +264,9 @@ impl Tx {
 
     async fn of_patient(&mut self, table: &str, patient: &PatientId) -> Result<Vec<String>, StoreError> {
         let Some(key) = self.patient_key(patient).await? else { return Ok(Vec::new()) };
-        let select = sql(&format!("SELECT entry_uuid FROM {table} WHERE patient_key = $1 ORDER BY registered_at, entry_uuid"));
+        let select = sql(&format!(
+            "SELECT entry_uuid FROM {table} WHERE patient_key = $1 AND removed_at IS NULL ORDER BY registered_at, entry_uuid"
+        ));
         self.uuids(select.bind(&key.0)).await
     }
 
@@ -275,10 +278,12 @@ impl Tx {
         };
         let mut found = Vec::new();
         for chunk in values.chunks(CHUNK) {
-            let mut select = sql(&format!("SELECT o.entry_uuid FROM {table} o WHERE o.{column} IN "));
+            let mut select = sql(&format!("SELECT o.entry_uuid FROM {table} o WHERE o.removed_at IS NULL AND o.{column} IN "));
             select.push_list(chunk);
             if latest {
-                select.push(&format!(" AND o.version = (SELECT MAX(v.version) FROM {table} v WHERE v.logical_id = o.logical_id)"));
+                select.push(&format!(
+                    " AND o.version = (SELECT MAX(v.version) FROM {table} v WHERE v.logical_id = o.logical_id AND v.removed_at IS NULL)"
+                ));
             }
             found.extend(self.uuids(select).await?);
         }
@@ -297,7 +302,8 @@ impl Tx {
     async fn associations_named(&mut self, ids: &[String], limit: usize) -> Result<Vec<Association>, StoreError> {
         let mut found = Vec::new();
         for chunk in ids.chunks(CHUNK) {
-            let mut select = sql("SELECT metadata, status, entry_uuid, registered_at FROM associations WHERE entry_uuid IN ");
+            let mut select =
+                sql("SELECT metadata, status, entry_uuid, registered_at FROM associations WHERE removed_at IS NULL AND entry_uuid IN ");
             select.push_list(chunk);
             for row in self.rows(select).await? {
                 let mut association: Association = row.json("metadata")?;
@@ -324,7 +330,7 @@ impl Tx {
             let columns = if table == "folders" { ", o.logical_id, o.version, o.last_update_time" } else { "" };
             let mut select = sql(&format!(
                 "SELECT o.entry_uuid, o.metadata, o.status, o.controller, o.register, o.specifier, o.registered_at{columns}, p.authority, p.id \
-                 FROM {table} o JOIN patients p ON p.patient_key = o.patient_key WHERE o.entry_uuid IN "
+                 FROM {table} o JOIN patients p ON p.patient_key = o.patient_key WHERE o.removed_at IS NULL AND o.entry_uuid IN "
             ));
             select.push_list(chunk.iter().copied());
             for row in self.rows(select).await? {

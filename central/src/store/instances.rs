@@ -343,7 +343,7 @@ impl Tx {
         let select = "SELECT m.entry_uuid, m.document_unique_id, m.study_uid FROM manifest_references r \
              JOIN manifests m ON m.entry_uuid = r.entry_uuid JOIN entries e ON e.entry_uuid = m.entry_uuid \
              JOIN patient_aliases a ON a.patient_key = e.patient_key AND a.authority = $3 AND a.id = $4 \
-             WHERE r.sop_instance_uid = $1 AND m.study_uid = $2 AND e.status = 'Approved' \
+             WHERE r.sop_instance_uid = $1 AND m.study_uid = $2 AND e.status = 'Approved' AND e.removed_at IS NULL \
              AND e.controller = $5 AND e.register = $6 AND e.specifier = $7 ORDER BY m.entry_uuid";
         let select = sql(select)
             .bind(&new.sop_instance_uid)
@@ -493,7 +493,7 @@ impl Tx {
         let mut select = sql("SELECT m.document_unique_id, m.study_uid, r.series_uid, r.sop_instance_uid, e.registered_at \
              FROM entries e JOIN manifests m ON m.entry_uuid = e.entry_uuid JOIN manifest_references r ON r.entry_uuid = m.entry_uuid \
              LEFT JOIN instances i ON i.sop_instance_uid = r.sop_instance_uid \
-             WHERE e.status = 'Approved' AND i.sop_instance_uid IS NULL");
+             WHERE e.status = 'Approved' AND e.removed_at IS NULL AND i.sop_instance_uid IS NULL");
         select.and_in("m.study_uid", study_uid);
         select.push(" ORDER BY e.registered_at, m.entry_uuid, r.sop_instance_uid LIMIT ").push_bind(limit);
         let missing = |row: &Row| {

@@ -3,9 +3,9 @@
 //!
 //! [`CentralStore`] is the seam, [`SqliteStore`] the default and, in memory, the one of unit tests. Everything is done on
 //! a [`Tx`]: what one `Tx` does appears whole or not at all, because profile 08 §6.3, 06 §7 and 05 §2 each need several of
-//! these tables in one commit. The operations stand by subject: [`instances`], [`registry`], [`versions`], [`query`], [`graph`], [`patients`],
-//! [`declarations`], [`feed`] (what patient administration tells), [`merges`], [`links`], [`messages`], [`receipts`]; [`committer`] gathers
-//! instances into common commits. The schema, with its comments, is `migrations/`.
+//! these tables in one commit. The operations stand by subject: [`instances`], [`registry`], [`versions`], [`removal`], [`query`], [`graph`],
+//! [`patients`], [`declarations`], [`feed`] (what patient administration tells), [`merges`], [`links`], [`messages`], [`receipts`];
+//! [`committer`] gathers instances into common commits. The schema, with its comments, is `migrations/`.
 //!
 //! What belongs to a patient is given as [`Candidate`]: it can be read only after the
 //! access decision.
@@ -35,6 +35,7 @@ pub mod patients;
 pub mod query;
 pub mod receipts;
 pub mod registry;
+pub mod removal;
 mod sql;
 mod sqlite;
 mod units;

@@ -184,7 +184,9 @@ impl Tx {
             let mut select = entries();
             select.push(column).push(" IN ").push_list(chunk.iter().copied());
             if latest {
-                select.push(" AND e.version = (SELECT MAX(v.version) FROM entries v WHERE v.logical_id = e.logical_id)");
+                select.push(
+                    " AND e.version = (SELECT MAX(v.version) FROM entries v WHERE v.logical_id = e.logical_id AND v.removed_at IS NULL)",
+                );
             }
             found.extend(self.entries_found(select, limit - found.len()).await?);
         }
@@ -212,7 +214,8 @@ impl Tx {
     ) -> Result<Vec<Association>, StoreError> {
         let mut found = Vec::new();
         for chunk in ids.chunks(CHUNK / 2) {
-            let mut select = sql("SELECT metadata, status, entry_uuid, registered_at FROM associations WHERE (source IN ");
+            let mut select =
+                sql("SELECT metadata, status, entry_uuid, registered_at FROM associations WHERE removed_at IS NULL AND (source IN ");
             select.push_list(chunk).push(" OR target IN ").push_list(chunk).push(")");
             select.and_in("association_type", types);
             select.push(" ORDER BY registered_at, entry_uuid LIMIT ").push_bind(limit as u64 + 1);
@@ -240,7 +243,8 @@ impl Tx {
     }
 
     pub(super) async fn document_found(&mut self, repository: &str, unique_id: &str) -> Result<Found<StoredDocument>, StoreError> {
-        let select = sql("SELECT object_key, size, sha1, mime_type FROM documents WHERE unique_id = $1").bind(unique_id);
+        let select =
+            sql("SELECT object_key, size, sha1, mime_type FROM documents WHERE unique_id = $1 AND removed_at IS NULL").bind(unique_id);
         let Some(row) = self.row(select).await? else { return Ok(Vec::new()) };
         let document = StoredDocument {
             unique_id: unique_id.to_owned(),
@@ -252,7 +256,7 @@ impl Tx {
         let mut select = entries();
         // An entry of another repository gives no right to bytes of ours, whatever its uniqueId.
         select.push("e.unique_id = ").push_bind(unique_id).push(" AND e.repository_unique_id = ").push_bind(repository);
-        select.push(" AND e.version = (SELECT MAX(v.version) FROM entries v WHERE v.logical_id = e.logical_id)");
+        select.push(" AND e.version = (SELECT MAX(v.version) FROM entries v WHERE v.logical_id = e.logical_id AND v.removed_at IS NULL)");
         select.push(" ORDER BY e.registered_at, e.entry_uuid");
         let rows = self.rows(select).await?;
         rows.iter().map(|row| Ok((units::entry_unit(row)?, document.clone()))).collect()
@@ -276,7 +280,7 @@ fn dependent(association: Association) -> Dependent<Association> {
 
 /// `SELECT … WHERE `.
 fn entries() -> Statement {
-    sql(&format!("SELECT {ENTRY} FROM entries e JOIN patients p ON p.patient_key = e.patient_key WHERE "))
+    sql(&format!("SELECT {ENTRY} FROM entries e JOIN patients p ON p.patient_key = e.patient_key WHERE e.removed_at IS NULL AND "))
 }
 
 /// `code^^scheme`.

@@ -353,7 +353,12 @@ impl Tx {
         let select = sql("SELECT sha1, size FROM documents WHERE unique_id = $1").bind(&document.unique_id);
         let row = self.row(select).await?.ok_or(StoreError::Unreadable { column: "unique_id" })?;
         match row.text("sha1")? == document.sha1 && row.unsigned("size")? == document.size {
-            true => Ok(Some(document.object_key.clone())),
+            true => {
+                // Provided again after ITI-86: the bytes have stayed.
+                let update = sql("UPDATE documents SET removed_at = NULL WHERE unique_id = $1 AND removed_at IS NOT NULL");
+                self.execute(update.bind(&document.unique_id)).await?;
+                Ok(Some(document.object_key.clone()))
+            }
             false => Err(StoreError::Taken { what: "a document's uniqueId" }),
         }
     }
@@ -397,7 +402,8 @@ impl Tx {
             if !self.set_status(&uuid, AvailabilityStatus::Deprecated, Status::Superseded).await? {
                 continue;
             }
-            let mut select = sql("SELECT source FROM associations WHERE status = 'Approved' AND target = $1").bind(&uuid);
+            let mut select =
+                sql("SELECT source FROM associations WHERE status = 'Approved' AND removed_at IS NULL AND target = $1").bind(&uuid);
             select.and_in("association_type", DEPENDING.iter().copied());
             for row in self.rows(select).await? {
                 next.push(row.text("source")?);
@@ -425,6 +431,7 @@ impl Tx {
     pub async fn folders_holding(&mut self, entry_uuid: &str) -> Result<Vec<String>, StoreError> {
         let select = "SELECT f.entry_uuid FROM folders f JOIN associations a ON a.source = f.entry_uuid \
                       WHERE a.target = $1 AND a.association_type = $2 AND a.status = 'Approved' AND f.status = 'Approved' \
+                      AND a.removed_at IS NULL AND f.removed_at IS NULL \
                       ORDER BY f.entry_uuid";
         let rows = self.rows(sql(select).bind(entry_uuid).bind(super::graph::HAS_MEMBER)).await?;
         rows.iter().map(|row| row.text("entry_uuid")).collect()
@@ -449,7 +456,7 @@ impl Tx {
     pub async fn objects_by_id(&mut self, ids: &[String]) -> Result<Vec<ObjectState>, StoreError> {
         let mut found = self.states("entry_uuid", ids).await?;
         for chunk in ids.chunks(CHUNK) {
-            let mut select = sql("SELECT entry_uuid, status, source, target FROM associations WHERE entry_uuid IN ");
+            let mut select = sql("SELECT entry_uuid, status, source, target FROM associations WHERE removed_at IS NULL AND entry_uuid IN ");
             for row in self.rows_of(select.push_list(chunk)).await? {
                 found.push(ObjectState {
                     class: Class::Association,
@@ -483,6 +490,7 @@ impl Tx {
         let select = format!(
             "SELECT {ENTRY}, {FACTS} FROM manifests m JOIN entries e ON e.entry_uuid = m.entry_uuid \
              JOIN patients p ON p.patient_key = e.patient_key WHERE m.study_uid = $1 AND m.source_id = $2 AND e.status = 'Approved' \
+             AND e.removed_at IS NULL \
              ORDER BY e.registered_at, e.entry_uuid"
         );
         self.rows(sql(&select).bind(study_uid).bind(source_id)).await?.iter().map(entry_state).collect()
@@ -493,7 +501,8 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn submission_set(&mut self, unique_id: &str) -> Result<Option<SetFacts>, StoreError> {
-        let select = sql("SELECT entry_uuid, stored_by, content_sha256 FROM submission_sets WHERE unique_id = $1").bind(unique_id);
+        let select = sql("SELECT entry_uuid, stored_by, content_sha256 FROM submission_sets WHERE unique_id = $1 AND removed_at IS NULL")
+            .bind(unique_id);
         let Some(set) = self.row(select).await? else { return Ok(None) };
         let select = sql("SELECT m.entry_uuid FROM entries e JOIN manifests m ON m.entry_uuid = e.entry_uuid \
                           WHERE e.submission_uuid = $1 ORDER BY m.entry_uuid");
@@ -516,7 +525,7 @@ impl Tx {
         for chunk in values.chunks(CHUNK) {
             let mut select = sql(&format!(
                 "SELECT {ENTRY}, {FACTS} FROM entries e JOIN patients p ON p.patient_key = e.patient_key \
-                 LEFT JOIN manifests m ON m.entry_uuid = e.entry_uuid WHERE e.{column} IN "
+                 LEFT JOIN manifests m ON m.entry_uuid = e.entry_uuid WHERE e.removed_at IS NULL AND e.{column} IN "
             ));
             for row in self.rows_of(select.push_list(chunk)).await? {
                 found.push(entry_state(&row)?);
@@ -527,7 +536,8 @@ impl Tx {
             ] {
                 let mut select = sql(&format!(
                     "SELECT o.entry_uuid, o.unique_id, o.status, o.controller, o.register, o.specifier, {versions}, p.authority, p.id \
-                     FROM {table} o JOIN patients p ON p.patient_key = o.patient_key WHERE o.{column} IN "
+                     FROM {table} o JOIN patients p ON p.patient_key = o.patient_key \
+                     WHERE o.removed_at IS NULL AND o.{column} IN "
                 ));
                 for row in self.rows_of(select.push_list(chunk)).await? {
                     found.push(package_state(&row, class)?);

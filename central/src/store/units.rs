@@ -103,7 +103,8 @@ impl Tx {
             "SELECT {ENTRY} FROM manifests m JOIN entries e ON e.entry_uuid = m.entry_uuid JOIN patients p ON p.patient_key = e.patient_key \
              WHERE m.study_uid = $1 AND e.patient_key = $2 AND e.controller = $3 AND e.register = $4 AND e.specifier = $5 \
              AND (e.service_event = $6 OR $6 = '') \
-             ORDER BY CASE WHEN e.service_event = $6 THEN 0 ELSE 1 END, CASE e.status WHEN 'Approved' THEN 0 ELSE 1 END, \
+             ORDER BY CASE WHEN e.service_event = $6 THEN 0 ELSE 1 END, CASE WHEN e.removed_at IS NULL THEN 0 ELSE 1 END, \
+             CASE e.status WHEN 'Approved' THEN 0 ELSE 1 END, \
              e.registered_at DESC, e.version DESC, e.entry_uuid LIMIT 1"
         );
         let mut select = sql(&select);

@@ -55,7 +55,8 @@ impl Tx {
             let mut select = sql(&format!(
                 "SELECT {ENTRY}, {FACTS} FROM entries e JOIN patients p ON p.patient_key = e.patient_key \
                  LEFT JOIN manifests m ON m.entry_uuid = e.entry_uuid \
-                 WHERE e.version = (SELECT MAX(v.version) FROM entries v WHERE v.logical_id = e.logical_id) AND e.logical_id IN "
+                 WHERE e.removed_at IS NULL AND e.version = (SELECT MAX(v.version) FROM entries v WHERE v.logical_id = e.logical_id) \
+                 AND e.logical_id IN "
             ));
             select.push_list(chunk);
             for row in self.rows(select).await? {
@@ -65,7 +66,8 @@ impl Tx {
             let mut select = sql("SELECT o.entry_uuid, o.unique_id, o.status, o.controller, o.register, o.specifier, o.metadata, \
                  o.last_update_time, o.logical_id, o.version, p.authority, p.id \
                  FROM folders o JOIN patients p ON p.patient_key = o.patient_key \
-                 WHERE o.version = (SELECT MAX(v.version) FROM folders v WHERE v.logical_id = o.logical_id) AND o.logical_id IN ");
+                 WHERE o.removed_at IS NULL AND o.version = (SELECT MAX(v.version) FROM folders v WHERE v.logical_id = o.logical_id) \
+                 AND o.logical_id IN ");
             select.push_list(chunk);
             for row in self.rows(select).await? {
                 let folder = super::graph::folder_as_now(&row)?;
@@ -112,7 +114,7 @@ impl Tx {
         for chunk in ids.chunks(CHUNK) {
             for end in ["source", "target"] {
                 let mut select = sql(&format!(
-                    "SELECT a.metadata FROM associations a WHERE a.status = 'Approved' AND a.submission_uuid <> $1 \
+                    "SELECT a.metadata FROM associations a WHERE a.status = 'Approved' AND a.removed_at IS NULL AND a.submission_uuid <> $1 \
                      AND a.association_type <> $2 AND a.association_type <> $3 \
                      AND NOT EXISTS (SELECT 1 FROM submission_sets s WHERE s.entry_uuid = a.source) AND a.{end} IN "
                 ))

@@ -3,6 +3,7 @@
 mod faults;
 mod query;
 mod register;
+mod remove;
 mod retrieve;
 mod routes;
 mod submit;

@@ -53,9 +53,10 @@ impl Findings {
 }
 
 /// Gathers findings.
-struct Collector<'a> {
+pub(super) struct Collector<'a> {
     errors: &'a Errors,
-    transaction: SubmitTransaction,
+    /// `None`: a removal.
+    transaction: Option<SubmitTransaction>,
     findings: Findings,
     /// Object and error code of the last problem that may occur once per object.
     last_single: Option<(usize, String)>,
@@ -63,14 +64,14 @@ struct Collector<'a> {
 }
 
 impl<'a> Collector<'a> {
-    fn new(errors: &'a Errors, transaction: SubmitTransaction) -> Self {
+    pub(super) fn new(errors: &'a Errors, transaction: Option<SubmitTransaction>) -> Self {
         let errors_in_answer = errors.limits.errors_in_answer;
         let findings = Findings { problems: Vec::new(), further: 0, has_errors: false, errors_in_answer };
         Self { errors, transaction, findings, last_single: None, keeps_error: false }
     }
 
     /// `object`: its position and its id as sent.
-    fn add(&mut self, row: &Row, object: Option<(usize, Option<&str>)>, keys: &[(Key, &str)]) {
+    pub(super) fn add(&mut self, row: &Row, object: Option<(usize, Option<&str>)>, keys: &[(Key, &str)]) {
         let code = row.code(self.transaction);
         let table = self.errors.row(code, &row.id);
         if let (Some((position, _)), true) = (object, table.is_some_and(|table| table.per_object)) {
@@ -97,7 +98,11 @@ impl<'a> Collector<'a> {
         self.findings.problems.push(self.errors.problem(&row.id, code, &row.text, &keys, id.map(str::to_owned)));
     }
 
-    fn found(&self) -> usize {
+    pub(super) fn into_findings(self) -> Findings {
+        self.findings
+    }
+
+    pub(super) fn found(&self) -> usize {
         self.findings.problems.len() + self.findings.further
     }
 }
@@ -106,7 +111,7 @@ impl XdsRules {
     /// Stage 1: the message alone.
     pub fn judge_message(&self, errors: &Errors, message: &Message<'_>, circumstances: &Circumstances<'_>) -> Findings {
         let scope = Scope { message, circumstances, rules: self };
-        let mut out = Collector::new(errors, message.transaction);
+        let mut out = Collector::new(errors, Some(message.transaction));
         let rows: Vec<&Row> = self.rows(message.transaction).collect();
         for row in &rows {
             if let Check::Request(check) = &row.check {
@@ -128,7 +133,7 @@ impl XdsRules {
                     Check::Part(check) => check.judge(&subject, emit),
                     Check::National(check) => check.judge(&subject, &scope, emit),
                     Check::Update(check) => check.judge(&subject, &scope, emit),
-                    Check::Request(_) | Check::Document(_) | Check::Registry(_) | Check::Updated(_) => {}
+                    Check::Request(_) | Check::Document(_) | Check::Registry(_) | Check::Updated(_) | Check::Removal(_) => {}
                 }
             }
         }
@@ -144,7 +149,7 @@ impl XdsRules {
         circumstances: &Circumstances<'_>,
     ) -> Findings {
         let scope = Scope { message, circumstances, rules: self };
-        let mut out = Collector::new(errors, message.transaction);
+        let mut out = Collector::new(errors, Some(message.transaction));
         let rows = self.rows(message.transaction);
         let rows: Vec<_> = rows.filter_map(|row| if let Check::Document(check) = &row.check { Some((row, check)) } else { None }).collect();
         let documents = DocumentScope::new(documents);
@@ -184,7 +189,7 @@ impl XdsRules {
             return StateVerdict::Repeated;
         }
         let scope = Scope { message, circumstances, rules: self };
-        let mut out = Collector::new(errors, message.transaction);
+        let mut out = Collector::new(errors, Some(message.transaction));
         let documents = DocumentScope::new(documents);
         let registry = RegistryScope::new(&scope, &documents, view);
         let rows = self.rows(message.transaction);

@@ -23,6 +23,7 @@ mod errors;
 mod judge;
 mod message;
 mod problem;
+mod removal;
 pub mod request;
 mod rules;
 mod state;
@@ -38,6 +39,7 @@ pub use errors::{Answerer, ErrorRow, Errors, ErrorsError, FaultRow, ForeignRow, 
 pub use judge::{Findings, drop_extra_slots, fill_sender_defaults};
 pub use message::{Message, SubmitTransaction};
 pub use problem::{CodeContext, Key, RegistryProblem};
+pub use removal::{Removable, RemovableDocument, RemovalView, Tie};
 pub use rules::{
     Concurrency, Idempotency, Imaging, Iti61, Limits, QueryLimits, RequireHome, Resubmission, RetrieveLimits, Rmu, Switch, Timeouts,
     Transcode, UnknownPatient, XdsRules, XdsRulesError,

@@ -239,8 +239,8 @@ impl Row {
     }
 
     /// errorCode in a transaction.
-    pub fn code(&self, transaction: SubmitTransaction) -> &str {
-        let restricted = self.restricted.as_ref().filter(|_| transaction == SubmitTransaction::Iti92);
+    pub fn code(&self, transaction: Option<SubmitTransaction>) -> &str {
+        let restricted = self.restricted.as_ref().filter(|_| transaction == Some(SubmitTransaction::Iti92));
         restricted.unwrap_or(&self.code)
     }
 }
@@ -364,6 +364,11 @@ impl XdsRules {
             };
             group == Switch::On && !self.off.contains(&row.id) && row.is_asked_in(transaction)
         })
+    }
+
+    /// All rules that are not switched off, whatever asks them.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Row> {
+        self.metadata.rules.iter().filter(|row| !self.off.contains(&row.id))
     }
 
     /// errorCode and fixed sentence of a metadata rule such as `M-140`.

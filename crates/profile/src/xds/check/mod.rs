@@ -2,7 +2,7 @@
 //!
 //! [`request`] and [`structure`] look at the message as a whole, [`attribute`], [`coded`] and [`part`] at one object,
 //! [`national`] at a manifest's entry, [`update`] at the annotations of an update; [`document`] compares with the documents,
-//! [`registry`] with what is registered, [`updated`] with the version that an update follows.
+//! [`registry`] with what is registered, [`updated`] with the version that an update follows; [`removal`] at what ITI-62 and ITI-86 take away.
 
 mod attribute;
 mod coded;
@@ -10,6 +10,7 @@ mod document;
 mod national;
 mod part;
 mod registry;
+mod removal;
 mod request;
 mod structure;
 mod update;
@@ -21,6 +22,7 @@ pub(super) use document::{DocumentCheck, DocumentScope, STUDY_INSTANCE_UID};
 pub(super) use national::NationalCheck;
 pub(super) use part::PartCheck;
 pub(super) use registry::{RegistryCheck, RegistryScope};
+pub(super) use removal::RemovalCheck;
 pub(super) use request::RequestCheck;
 pub(super) use structure::StructureCheck;
 pub(super) use update::{UpdateCheck, status, version};
@@ -55,6 +57,8 @@ pub(super) enum Check {
     Registry(RegistryCheck),
     /// Stage 3, once per object of an update.
     Updated(UpdatedCheck),
+    /// A removal.
+    Removal(RemovalCheck),
 }
 
 /// Takes the keys of one finding; `obj` is added by the caller.

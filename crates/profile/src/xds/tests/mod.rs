@@ -5,6 +5,7 @@ mod cases;
 mod context;
 mod documents;
 mod message;
+mod removal;
 mod requests;
 mod state;
 mod support;

@@ -109,6 +109,7 @@ fn every_rule_of_documents_and_state_has_a_test() {
         let tests = match check.split('(').next() {
             Some("Document") => include_str!("documents.rs"),
             Some("Registry") => include_str!("state.rs"),
+            Some("Removal") => include_str!("removal.rs"),
             Some("Update" | "Updated") => include_str!("update.rs"),
             _ => continue,
         };
