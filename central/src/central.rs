@@ -7,8 +7,10 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use idr_host::monitor::Counter;
 use idr_ihe::assertion::Revocation;
+use idr_ihe::hl7::AckCode;
 use idr_ihe::metadata::PatientId;
 use idr_profile::access::Policy;
+use idr_profile::adt::Sources;
 use idr_profile::identifier::IdentityRules;
 use idr_profile::mapping::Slots;
 use idr_profile::rules::{RuleSets, Rules};
@@ -46,6 +48,8 @@ pub struct Central {
     pub policy_sha256: String,
     /// Identity rules.
     pub identity: IdentityRules,
+    /// Who may send ADT messages.
+    pub sources: Sources,
     /// Rules and limits of submissions, queries and retrieves.
     pub xds: XdsRules,
     /// Codes and texts of their refusals.
@@ -198,6 +202,35 @@ impl Space {
     }
 }
 
+/// What is counted of ADT messages.
+#[derive(Debug, Default)]
+pub struct Feed {
+    /// Answered with AA, AE, AR.
+    answers: [Counter; 3],
+    /// Messages that were done before.
+    pub repeated: Counter,
+    /// Bytes that belonged to no message.
+    pub skipped_bytes: Counter,
+}
+
+impl Feed {
+    /// One more answer.
+    pub fn answered(&self, code: AckCode) {
+        let [aa, ae, ar] = &self.answers;
+        match code {
+            AckCode::Aa => aa,
+            AckCode::Ae => ae,
+            AckCode::Ar => ar,
+        }
+        .add(1);
+    }
+
+    /// Answers so far, by MSA-1.
+    pub fn answers(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        ["AA", "AE", "AR"].into_iter().zip(self.answers.iter().map(Counter::value))
+    }
+}
+
 /// What is counted since the start.
 #[derive(Debug, Default)]
 pub struct Counters {
@@ -213,6 +246,8 @@ pub struct Counters {
     pub bytes_stored: Counter,
     /// Instances given out.
     pub instances_sent: Counter,
+    /// ADT messages.
+    pub feed: Feed,
     /// Requests that ended in a panic (IDR-B-04).
     pub panics: Counter,
     /// Associations accepted.

@@ -6,6 +6,8 @@
 //! # Standard
 //! Profile 00 §2 (which file holds what), 10 §2 (no row, no traffic), 10 §11 (bounds), 08 §6 (limits).
 
+mod mllp;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -17,6 +19,7 @@ mod dimse;
 pub use dimse::{Commitment, Dimse};
 pub use idr_host::config::ConfigError;
 pub use idr_profile::identifier::Environment;
+pub use mllp::Mllp;
 
 /// Identity of the centre.
 #[derive(Debug, Clone, Deserialize)]
@@ -55,6 +58,8 @@ pub struct Files {
     pub affinity_domain: PathBuf,
     /// Folder of revocation lists of signing certificates (`*.crl`, DER); absent: none.
     pub revocation_lists: PathBuf,
+    /// `hl7-sources.toml`: who may send ADT messages; absent: nobody.
+    pub hl7_sources: PathBuf,
 }
 
 impl Default for Files {
@@ -65,6 +70,7 @@ impl Default for Files {
             trust: "trust.toml".into(),
             affinity_domain: "affinity-domain.toml".into(),
             revocation_lists: "crl".into(),
+            hl7_sources: "hl7-sources.toml".into(),
         }
     }
 }
@@ -158,9 +164,9 @@ fn default_receipts_page() -> usize {
 }
 
 /// What a peer row may list.
-pub const TRANSACTIONS: [&str; 16] = [
+pub const TRANSACTIONS: [&str; 17] = [
     "ITI-18", "ITI-41", "ITI-42", "ITI-43", "ITI-57", "ITI-61", "ITI-62", "ITI-86", "ITI-92", "RAD-68", "RAD-69", "STOW-RS", "WADO-RS",
-    "CUSTODY", "C-STORE", "N-ACTION",
+    "CUSTODY", "C-STORE", "N-ACTION", "ADT",
 ];
 
 /// How a peer is connected (profile 10 §2).
@@ -296,6 +302,9 @@ pub struct ConfigFile {
     /// Storage commitment.
     #[serde(default)]
     pub commitment: Commitment,
+    /// Listeners of ADT messages.
+    #[serde(default)]
+    pub mllp: Mllp,
     /// Model C4.
     #[serde(default)]
     pub direct: Direct,
@@ -378,6 +387,7 @@ impl ConfigFile {
                 return fault(&format!("repository[{at}].unique_id"), format!("'{}' is used already", row.unique_id));
             }
         }
+        file.mllp.check()?;
         for (at, row) in file.peer.iter().enumerate() {
             let key = |name: &str| format!("peer[{at}].{name}");
             if !idr_ihe::metadata::is_oid(&row.organisation) {
@@ -447,6 +457,7 @@ impl Config {
             &mut file.files.trust,
             &mut file.files.affinity_domain,
             &mut file.files.revocation_lists,
+            &mut file.files.hl7_sources,
             &mut file.storage.path,
             &mut file.https.certificate,
             &mut file.https.key,
@@ -507,6 +518,18 @@ mod tests {
         for rows in [row("1.2.246.10.12345671.12.100"), row("x"), row("1.2.3") + &row("1.2.3")] {
             assert!(with("environment = \"test\"", &rows).expect_err("refused").to_string().contains("repository["), "{rows}");
         }
+    }
+
+    #[test]
+    fn messages_in_plain_are_taken_from_this_host_only() {
+        let plain = |address: &str| {
+            let text = SHIPPED.replace("plain_listen = []", &format!("plain_listen = [\"{address}\"]"));
+            Config::parse(&format!("environment = \"test\"\n{text}"), Path::new("c.toml"))
+        };
+        assert!(plain("127.0.0.1:2575").is_ok());
+        assert!(plain("0.0.0.0:2575").expect_err("refused").to_string().contains("mllp.plain_listen"));
+        let shipped = with("environment = \"test\"", "").expect("shipped file loads");
+        assert_eq!(format!("{:?}", shipped.mllp), format!("{:?}", Mllp::default()), "the file says the defaults");
     }
 
     #[test]

@@ -47,6 +47,11 @@ fn metrics(central: &Central) -> String {
     for (hundred, counter) in (1..).zip(&counters.answers) {
         line("idr_central_answers_total", &format!("{{status=\"{hundred}xx\"}}"), counter.value());
     }
+    for (answer, count) in counters.feed.answers() {
+        line("idr_central_adt_messages_total", &format!("{{answer=\"{answer}\"}}"), count);
+    }
+    line("idr_central_adt_repeated_total", "", counters.feed.repeated.value());
+    line("idr_central_adt_skipped_bytes_total", "", counters.feed.skipped_bytes.value());
     line("idr_central_panics_total", "", counters.panics.value());
     if let Some(free) = central.space.free_bytes() {
         line("idr_central_storage_free_bytes", "", free);

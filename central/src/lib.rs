@@ -3,7 +3,7 @@
 //! The modules, in the order in which a request meets them: [`config`], [`https`] (listener, routes) and [`dimse`] (DICOM over TLS), [`peer`] (whose
 //! certificate this is, and what its row allows), [`assertion`] (who asks), then by what is asked: [`archive`] (instances
 //! in and out), [`registry`] (submissions and stored queries), [`repository`] (documents), [`consent`] (declarations, and
-//! what a refused caller is told). Below them [`store`] (one transactional store), [`objects`] (bytes), [`audit`] (what is
+//! what a refused caller is told), [`identity`] (ADT messages: patients, merges, links). Below them [`store`] (one transactional store), [`objects`] (bytes), [`audit`] (what is
 //! written before each reply). [`central`] holds what all of them share; [`run`] starts and stops it; [`control`] and [`health`]
 //! are what operators and monitors see.
 //!
@@ -23,6 +23,7 @@ pub mod control;
 pub mod dimse;
 pub mod health;
 pub mod https;
+pub mod identity;
 pub mod keys;
 pub mod objects;
 pub mod peer;

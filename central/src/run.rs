@@ -22,6 +22,7 @@ use idr_host::process::{self, Phase};
 use idr_host::{files, monitor, service_manager};
 use idr_ihe::assertion::{Revocation, RevocationMode};
 use idr_profile::access::Policy;
+use idr_profile::adt::Sources;
 use idr_profile::identifier::IdentityRules;
 use idr_profile::mapping::{AffinityDomain, Slots};
 use idr_profile::receipt::Holder;
@@ -44,6 +45,7 @@ use crate::control;
 use crate::dimse::commitment::Commitments;
 use crate::dimse::{self, Dimse};
 use crate::https::{self, server};
+use crate::identity::mllp;
 use crate::keys::Keys;
 use crate::objects::Objects;
 use crate::store::committer::Committer;
@@ -58,6 +60,8 @@ const STOP_BEHIND: Duration = Duration::from_secs(20);
 const STOP_STORES: Duration = Duration::from_secs(15);
 /// Longest use of a revocation status after its fetch (profile 10 §5.3), seconds.
 const REVOCATION_AGE_MAX_SECONDS: u32 = 86_400;
+/// Protocols of the HTTPS listener.
+const HTTP: &[&[u8]] = &[b"h2", b"http/1.1"];
 /// How often staged bytes, used assertions and old answers are looked through.
 const SWEEP: Duration = Duration::from_secs(600);
 /// Bytes that no row names are removed when nobody has written them for this long (08 §6.3: within 3 600 s).
@@ -72,6 +76,7 @@ pub struct Loaded {
     policy: Policy,
     policy_sha256: String,
     identity: IdentityRules,
+    sources: Sources,
     xds: XdsRules,
     errors: Errors,
     slots: Slots,
@@ -134,11 +139,18 @@ impl Loaded {
             policy: Policy::layered(&texts(&access))?,
             policy_sha256: hex::encode(hash.finalize()),
             identity: IdentityRules::parse(&identity)?,
+            sources: load_sources(config)?,
             xds: XdsRules::load(&texts(&xds))?,
             errors: Errors::load(&errors)?,
             slots: load_slots(config)?,
         })
     }
+}
+
+fn load_sources(config: &Config) -> anyhow::Result<Sources> {
+    let path = &config.files.hl7_sources;
+    let text = files::read_text_if_there(path)?.unwrap_or_default();
+    Sources::parse(&text).with_context(|| path.display().to_string())
 }
 
 fn load_slots(config: &Config) -> anyhow::Result<Slots> {
@@ -167,11 +179,11 @@ fn texts(files: &[String]) -> Vec<&str> {
     files.iter().map(String::as_str).collect()
 }
 
-fn tls_listener(config: &Config, trust: &Trust) -> anyhow::Result<rustls::ServerConfig> {
+fn tls_listener(config: &Config, trust: &Trust, protocols: &[&[u8]]) -> anyhow::Result<rustls::ServerConfig> {
     let path = &config.https.certificate;
     let chain = std::fs::read(path).with_context(|| format!("{}: cannot be read", path.display()))?;
     let key = files::read_private(&config.https.key)?;
-    Ok(tls::server(&chain, &key, &files::anchors(trust.tls_anchors()), ClientAuth::Required, &[b"h2", b"http/1.1"])?)
+    Ok(tls::server(&chain, &key, &files::anchors(trust.tls_anchors()), ClientAuth::Required, protocols)?)
 }
 
 /// Certificate and key of DICOM over TLS: its own, or those of HTTPS.
@@ -204,7 +216,7 @@ fn dimse_client(config: &Config, trust: &Trust) -> anyhow::Result<Option<Arc<rus
 /// The first problem.
 pub fn check(config: &Config) -> anyhow::Result<()> {
     let loaded = Loaded::read(config)?;
-    tls_listener(config, &loaded.trust)?;
+    tls_listener(config, &loaded.trust, HTTP)?;
     if !config.dimse.listen.is_empty() {
         dimse_listener(config, &loaded.trust)?;
         dimse_client(config, &loaded.trust)?;
@@ -267,6 +279,7 @@ impl Open {
             policy: loaded.policy,
             policy_sha256: loaded.policy_sha256,
             identity: loaded.identity,
+            sources: loaded.sources,
             places: Places::new(&loaded.xds.concurrency),
             xds: loaded.xds,
             errors: loaded.errors,
@@ -356,7 +369,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     let config = Arc::new(config);
     let open = Open::open(config.clone(), idr_host::now).await?;
     let central = open.central.clone();
-    let tls = Arc::new(ArcSwap::from_pointee(tls_listener(&config, &central.trust.load())?));
+    let tls = Arc::new(ArcSwap::from_pointee(tls_listener(&config, &central.trust.load(), HTTP)?));
 
     let mut bound = Bound::default();
     let mut listeners = Vec::new();
@@ -371,6 +384,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
         bound.dimse.push(listener.local_addr()?.to_string());
         dimse_listeners.push(listener);
     }
+    let feeds = bind_feeds(&config, &central, &mut bound).await?;
     let health_listener = match config.health_listen {
         Some(address) => Some(TcpListener::bind(address).await.with_context(|| format!("health_listen: {address} cannot be bound"))?),
         None => None,
@@ -395,7 +409,13 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     }
     drop(router);
     serve_dimse(&central, dimse_listeners, (&requests, &stop), (&behind, &after_requests)).await?;
-    note(&central, "start", json!({"version": env!("CARGO_PKG_VERSION"), "https": bound.https, "dimse": bound.dimse})).await?;
+    let m = &config.mllp;
+    let connections = Connections::new(m.connections_max, m.connections_per_address_max, m.handshakes_max);
+    for (listener, door) in feeds {
+        requests.spawn(mllp::serve(listener, door, central.clone(), connections.clone(), stop.clone()));
+    }
+    note(&central, "start", json!({"version": env!("CARGO_PKG_VERSION"), "https": bound.https, "dimse": bound.dimse, "mllp": bound.mllp}))
+        .await?;
     files::replace_json(&config.storage.path.join("listening.json"), &bound)?;
     tracing::info!(https = ?bound.https, dimse = ?bound.dimse, health = ?bound.health, "ready");
     service_manager::notify("READY", "1");
@@ -441,6 +461,25 @@ async fn serve_dimse(
     Ok(())
 }
 
+/// Binds the listeners of ADT messages.
+async fn bind_feeds(config: &Config, central: &Central, bound: &mut Bound) -> anyhow::Result<Vec<(TcpListener, mllp::Door)>> {
+    let mut feeds = Vec::new();
+    if !config.mllp.listen.is_empty() {
+        let tls = Arc::new(ArcSwap::from_pointee(tls_listener(config, &central.trust.load(), &[])?));
+        for address in &config.mllp.listen {
+            let listener = TcpListener::bind(address).await.with_context(|| format!("mllp.listen: {address} cannot be bound"))?;
+            bound.mllp.push(listener.local_addr()?.to_string());
+            feeds.push((listener, mllp::Door::Tls(tls.clone())));
+        }
+    }
+    for address in &config.mllp.plain_listen {
+        let listener = TcpListener::bind(address).await.with_context(|| format!("mllp.plain_listen: {address} cannot be bound"))?;
+        bound.mllp_plain.push(listener.local_addr()?.to_string());
+        feeds.push((listener, mllp::Door::Plain));
+    }
+    Ok(feeds)
+}
+
 async fn note(central: &Central, event: &str, data: serde_json::Value) -> anyhow::Result<()> {
     let note = Note { id: Some(central.new_id()), time: central.now(), event: event.to_owned(), data };
     central.audit.append(vec![Entry::Note(Stream::System, note)]).await?;
@@ -481,7 +520,8 @@ async fn sweep_once(central: &Central, back: SignedDuration) -> anyhow::Result<(
     let mut purged = 0;
     loop {
         let mut tx = central.store.begin().await?;
-        let round = tx.purge_messages(retention, PURGED_AT_ONCE, now).await?;
+        let done = SignedDuration::from_hours(24 * i64::from(central.identity.feed.repeat_days));
+        let round = tx.purge_messages(retention, PURGED_AT_ONCE, now).await?.max(tx.purge_feed_messages(done, PURGED_AT_ONCE, now).await?);
         tx.commit().await?;
         purged += round;
         if round < u64::from(PURGED_AT_ONCE) {
@@ -504,6 +544,8 @@ struct Bound {
     https: Vec<String>,
     dimse: Vec<String>,
     health: Vec<String>,
+    mllp: Vec<String>,
+    mllp_plain: Vec<String>,
 }
 
 #[cfg(test)]

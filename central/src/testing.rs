@@ -13,6 +13,7 @@ use http::{Request, Response};
 use idr_ihe::assertion::{Revocation, RevocationMode, SigningKey, sha256};
 use idr_ihe::metadata::{Code, PatientId};
 use idr_profile::access::{Claims, Kind, Policy, Purpose};
+use idr_profile::adt::Sources;
 use idr_profile::digest::{Digest, Digester};
 use idr_profile::identifier::{Environment, IdentityRules};
 use idr_profile::mapping::Slots;
@@ -53,6 +54,32 @@ pub const EXPLICIT: &str = "1.2.840.10008.1.2.1";
 pub const CT: &str = "1.2.840.10008.5.1.4.1.1.2";
 /// Study of [`Instance::ct`].
 pub const STUDY: &str = "1.2.246.10.90000011.77.1";
+
+/// `hl7-sources.toml` of the tests.
+const SOURCES: &str = r#"
+[[receiver]]
+application = "IDR"
+facility = "CENTRAL"
+[[source]]
+application = "HIS"
+facility = "A-SAIRAALA"
+organisation = "1.2.246.10.90000011"
+roots = ["1.2.246.21", "1.2.246.10.90000011"]
+may_merge = true
+[[source]]
+application = "MPI"
+facility = "A-SAIRAALA"
+organisation = "1.2.246.10.90000011"
+roots = ["1.2.246.21", "1.2.246.10.90000011"]
+may_merge = true
+may_change_hetu = true
+priority = 10
+[[source]]
+application = "RIS"
+facility = "A-SAIRAALA"
+organisation = "1.2.246.10.90000011"
+roots = ["1.2.246.21", "1.2.246.10.90000011"]
+"#;
 
 const CONFIG: &str = include_str!("../../configs/idr-central.toml");
 
@@ -266,6 +293,7 @@ impl World {
             policy: Policy::shipped(),
             policy_sha256: "00".repeat(32),
             identity: IdentityRules::shipped(),
+            sources: Sources::parse(SOURCES).expect("a valid file"),
             places: Places::new(&xds.concurrency),
             xds,
             errors: Errors::shipped(),

@@ -124,6 +124,15 @@ impl Tx {
         self.execute(update.bind(birth_date).bind(super::units::json(labels)).bind(&patient.0)).await.map(|_| ())
     }
 
+    /// Birth date as shown, which decisions about minors read.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn set_birth_date(&mut self, patient: &PatientKey, birth_date: Option<Date>) -> Result<(), StoreError> {
+        let update = sql("UPDATE patients SET birth_date = $1 WHERE patient_key = $2").bind(birth_date).bind(&patient.0);
+        self.execute(update).await.map(|_| ())
+    }
+
     /// Records or renews a service event (06 §6), as told of the patient under one of its ids. `false`: it is another patient's, and
     /// stays so.
     ///

@@ -5,7 +5,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Request, Response, StatusCode};
 use idr_ihe::assertion::{EnvelopedSigner, NS_WSSE};
 use idr_ihe::ebxml::{Placement, decode, encode};
-use idr_ihe::metadata::{DocumentEntry, Submission};
+use idr_ihe::metadata::{DocumentEntry, PatientId, Submission};
 use idr_ihe::soap::xop::Content;
 use idr_ihe::soap::{Envelope, Framing, Request as Message, mtom, multipart, write_request};
 use idr_ihe::transaction::iti_18::{Definition, Parameters, ReturnType};
@@ -48,6 +48,7 @@ pub struct Recipe {
     members: Vec<Member>,
     replaces: Option<String>,
     folder: FolderUse<'static>,
+    patient: PatientId,
 }
 
 impl Recipe {
@@ -70,6 +71,7 @@ impl Recipe {
             members: vec![member("2", "3", "A3"), member("1", "1", "A1"), member("2", "2", "A2")],
             replaces: None,
             folder: FolderUse::None,
+            patient: patient(),
         }
     }
 
@@ -92,6 +94,7 @@ impl Recipe {
             members: instances.iter().map(member).collect(),
             replaces: None,
             folder: FolderUse::None,
+            patient: patient(),
         }
     }
 
@@ -116,6 +119,16 @@ impl Recipe {
         self
     }
 
+    /// The same of another patient.
+    pub fn about(mut self, patient: &PatientId) -> Self {
+        self.patient = patient.clone();
+        for member in &mut self.members {
+            member.attributes.patient_id.clone_from(&patient.id);
+            member.attributes.issuer_of_patient_id = Some(patient.authority.clone());
+        }
+        self
+    }
+
     /// The same as the replacement of a registered entry.
     pub fn replacing(mut self, entry_uuid: &str) -> Self {
         self.replaces = Some(entry_uuid.to_owned());
@@ -125,7 +138,7 @@ impl Recipe {
     /// Manifest and metadata.
     pub fn revision(&self) -> Revision {
         let row = controlled(self.organisation);
-        let patient = patient();
+        let patient = self.patient.clone();
         let study = Study {
             study_instance_uid: self.study,
             source: &self.source,
@@ -442,21 +455,31 @@ impl World {
 
     /// Registers a manifest over instances that are in the archive, as the hospital's site.
     pub async fn registered(&self, instances: &[Instance]) -> Revision {
-        let revision = Recipe::of(instances).revision();
-        let answer = self.soap(&PKI.hospital, register(&PKI.hospital, &PKI.hospital.site(&patient()), &revision)).await;
+        self.registered_under(&patient(), instances).await
+    }
+
+    /// The same under an id.
+    pub async fn registered_under(&self, patient: &PatientId, instances: &[Instance]) -> Revision {
+        let revision = Recipe::of(instances).about(patient).revision();
+        let answer = self.soap(&PKI.hospital, register(&PKI.hospital, &PKI.hospital.site(patient), &revision)).await;
         assert_eq!(answer.contexts(), Vec::<String>::new(), "{}", answer.envelope);
         revision
     }
 
     /// Stores instances as the hospital's site.
     pub async fn stored(&self, instances: &[Instance]) {
+        self.stored_under(&patient(), instances).await;
+    }
+
+    /// The same under an id.
+    pub async fn stored_under(&self, patient: &PatientId, instances: &[Instance]) {
         let mut body = Vec::new();
         for instance in instances {
             body.extend(b"\r\n--stow\r\nContent-Type: application/dicom\r\n\r\n");
             body.extend(instance.file());
         }
         body.extend(b"\r\n--stow--\r\n");
-        let token = PKI.hospital.bearer(&PKI.hospital.site(&patient()), "idr.store");
+        let token = PKI.hospital.bearer(&PKI.hospital.site(patient), "idr.store");
         let request = Request::post(format!("/dicomweb/studies/{STUDY}"))
             .header(http::header::AUTHORIZATION, token)
             .header(CONTENT_TYPE, "multipart/related; type=\"application/dicom\"; boundary=stow")
