@@ -35,8 +35,10 @@ use crate::store::CentralStore as _;
 use crate::store::overview::{HeldDocument, HeldObject};
 
 mod consent;
+mod patient;
 
 pub use consent::ConsentCommand;
+pub use patient::PatientCommand;
 
 /// Studies in one answer.
 pub const LIST_MAX: u32 = 1000;
@@ -55,6 +57,9 @@ pub enum Command {
     /// Declarations of patients: informing, consents, denials; and why something is or is not shown.
     #[command(subcommand)]
     Consent(ConsentCommand),
+    /// Patients: who is whom, merges, links.
+    #[command(subcommand)]
+    Patient(PatientCommand),
     /// What is registered and stored; counts and states only, no patient data.
     #[command(subcommand)]
     Registry(RegistryCommand),
@@ -146,6 +151,7 @@ enum Request {
     RegistryFind { patient: Option<PatientId>, study: Option<String> },
     AuditRead { stream: String, patient: Option<PatientId>, reason: String },
     Consent { consent: consent::Consent },
+    Patient { patient: patient::Identity },
 }
 
 /// Who gives a command: the user of the operating system. Made by the commands and their socket only, so that no route can
@@ -218,6 +224,7 @@ async fn perform(request: Request, central: &Central, operator: &Operator) -> an
             Ok(json!({}))
         }
         Request::Consent { consent } => consent::perform(central, operator, consent).await,
+        Request::Patient { patient } => patient::perform(central, operator, patient).await,
     }
 }
 
@@ -275,6 +282,16 @@ pub fn execute(config: &Config, command: Command) -> anyhow::Result<ExitCode> {
                 println!("{answer}")
             } else {
                 println!("{}", consent::show(&answer))
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Patient(command) => {
+            let (patient, json) = command.into_request()?;
+            let answer = ask(config, Request::Patient { patient })?;
+            if json {
+                println!("{answer}");
+            } else {
+                println!("{}", patient::text(&answer));
             }
             Ok(ExitCode::SUCCESS)
         }

@@ -7,6 +7,7 @@ use std::process::Command;
 use idr_tests::fixtures::study::Study;
 use idr_tests::shared::{has_tool, run, workspace};
 
+mod adt;
 mod central_dimse;
 mod commitment;
 mod completeness;

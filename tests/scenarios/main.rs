@@ -2,6 +2,7 @@
 
 use std::future::Future;
 
+mod adt;
 mod bounds;
 mod central_dimse;
 mod central_down_then_resumes;

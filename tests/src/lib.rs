@@ -14,6 +14,7 @@
 pub mod consumer;
 pub mod fixtures;
 pub mod harness;
+pub mod mllp;
 pub mod modality;
 pub mod poll;
 pub mod shared;

@@ -63,6 +63,15 @@ impl Tx {
         Ok(Some(Patient { key, ids, birth_date, labels }))
     }
 
+    /// Primary identifier of a patient.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn primary_of(&mut self, patient: &PatientKey) -> Result<PatientId, StoreError> {
+        let select = sql("SELECT authority, id FROM patients WHERE patient_key = $1").bind(&patient.0);
+        patient_id(&self.row(select).await?.ok_or(StoreError::Unreadable { column: "patient_key" })?)
+    }
+
     /// Key of the patient whom an identifier names.
     ///
     /// # Errors

@@ -27,6 +27,10 @@ pub struct Listening {
     pub https: Vec<SocketAddr>,
     /// Health and metrics.
     pub health: Vec<SocketAddr>,
+    /// ADT messages at the centre, over TLS.
+    pub mllp: Vec<SocketAddr>,
+    /// ADT messages at the centre, plain.
+    pub mllp_plain: Vec<SocketAddr>,
 }
 
 /// A program with its configuration file. It is killed when this is dropped, unless [`Program::detach`] was called; with

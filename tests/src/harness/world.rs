@@ -276,6 +276,14 @@ impl World {
         Ok(Modality { tls, ..self.site().modality_tls() })
     }
 
+    /// TLS that shows this certificate, and believes the world's authority.
+    ///
+    /// # Errors
+    /// A key cannot be read.
+    pub fn tls(&self, own: &Identity) -> anyhow::Result<Arc<ClientConfig>> {
+        Ok(Arc::new(tls_client(own, &self.pki.tls_anchor(), &[])?))
+    }
+
     /// An HTTP client that shows this certificate, and believes the world's authority.
     ///
     /// # Errors
