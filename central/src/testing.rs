@@ -352,7 +352,7 @@ pub fn listed(names: &[&str]) -> String {
 }
 
 fn peer(party: &Party) -> String {
-    format!("[[peer]]\nname = \"{0}\"\norganisation = \"{0}\"\nmodel = \"C4\"\n{1}\n", party.organisation, *LISTED)
+    format!("[[peer]]\nname = \"{0}\"\norganisation = \"{0}\"\nmodel = \"C4\"\nae_titles = [\"PACS\"]\n{1}\n", party.organisation, *LISTED)
 }
 
 /// `trust.toml` that believes both parties.
