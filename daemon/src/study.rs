@@ -8,6 +8,8 @@
 //! What devices listed and have not sent `count_wait_s` later (D721) is found when a study is evaluated, and the study is evaluated
 //! again for it when that time has come.
 //!
+//! A clock that is set while studies wait lets their waits begin anew ([`steps`]).
+//!
 //! Without an answer of the controller map (D437, D438) the study stays held with that cause, and releases itself when the map
 //! has the row.
 //!
@@ -22,17 +24,20 @@
 //! behind those that stayed. A study in which nothing could be moved rests for [`REST`].
 
 pub mod stage_t;
+mod steps;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use idr_profile::rules::{Parameters, RuleSets};
 use jiff::{SignedDuration, Timestamp};
+use steps::Steps;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::completeness::Completeness;
@@ -51,6 +56,12 @@ const RESTING_MAX: usize = 100_000;
 /// Name of the note of an operator's release; its value is the instant.
 const RELEASED: &str = "released";
 
+/// Since the first time that it was asked.
+fn since_start() -> Duration {
+    static START: OnceLock<Instant> = OnceLock::new();
+    START.get_or_init(Instant::now).elapsed()
+}
+
 /// Looks after all studies of the spool.
 pub struct Studies {
     config: ArcSwap<Config>,
@@ -60,6 +71,9 @@ pub struct Studies {
     maps: ArcSwap<Maps>,
     completeness: Arc<Completeness>,
     clock: fn() -> Timestamp,
+    /// Since any fixed start.
+    monotonic: fn() -> Duration,
+    steps: Mutex<Steps>,
     wake: Notify,
     memory: Mutex<Memory>,
 }
@@ -98,7 +112,15 @@ impl Studies {
         clock: fn() -> Timestamp,
     ) -> Self {
         let (config, maps) = (ArcSwap::new(config), ArcSwap::new(maps));
-        Self { config, rules, spool, tenants, maps, completeness, clock, wake: Notify::new(), memory: Mutex::default() }
+        let steps = Mutex::new(Steps::new(clock()));
+        let (wake, memory) = (Notify::new(), Mutex::default());
+        Self { config, rules, spool, tenants, maps, completeness, clock, monotonic: since_start, steps, wake, memory }
+    }
+
+    /// With a clock of a test.
+    #[cfg(test)]
+    fn with_monotonic(self, monotonic: fn() -> Duration) -> Self {
+        Self { monotonic, ..self }
     }
 
     /// Goes on with these. Studies that rest and studies with quarantined objects are looked at again: map or rules may let them go
@@ -120,12 +142,10 @@ impl Studies {
     pub async fn release(&self, study_uid: &str) -> Result<bool, SpoolError> {
         let mut found = false;
         for tenant in &self.tenants {
-            let note = Note {
-                tenant: tenant.clone(),
-                study_uid: study_uid.to_owned(),
-                name: RELEASED.to_owned(),
-                value: Some((self.clock)().to_string()),
-            };
+            // Of all that came so far, also by a clock that was set back since.
+            let last = self.spool.study(tenant, study_uid).await?.map(|study| study.last_arrival);
+            let at = Some((self.clock)()).max(last).map(|at| at.to_string());
+            let note = Note { tenant: tenant.clone(), study_uid: study_uid.to_owned(), name: RELEASED.to_owned(), value: at };
             match self.spool.note(note).await {
                 Ok(()) => {
                     found = true;
@@ -196,9 +216,11 @@ impl Studies {
 
     async fn round(&self, tenant: &Tenant) -> Result<(), SpoolError> {
         let now = (self.clock)();
+        self.look_at_clocks(now);
         let passed = self.memory().passed.get(tenant).copied().unwrap_or(0);
         let limit = passed.saturating_add(STUDIES_PER_ROUND);
-        let mut waiting = self.spool.waiting(tenant, now, limit).await?;
+        // Those too that came by a clock that was ahead.
+        let mut waiting = self.spool.waiting(tenant, Timestamp::MAX, limit).await?;
         let more = waiting.len() >= limit;
         let mut stayed = passed;
         for study in waiting.split_off(passed.min(waiting.len())) {
@@ -224,6 +246,13 @@ impl Studies {
             }
         }
         Ok(())
+    }
+
+    fn look_at_clocks(&self, now: Timestamp) {
+        if self.steps.lock().unwrap_or_else(PoisonError::into_inner).look(now, (self.monotonic)()) {
+            tracing::warn!(%now, "the clock was set by more than a minute: the waits of all studies begin anew");
+            self.memory().resting.clear();
+        }
     }
 
     /// Has studies judged again of which something that was listed did not come in time (D721).
@@ -275,7 +304,8 @@ impl Studies {
         let rules = self.rules.load();
         let set = rules.in_force(&self.config.load().site.rule_sets, now)?;
         let parameters = set.rules_for(None).parameters();
-        let since = |instant: Timestamp| now.duration_since(instant);
+        let from = |instant: Timestamp| self.steps.lock().unwrap_or_else(PoisonError::into_inner).from(instant, now);
+        let since = |instant: Timestamp| now.duration_since(from(instant));
         let released = study.notes.get(RELEASED).and_then(|at| at.parse::<Timestamp>().ok());
         if released.is_some_and(|at| at >= study.last_arrival) {
             Some(Complete::Released)
@@ -285,7 +315,7 @@ impl Studies {
             Some(Complete::Forced)
         } else {
             let settle = SignedDuration::from_secs(i64::from(parameters.listed_settle_s));
-            self.completeness.of(study, settle, now).await.then_some(Complete::Listed)
+            self.completeness.of(study, settle, now, from).await.then_some(Complete::Listed)
         }
     }
 }

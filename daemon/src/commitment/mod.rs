@@ -97,7 +97,8 @@ struct Waiting {
     transaction_uid: String,
     /// Of the references, to tell a repeated request from another one with its Transaction UID.
     digest: [u8; 32],
-    received: Timestamp,
+    /// Its age when it was taken or read, by the wall clock, and when that was: a clock that is set later changes no age.
+    age: (Duration, Instant),
     failures: u32,
     /// Its file is; before that nothing is answered with success.
     durable: bool,
@@ -212,7 +213,7 @@ impl Commitments {
         let mut book = Book { next, ..Book::default() };
         for (id, request) in requests {
             let place = if targets.0.contains_key(&request.inbound) { Place::Due(now) } else { Place::Held(NO_ADDRESS) };
-            book.requests.insert(id, Waiting::new(&request, place));
+            book.requests.insert(id, Waiting::new(&request, place, clock()));
         }
         if !book.requests.is_empty() {
             tracing::info!(requests = book.requests.len(), "requests for storage commitment wait for their report");
@@ -290,7 +291,7 @@ impl Commitments {
         }
         let id = book.next;
         book.next += 1;
-        book.requests.insert(id, Waiting::new(request, Place::Leased(lease)));
+        book.requests.insert(id, Waiting::new(request, Place::Leased(lease), (self.clock)()));
         Ok(Entered::New(ticket(id)))
     }
 
@@ -522,8 +523,8 @@ impl Commitments {
         let Some(waiting) = book.requests.get_mut(&ticket.id).filter(|waiting| waiting.place == Place::Leased(ticket.lease)) else {
             return;
         };
-        let age = (self.clock)().duration_since(waiting.received).as_secs();
-        let too_long = u64::try_from(age).is_ok_and(|age| age > self.outcomes.device_report.give_up_s);
+        let (before, since) = waiting.age;
+        let too_long = before + since.elapsed() > Duration::from_secs(self.outcomes.device_report.give_up_s);
         let address = self.has_address(&waiting.inbound);
         waiting.failures += 1;
         tracing::warn!(inbound = waiting.inbound, failures = waiting.failures, cause, "a storage commitment report was not taken");
@@ -607,13 +608,14 @@ impl Book {
 }
 
 impl Waiting {
-    fn new(request: &Request, place: Place) -> Self {
+    fn new(request: &Request, place: Place, now: Timestamp) -> Self {
+        let age = Duration::try_from(now.duration_since(request.received)).unwrap_or_default();
         Self {
             tenant: request.tenant.clone(),
             inbound: request.inbound.clone(),
             transaction_uid: request.transaction_uid.clone(),
             digest: digest(&request.references),
-            received: request.received,
+            age: (age, Instant::now()),
             failures: 0,
             durable: !matches!(place, Place::Leased(_)),
             place,

@@ -163,12 +163,13 @@ impl Completeness {
     }
 
     /// Whether a study is complete by what was listed of it, `settle` later (profile 01 §6.1 b). Instances that came after that are
-    /// not covered: they wait for the next listing or their quiet time. What cannot be said is journalled, and counts as no.
-    pub async fn of(&self, study: &Study, settle: SignedDuration, now: Timestamp) -> bool {
+    /// not covered: they wait for the next listing or their quiet time. What cannot be said is journalled, and counts as no. `from`:
+    /// from when a wait that began at an instant is measured, where the clock was set.
+    pub async fn of(&self, study: &Study, settle: SignedDuration, now: Timestamp, from: impl Fn(Timestamp) -> Timestamp) -> bool {
         match self.complete_since(&study.tenant, &study.study_uid).await {
             Ok(Some(since)) => {
                 let evaluated = since.checked_add(settle).unwrap_or(Timestamp::MAX);
-                now >= evaluated && study.last_arrival <= evaluated
+                now.duration_since(from(since)) >= settle && study.last_arrival <= evaluated
             }
             Ok(None) => false,
             Err(error) => {

@@ -71,7 +71,7 @@ async fn arrive(spool: &MemorySpool, objects: &[u64]) {
 /// Whether the study is complete at an instant.
 async fn complete(completeness: &Completeness, spool: &MemorySpool, seconds: i64) -> bool {
     let study = spool.study(&tenant(), &study_uid(0)).await.expect("a working index").expect("here");
-    completeness.of(&study, SETTLE, at(seconds)).await
+    completeness.of(&study, SETTLE, at(seconds), |since| since).await
 }
 
 /// A step that begins and ends in the second 5.

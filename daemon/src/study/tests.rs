@@ -163,15 +163,18 @@ fn studies(spool: &Arc<dyn Spool>, site: &str, map: &str) -> Studies {
     studies_over(spool, Arc::new(MemoryDisk::default()), site, map, || at(2000))
 }
 
+fn maps(map: &str) -> Maps {
+    let zone = TimeZone::get("Europe/Helsinki").expect("bundled");
+    Maps::new(AffinityDomain::shipped(), map, zone, jiff::civil::date(2026, 1, 15)).expect("loads")
+}
+
 /// What devices said is on this disk.
 fn studies_over(spool: &Arc<dyn Spool>, disk: Arc<MemoryDisk>, site: &str, map: &str, clock: fn() -> Timestamp) -> Studies {
     let text = "environment = \"test\"\n[site]\nid = \"site-1\"\norganisation = \"1.2.246.10.12345671\"\norganisation_name = \"o\"\n\
                 source_oid = \"1.2.246.10.12345671.1\"\nrule_sets = [\"fi-2.4.1\"]\n[dimse]\nlocal_ae_titles = [\"IDRSITE\"]\n[storage]\npath = \"state\"\n";
     let config = Arc::new(Config::parse(text, Path::new("idr-site.toml")).expect("a usual configuration"));
-    let zone = TimeZone::get("Europe/Helsinki").expect("bundled");
-    let maps = Maps::new(AffinityDomain::shipped(), map, zone, jiff::civil::date(2026, 1, 15)).expect("loads");
     let completeness = crate::completeness::Completeness::open(config.clone(), disk, spool.clone(), clock).expect("a working disk");
-    Studies::new(config, rules(site), spool.clone(), vec![tenant()], Arc::new(maps), completeness, clock)
+    Studies::new(config, rules(site), spool.clone(), vec![tenant()], Arc::new(maps(map)), completeness, clock)
 }
 
 /// Hands them over in this order, and evaluates their studies.
