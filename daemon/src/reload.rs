@@ -237,6 +237,7 @@ impl Next {
                 // One that has expired, or is not valid yet, is not put in the place of another.
                 tls::check_validity(&pem, now).with_context(|| format!("{key}: {}", path.display()))?;
             }
+            check_path(key, path, &pem, &trust, now)?;
             chains.insert(key, pem);
         }
         Ok(Self {
@@ -251,6 +252,28 @@ impl Next {
             chains,
         })
     }
+}
+
+/// Whether every TLS certificate that is shown to others leads to a configured anchor (profile 10 §5.5).
+///
+/// # Errors
+/// Key, file and what to do.
+pub fn check_paths(config: &Config, trust: &Trust, now: Timestamp) -> anyhow::Result<()> {
+    for (key, path) in own_certificates(config) {
+        let pem = std::fs::read(path).with_context(|| format!("{}: cannot be read", path.display()))?;
+        check_path(key, path, &pem, trust, now)?;
+    }
+    Ok(())
+}
+
+fn check_path(key: &str, path: &Path, pem: &[u8], trust: &Trust, now: Timestamp) -> anyhow::Result<()> {
+    // A listener of devices may show a certificate of the site's own authority (10 §5.2 K4), which the centre never accepts.
+    let mut anchors = files::anchors(trust.tls_anchors());
+    if key != "centre.certificate" {
+        anchors.extend(files::anchors(trust.modality_anchors()));
+    }
+    let intermediates = files::anchors(trust.tls_intermediates());
+    tls::check_path(pem, &anchors, &intermediates, now).with_context(|| format!("{key}: {}", path.display()))
 }
 
 /// TLS certificates that are shown to others, by key.

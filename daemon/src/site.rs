@@ -87,6 +87,7 @@ pub fn check(config: &Config) -> anyhow::Result<()> {
     if !config.stow.listen_tls.is_empty() {
         stow_tls_listener(config, &trust)?;
     }
+    reload::check_paths(config, &trust, now())?;
     Commitments::check(config, &trust)?;
     Query::check(config, &trust)?;
     Forward::check(config)?;

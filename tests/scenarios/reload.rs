@@ -251,6 +251,27 @@ fn a_bad_file_changes_nothing_and_says_so() {
             }
         }
         ensure!(world.site().program.printed().matches("the configuration is not accepted").count() == refused, "told in the journal");
+
+        // A certificate with its key, which are in order but for their authority; and an authority that nobody knows any more.
+        let foreign = Pki::create(&world.folder().join("keys2"))?.issue("foreign", ORGANISATION, Usage::Server)?;
+        let nobody = toml::Value::Array(Vec::new());
+        let [own, own_key] = ["site-1-dimse.pem", "site-1-dimse.key"].map(|name| keys.join(name));
+        let trust = beside(&world, "trust.toml");
+        let foreigner = vec![(&own, bytes(&foreign.certificate)?), (&own_key, bytes(&foreign.key)?)];
+        let mut forgotten: Table = toml::from_str(&String::from_utf8(bytes(&trust)?)?)?;
+        edit(&mut forgotten, [("tls_anchors", nobody.clone()), ("modality_anchors", nobody)]);
+        for (what, files) in [("unknown authority", foreigner), ("no authority", vec![(&trust, toml::to_string(&forgotten)?.into_bytes())])]
+        {
+            let good = files.iter().map(|(path, _)| bytes(path)).collect::<anyhow::Result<Vec<_>>>()?;
+            files.iter().try_for_each(|(path, content)| std::fs::write(path, content))?;
+            for command in [["reload"], ["check-config"]] {
+                let told = world.site().program.command(&command).err().map(|error| format!("{error:#}")).unwrap_or_default();
+                println!("{what}, {command:?}: {}", told.lines().last().unwrap_or_default());
+                ensure!(told.contains("anchor") && told.contains("trust.toml"), "{what}, {command:?}: {told}");
+            }
+            ensure!(shown(&tls).await? == before, "{what}: another certificate is shown");
+            files.iter().zip(&good).try_for_each(|((path, _), content)| std::fs::write(path, content))?;
+        }
         world.site().program.command(&["reload"])?;
         let status: Value = serde_json::from_str(&world.site().program.command(&["status", "--json"])?)?;
         ensure!(status["reload"]["refused"].is_null(), "{status}");

@@ -7,12 +7,12 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_cert_signed_by_trust_anchor};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::server::{NoServerSessionStorage, ParsedCertificate, WebPkiClientVerifier};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 
 /// Why no TLS configuration can be made. Says which input and what it should hold.
@@ -45,6 +45,12 @@ pub enum TlsError {
         /// The present.
         now: Timestamp,
     },
+    /// No path from a certificate of our own to an anchor.
+    #[error(
+        "it leads to no anchor of tls_anchors or modality_anchors in trust.toml ({0}); put its intermediates behind it in the file, or its \
+         authority into trust.toml"
+    )]
+    Path(rustls::Error),
     /// Key and certificate do not fit, or the verifier refuses its input.
     #[error("TLS configuration refused: {0}")]
     Rustls(#[from] rustls::Error),
@@ -92,6 +98,39 @@ pub fn check_validity(pem: &[u8], now: Timestamp) -> Result<(), TlsError> {
         }
     }
     Ok(())
+}
+
+/// Whether a certificate of our own leads to an anchor (profile 10 §5.5): `pem` is it and its intermediates, `intermediates` are those
+/// that the configuration adds. Its use may be that of a server or of a client (§5.2 K1). At `now`, or at the nearest instant at
+/// which the certificate itself is valid: that it has expired is another matter ([`check_validity`]).
+///
+/// # Errors
+/// [`TlsError::Certificate`], [`TlsError::NoAnchor`], [`TlsError::Path`].
+pub fn check_path(
+    pem: &[u8],
+    anchors: &[CertificateDer<'static>],
+    intermediates: &[CertificateDer<'static>],
+    now: Timestamp,
+) -> Result<(), TlsError> {
+    let unreadable = || TlsError::Certificate { what: "certificate" };
+    let mut chain = certificates(pem, "certificate")?;
+    let own = chain.remove(0);
+    // An anchor may be the certificate itself.
+    if anchors.contains(&own) {
+        return Ok(());
+    }
+    chain.extend_from_slice(intermediates);
+    let (_, parsed) = x509_parser::parse_x509_certificate(&own).map_err(|_| unreadable())?;
+    let (from, until) = (parsed.validity().not_before.timestamp(), parsed.validity().not_after.timestamp());
+    let at = u64::try_from(now.as_second().min(until).max(from)).unwrap_or(0);
+    let at = UnixTime::since_unix_epoch(std::time::Duration::from_secs(at));
+    let roots = roots(anchors, "tls_anchors and modality_anchors of trust.toml")?;
+    let algorithms = provider().signature_verification_algorithms;
+    let as_server = ParsedCertificate::try_from(&own)
+        .and_then(|own| verify_server_cert_signed_by_trust_anchor(&own, &roots, &chain, at, algorithms.all));
+    let Err(cause) = as_server else { return Ok(()) };
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider()).build()?;
+    verifier.verify_client_cert(&own, &chain, at).map(drop).map_err(|_| TlsError::Path(cause))
 }
 
 fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, TlsError> {
