@@ -318,7 +318,12 @@ fn without_rule(id: &str) -> Reason {
         return Reason { id: id.to_owned(), level: None, locked, words: row.comment.to_owned(), remedy: row.remedy.to_owned() };
     }
     if id == correction::CAUSE {
-        let remedy = "Give the same `idr-site quarantine correct` again: it goes on where it was interrupted.".to_owned();
+        let remedy =
+            "The same `idr-site quarantine correct` again says what it waits for, and goes on where it was interrupted.".to_owned();
+        return Reason { id: id.to_owned(), level: None, locked: true, words: "a correction is under way".to_owned(), remedy };
+    }
+    if id == correction::NOTE_CAUSE {
+        let remedy = "None needed: it is sent when the corrected instances are at the centre.".to_owned();
         return Reason { id: id.to_owned(), level: None, locked: true, words: "a correction is under way".to_owned(), remedy };
     }
     let outcomes = Outcomes::base();

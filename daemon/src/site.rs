@@ -280,8 +280,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     behind.spawn(scrub.clone().run(after_ingress.clone()));
     let corrections = {
         let (disk, ingress, receipts) = (spool.disk(), ingress.clone(), spool.receipts().clone());
-        let (studies, tenants) = (studies.clone(), tenants.clone());
-        let opened = tokio::task::spawn_blocking(move || Corrections::open(disk, ingress, receipts, studies, tenants)).await?;
+        let (studies, tenants, forward) = (studies.clone(), tenants.clone(), forward.clone());
+        let opened = tokio::task::spawn_blocking(move || Corrections::open(disk, ingress, receipts, studies, tenants, forward)).await?;
         Arc::new(opened.context("corrections: the folder cannot be read")?)
     };
     let retention = forward.clone().map(|of_centre| {
@@ -292,6 +292,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     if let Some(retention) = &retention {
         behind.spawn(retention.clone().run(after_ingress.clone()));
     }
+    behind.spawn(corrections.clone().run(after_ingress.clone()));
     let operator = control::Operator {
         spool: spool.clone(),
         studies,

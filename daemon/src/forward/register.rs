@@ -82,7 +82,7 @@ pub(super) struct Members {
     pub(super) listed: Vec<Entry>,
     /// Every instance of the study that was let go is in it, and every note at the centre.
     complete: bool,
-    /// A correction of it is under way: it is published as it will be then, not before.
+    /// A rejection note of a correction waits for the successors of what it names: the study is published as it will be then.
     in_correction: bool,
     /// Key objects that stand in no manifest: rejection notes among them.
     pub(super) key_objects: Vec<Entry>,
@@ -514,7 +514,7 @@ impl Forward {
                     // Also of a note: what it rejects is taken out when the centre knows of it.
                     State::Queued | State::Sending | State::Sent => members.complete = false,
                     State::Held(cause) if !unlisted => members.complete &= *cause == Cause::incomplete(),
-                    State::Quarantined(cause) => members.in_correction |= cause.as_str() == correction::CAUSE,
+                    State::Quarantined(cause) => members.in_correction |= cause.as_str() == correction::NOTE_CAUSE,
                     State::Superseded => members.superseded = members.superseded.max(Some(entry.progress.since)),
                     _ => {}
                 }

@@ -27,7 +27,7 @@ use super::peer::Withdrawal;
 use super::register::{Members, PENDING, PUBLISHED, Published, Step};
 use super::revisions::Kept;
 use super::{Forward, describe, read_header};
-use crate::spool::{Entry, SpoolError, Study};
+use crate::spool::{Entry, SpoolError, Study, Tenant};
 
 /// First word of note [`PENDING`] when what is under way is the withdrawal of the revision that the second word names.
 const WORD: &str = "withdraw";
@@ -248,6 +248,31 @@ impl Forward {
             message_id,
             body: iti_42::encode(&ebxml::encode(&submission, Placement::Beside)),
         }))
+    }
+
+    /// Whether the published manifest of a study names what is set aside, or a revision or withdrawal is under way.
+    ///
+    /// # Errors
+    /// The spool.
+    pub async fn names_set_aside(&self, tenant: &Tenant, study_uid: &str) -> Result<bool, SpoolError> {
+        let Some(study) = self.spool.study(tenant, study_uid).await? else { return Ok(false) };
+        if study.notes.contains_key(PENDING) {
+            return Ok(true);
+        }
+        let Some(published) = Published::read(study.notes.get(PUBLISHED)) else { return Ok(false) };
+        let kept = match self.kept(&study, &published.content_key).await? {
+            Ok(kept) => kept,
+            Err(error) => {
+                tracing::error!(cause = %error, study = %study.study_uid, "a published manifest is not kept here: what it names is not known");
+                return Ok(true);
+            }
+        };
+        for id in kept.members {
+            if self.spool.entry(id).await?.is_none_or(|entry| entry.progress.state.is_set_aside()) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// When what was applied to the study last came: its rejection notes, and corrections (02 §5.2).

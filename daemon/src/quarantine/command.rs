@@ -90,7 +90,8 @@ pub enum QuarantineCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Make new instances with other values, in place of wrong ones that were not forwarded; the originals are kept.
+    /// Make new instances with other values, in place of wrong ones; the originals are kept, and those that the centre has are
+    /// rejected there.
     Correct(Correct),
 }
 
@@ -150,6 +151,13 @@ fn corrected_lines(answer: &Value) -> Vec<String> {
     }
     let instances = answer["instances"].as_array().map(Vec::as_slice).unwrap_or_default();
     lines.extend(instances.iter().map(|one| format!("{} → {}", text(&one["original"]), text(&one["corrected"]))));
+    for note in answer["rejection_notes"].as_array().into_iter().flatten() {
+        let rejects = note["rejects"].as_array().map_or(0, Vec::len);
+        lines.push(format!("rejection note {} names {rejects} instances that the centre has", text(&note["note"])));
+    }
+    if let Some(waits_for) = answer["waits_for"].as_str() {
+        lines.push(format!("goes on by itself; it waits for {waits_for}"));
+    }
     let done = if answer["dry_run"] == true { "would be corrected; nothing was changed" } else { "corrected, the originals are kept" };
     lines.push(format!(
         "{} instances of study {} {done}; study {}",

@@ -253,8 +253,7 @@ impl Catalog {
         let mut found = Vec::new();
         for (_, row) in self.index.scan(from, &end_of(from), 100)? {
             let first: Occurrence = read_json(&row)?;
-            // What was set aside occupies nothing: a corrected study has the accession number of its original, rightly.
-            match self.entry(first.object)?.is_some_and(|entry| entry.progress.state.is_set_aside()) {
+            match self.entry(first.object)?.is_some_and(|entry| !stands(&entry.progress)) {
                 false => found.push(first),
                 true => found.extend(self.first_that_stands(tenant, &first.study_uid, &occurs)?),
             }
@@ -274,7 +273,7 @@ impl Catalog {
             let page = self.members(tenant, study_uid, after, 500)?;
             let Some(last) = page.last() else { return Ok(first.as_ref().map(occurrence)) };
             after = Some(last.id());
-            for entry in page.into_iter().filter(|entry| occurs(&entry.record.facts) && !entry.progress.state.is_set_aside()) {
+            for entry in page.into_iter().filter(|entry| occurs(&entry.record.facts) && stands(&entry.progress)) {
                 if first.as_ref().is_none_or(|first| place(&entry) < place(first)) {
                     first = Some(entry);
                 }
@@ -525,6 +524,12 @@ impl Catalog {
         changes.push((entry_key(new.id()), Some(json(&new)?)));
         Ok(new)
     }
+}
+
+/// What was set aside or rejected by a note, and the note itself, occupy nothing: a corrected study has the accession number of its
+/// originals, rightly.
+fn stands(progress: &Progress) -> bool {
+    !progress.state.is_set_aside() && !progress.unlisted
 }
 
 /// Orders the objects of a study by their arrival.

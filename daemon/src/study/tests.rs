@@ -272,16 +272,21 @@ async fn a_finding_quarantines_whom_it_names_and_holds_the_others_if_the_rules_s
 #[tokio::test]
 async fn what_was_set_aside_occupies_neither_series_nor_accession_number() {
     // Of study 1 all is set aside, or all but an object that came later: then it is that one that came first.
-    for (aside, left, expected) in
-        [("superseded", false, "2 queued"), ("rejected", false, "2 queued"), ("superseded", true, "2 quarantined(D711)")]
-    {
+    let cases = [
+        ("superseded", false, false, "2 queued"),
+        ("rejected", false, false, "2 queued"),
+        // Rejected by a note, which came to the centre.
+        ("sent", true, false, "2 queued"),
+        ("superseded", false, true, "2 quarantined(D711)"),
+    ];
+    for (aside, unlisted, left, expected) in cases {
         let (disk, spool) = memory();
         let mut first = vec![Object { patient: OTHER, ..object(1) }];
         first.extend(left.then(|| Object { patient: OTHER, ..object(3) }));
         evaluated(&spool, &first, "").await;
         let entry = spool.instances(&tenant(), &instance_uid(1)).await.expect("readable").remove(0);
         let state = aside.parse().expect("a state");
-        spool.advance(vec![Move { id: entry.id(), to: Progress { state, ..entry.progress } }]).await.expect("a working disk");
+        spool.advance(vec![Move { id: entry.id(), to: Progress { state, unlisted, ..entry.progress } }]).await.expect("a working disk");
         let after = evaluated(&spool, &[Object { study: 2, number: 20, instance: 2, ..object(2) }], "").await;
         assert!(after.contains(&expected.to_owned()), "{aside}: {after:?}");
         // The second study waits for both rules if one object of the first is left.

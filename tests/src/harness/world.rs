@@ -347,6 +347,19 @@ impl World {
         Ok(SqliteConnection::connect_with(&options).await?)
     }
 
+    /// Makes the entries of a study Deprecated in the centre's database, as somebody there would who withdraws them by hand.
+    ///
+    /// # Errors
+    /// The database cannot be written.
+    pub async fn deprecate(&self, study_uid: &str) -> anyhow::Result<()> {
+        let options = SqliteConnectOptions::new().filename(self.central.program.state().join("central.db"));
+        let mut database = SqliteConnection::connect_with(&options).await?;
+        let change = "UPDATE entries SET status = 'Deprecated' WHERE entry_uuid IN (SELECT entry_uuid FROM manifests WHERE study_uid = ?)";
+        let changed = sqlx::query(change).bind(study_uid).execute(&mut database).await?;
+        anyhow::ensure!(changed.rows_affected() > 0, "the centre has no entry of study {study_uid}");
+        Ok(())
+    }
+
     /// Reads the centre's index, read-only: each instance has one row, and the digest is that of what was sent.
     ///
     /// # Errors

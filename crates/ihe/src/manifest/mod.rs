@@ -2,7 +2,7 @@
 //! PS3.3 A.35.4, PS3.16 TID 2010).
 //!
 //! [`Content::to_part10`] writes the file byte-exact by profile 02 §3: equal content gives equal bytes.
-//! [`Manifest::read`] takes what rules and access need from a file of any source.
+//! [`Content::to_data_set`] writes the data set alone, for a rejection note ([`Title::Rejection`]). [`Manifest::read`] takes what rules and access need from a file of any source.
 //!
 //! # Bounds
 //! Reading: ≤ 100 000 references, nesting ≤ 64, ≤ 2 000 000 elements and items; no declared length sizes a buffer.
@@ -11,7 +11,7 @@ mod read;
 mod write;
 
 pub use read::{Manifest, ManifestReadError, SeriesReference, StudyReference};
-pub use write::{CodeItem, Content, ManifestWriteError, ReferencedInstance, ReferencedRequest, ReferencedSeries, ValueType};
+pub use write::{CodeItem, Content, ManifestWriteError, ReferencedInstance, ReferencedRequest, ReferencedSeries, Title, ValueType, dcm};
 
 /// Key Object Selection Document Storage.
 pub const SOP_CLASS_UID: &str = "1.2.840.10008.5.1.4.1.1.88.59";

@@ -1,4 +1,4 @@
-//! Manifest → Part 10 file.
+//! Manifest → Part 10 file; rejection note → data set.
 //!
 //! Explicit VR Little Endian, ascending tags, no group lengths; sequences and items of undefined length with
 //! delimiters, an empty sequence with length 0. The encoder is our own because dicom-object chooses lengths itself.
@@ -61,6 +61,23 @@ pub struct Content {
     pub series: Vec<ReferencedSeries>,
     /// Key Object Description (113012, DCM); `None`: no such item.
     pub description: Option<String>,
+    /// What the document says of the instances.
+    pub title: Title,
+}
+
+/// Document title (0040,A043) of a Key Object Selection document that is written here.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Title {
+    /// (113030, DCM, "Manifest").
+    #[default]
+    Manifest,
+    /// A title of PS3.16 CID 7010: the instances are rejected (RAD TF-2 §4.66.4.1.2).
+    Rejection {
+        /// The title.
+        code: Box<CodeItem>,
+        /// Document Title Modifier (113011, DCM): the reason.
+        modifier: Option<Box<CodeItem>>,
+    },
 }
 
 impl std::fmt::Debug for Content {
@@ -170,22 +187,7 @@ impl Content {
     /// # Errors
     /// [`ManifestWriteError`].
     pub fn to_part10(&self) -> Result<Vec<u8>, ManifestWriteError> {
-        let mut series: Vec<ReferencedSeries> = self.series.clone();
-        series.sort_by(|a, b| a.series_instance_uid.cmp(&b.series_instance_uid));
-        let mut seen = std::collections::HashSet::new();
-        for item in &mut series {
-            item.instances.sort_by(|a, b| a.sop_instance_uid.cmp(&b.sop_instance_uid));
-            if item.instances.is_empty() {
-                return Err(ManifestWriteError::Empty);
-            }
-        }
-        if series.is_empty() {
-            return Err(ManifestWriteError::Empty);
-        }
-        if !self.series.iter().flat_map(|item| &item.instances).all(|instance| seen.insert(&instance.sop_instance_uid)) {
-            return Err(ManifestWriteError::InstanceTwice);
-        }
-
+        let series = self.sorted()?;
         let mut meta = Encoder::default();
         meta.bytes((0x0002, 0x0001), b"OB", &[0, 1]);
         meta.text((0x0002, 0x0002), b"UI", SOP_CLASS_UID);
@@ -202,6 +204,36 @@ impl Content {
         file.out.extend_from_slice(&meta);
         self.data_set(&mut file, &series);
         file.finish()
+    }
+
+    /// Writes the data set alone, in [`EXPLICIT_VR_LITTLE_ENDIAN`]. Series and instances are sorted by UID.
+    ///
+    /// # Errors
+    /// [`ManifestWriteError`].
+    pub fn to_data_set(&self) -> Result<Vec<u8>, ManifestWriteError> {
+        let series = self.sorted()?;
+        let mut encoder = Encoder::default();
+        self.data_set(&mut encoder, &series);
+        encoder.finish()
+    }
+
+    fn sorted(&self) -> Result<Vec<ReferencedSeries>, ManifestWriteError> {
+        let mut series: Vec<ReferencedSeries> = self.series.clone();
+        series.sort_by(|a, b| a.series_instance_uid.cmp(&b.series_instance_uid));
+        let mut seen = std::collections::HashSet::new();
+        for item in &mut series {
+            item.instances.sort_by(|a, b| a.sop_instance_uid.cmp(&b.sop_instance_uid));
+            if item.instances.is_empty() {
+                return Err(ManifestWriteError::Empty);
+            }
+        }
+        if series.is_empty() {
+            return Err(ManifestWriteError::Empty);
+        }
+        if !self.series.iter().flat_map(|item| &item.instances).all(|instance| seen.insert(&instance.sop_instance_uid)) {
+            return Err(ManifestWriteError::InstanceTwice);
+        }
+        Ok(series)
     }
 
     fn data_set(&self, e: &mut Encoder, series: &[ReferencedSeries]) {
@@ -235,13 +267,18 @@ impl Content {
         e.text((0x0020, 0x0011), b"IS", &self.series_number.to_string());
         e.text((0x0020, 0x0013), b"IS", "1");
         e.text((0x0040, 0xA040), b"CS", "CONTAINER");
-        codes(e, (0x0040, 0xA043), Some(&[dcm("113030", "Manifest")]));
+        let manifest = [dcm("113030", "Manifest")];
+        let (title, modifier) = match &self.title {
+            Title::Manifest => (&manifest[..], None),
+            Title::Rejection { code, modifier } => (std::slice::from_ref(&**code), modifier.as_deref()),
+        };
+        codes(e, (0x0040, 0xA043), Some(title));
         e.text((0x0040, 0xA050), b"CS", "SEPARATE");
         if !self.requests.is_empty() {
             e.sequence((0x0040, 0xA370), &self.requests, |e, request| self.request(e, request));
         }
         e.sequence((0x0040, 0xA375), &[()], |e, ()| {
-            e.sequence((0x0008, 0x1115), series, evidence_series);
+            e.sequence((0x0008, 0x1115), series, |e, series| evidence_series(e, series, &self.title));
             e.text((0x0020, 0x000D), b"UI", &self.study_instance_uid);
         });
         e.sequence((0x0040, 0xA504), &[()], |e, ()| {
@@ -249,6 +286,14 @@ impl Content {
             e.text((0x0040, 0xDB00), b"CS", "2010");
         });
         e.begin((0x0040, 0xA730));
+        if let Some(modifier) = modifier {
+            e.item(|e| {
+                e.text((0x0040, 0xA010), b"CS", "HAS CONCEPT MOD");
+                e.text((0x0040, 0xA040), b"CS", "CODE");
+                codes(e, (0x0040, 0xA043), Some(&[dcm("113011", "Document Title Modifier")]));
+                codes(e, (0x0040, 0xA168), Some(std::slice::from_ref(modifier)));
+            });
+        }
         if let Some(description) = &self.description {
             e.item(|e| {
                 e.text((0x0040, 0xA010), b"CS", "CONTAINS");
@@ -288,12 +333,14 @@ impl Content {
     }
 }
 
-fn evidence_series(e: &mut Encoder, series: &ReferencedSeries) {
-    e.text((0x0008, 0x0054), b"AE", &series.retrieve_ae_title);
+/// Where the instances of a series are is said by a manifest alone.
+fn evidence_series(e: &mut Encoder, series: &ReferencedSeries, title: &Title) {
+    let manifest = *title == Title::Manifest;
+    e.text_if((0x0008, 0x0054), b"AE", manifest.then_some(series.retrieve_ae_title.as_str()));
     e.text_if((0x0008, 0x1190), b"UR", series.retrieve_url.as_deref());
     e.sequence((0x0008, 0x1199), &series.instances, reference);
     e.text((0x0020, 0x000E), b"UI", &series.series_instance_uid);
-    e.text((0x0040, 0xE011), b"UI", &series.retrieve_location_uid);
+    e.text_if((0x0040, 0xE011), b"UI", manifest.then_some(series.retrieve_location_uid.as_str()));
 }
 
 fn reference(e: &mut Encoder, instance: &ReferencedInstance) {
@@ -324,7 +371,8 @@ fn codes(e: &mut Encoder, tag: Tag, codes: Option<&[CodeItem]>) {
     }
 }
 
-fn dcm(value: &str, meaning: &str) -> CodeItem {
+/// A code of scheme DCM (PS3.16 Annex D).
+pub fn dcm(value: &str, meaning: &str) -> CodeItem {
     CodeItem {
         code_value: Some(value.to_owned()),
         coding_scheme_designator: Some("DCM".to_owned()),

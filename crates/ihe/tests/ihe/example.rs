@@ -157,6 +157,7 @@ pub fn manifest() -> Content {
         patient_sex: "F".to_owned(),
         study_id: "1".to_owned(),
         series_number: 0,
+        title: idr_ihe::manifest::Title::Manifest,
         requests: vec![ReferencedRequest {
             accession_number: "T042059118706".to_owned(),
             accession_issuer: issuer,

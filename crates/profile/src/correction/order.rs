@@ -41,6 +41,8 @@ pub struct Order {
     pub(super) at: Timestamp,
     pub(super) author: Author,
     reason: String,
+    title: String,
+    modifier: Option<(String, String)>,
     scope: Scope,
     study_uid: StudyUid,
 }
@@ -135,7 +137,9 @@ impl Order {
         }
         let widest = changes.keys().filter_map(|tag| attributes.attributes.get(tag)).max().copied().unwrap_or(Scope::Series);
         let scope = if study_uid == StudyUid::Kept { widest } else { Scope::Study };
-        Ok(Self { changes, at, author, reason: given.reason.to_owned(), scope, study_uid })
+        let meaning = |code: &str| (code.to_owned(), attributes.modifiers.get(code).cloned().unwrap_or_default());
+        let (reason, title, modifier) = (given.reason.to_owned(), rule.words.clone(), given.modifier.map(meaning));
+        Ok(Self { changes, at, author, reason, title, modifier, scope, study_uid })
     }
 
     /// What is corrected together.
@@ -151,6 +155,12 @@ impl Order {
     /// Code value of the reason, scheme DCM.
     pub fn reason(&self) -> &str {
         &self.reason
+    }
+
+    /// Title of the rejection note that says the same, and its modifier: code value and meaning, scheme DCM.
+    pub fn title(&self) -> ((&str, &str), Option<(&str, &str)>) {
+        let modifier = self.modifier.as_ref().map(|(code, meaning)| (code.as_str(), meaning.as_str()));
+        ((&self.reason, &self.title), modifier)
     }
 
     /// Attributes that are set, in order.

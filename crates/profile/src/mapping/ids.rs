@@ -88,6 +88,11 @@ pub fn rejection_note_uid(title: &str, study: &str, sop_instance_uids: &[&str]) 
     uid(&format!("reject|{title}|{study}|{}", uids.join(",")))
 }
 
+/// Series Instance UID of a rejection note made here: a series of its own.
+pub fn rejection_series_uid(note_uid: &str) -> String {
+    uid(&format!("reject-series|{note_uid}"))
+}
+
 /// What a correction gives a new UID (01 §8.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Corrected {

@@ -2,7 +2,7 @@
 //!
 //! [`Revision::map`] makes everything that one submission needs: the KOS bytes, the [`Submission`] and the MessageID, all
 //! derived from [`Study`] and [`Settings`] alone, so that a retry, a restart and another node send the same. [`withdraw`]
-//! makes the ITI-57 submission when no instance is left. [`AffinityDomain`] and [`ControllerMap`] are the two deployment
+//! makes the ITI-57 submission when no instance is left, [`RejectionNote`] the note that says to the centre which instances were. [`AffinityDomain`] and [`ControllerMap`] are the two deployment
 //! files, [`Attributes`] what is taken from each instance, [`start`] the time rule, [`ids`] the derived identifiers.
 //!
 //! # Failure
@@ -13,6 +13,7 @@ mod attributes;
 mod controller_map;
 mod entry;
 pub mod ids;
+mod rejection_note;
 mod time;
 
 pub use affinity_domain::{
@@ -20,6 +21,7 @@ pub use affinity_domain::{
 };
 pub use attributes::{Attributes, Coded, PersonName, Request};
 pub use controller_map::{ControllerMap, ControllerRow, Origin};
+pub use rejection_note::{Rejected, RejectionNote};
 pub use time::{Dates, Irregular, Start, da, dtm, offset, start};
 
 use crate::digest::Digest;
@@ -370,6 +372,7 @@ fn content(study: &Study<'_>, settings: &Settings<'_>, reference: &Member, docum
         requests,
         series,
         description: Some(domain.manifest.description.clone()).filter(|text| !text.is_empty()),
+        title: manifest::Title::Manifest,
     }
 }
 

@@ -140,19 +140,18 @@ async fn what_only_waits_again_is_not_withdrawn() {
 async fn nothing_of_a_study_in_correction_is_published_or_withdrawn_before_the_correction_is_whole() {
     let (rig, forward) = published(2).await;
     rig.receive(1, [2]).await;
-    let successor = rig.entry(1, 2).await;
-    let waits = Progress { state: "quarantined(correction)".parse().expect("a state"), ..successor.progress.clone() };
-    rig.spool.advance(vec![Move { id: successor.id(), to: waits }]).await.expect("moved");
     rig.reject(1, 9, &[0, 1]).await;
+    let note_becomes = async |state: &str| {
+        let note = rig.entry(1, 9).await;
+        let to = Progress { state: state.parse().expect("a state"), ..note.progress.clone() };
+        rig.spool.advance(vec![Move { id: note.id(), to }]).await.expect("moved");
+    };
+    note_becomes("quarantined(rejection-note)").await;
     supersede(&rig, 0..2).await;
     rig.run(&forward, 3 * HOUR, Duration::from_secs(10)).await;
-    assert!(rig.centre.has(&sop(1, 9)));
+    assert!(rig.centre.has(&sop(1, 2)), "the successor is at the centre");
     assert_eq!((rig.centre.calls(Call::Withdraw).len(), rig.centre.calls(Call::Register).len()), (0, 1));
-    let successor = rig.entry(1, 2).await;
-    rig.spool
-        .advance(vec![Move { id: successor.id(), to: Progress { state: State::Queued, ..successor.progress.clone() } }])
-        .await
-        .expect("moved");
+    note_becomes("queued").await;
     rig.run(&forward, HOUR, SECOND).await;
     assert_eq!(rig.centre.current(&study(1)).iter().map(|entry| entry.members.clone()).collect::<Vec<_>>(), [[sop(1, 2)]]);
     assert_eq!(rig.centre.calls(Call::Register).len(), 2, "one revision");

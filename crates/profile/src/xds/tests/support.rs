@@ -178,6 +178,7 @@ fn content() -> Content {
         study_id: "1".to_owned(),
         series_number: 0,
         requests: Vec::new(),
+        title: idr_ihe::manifest::Title::Manifest,
         series: vec![ReferencedSeries {
             series_instance_uid: format!("{STUDY}.2.1"),
             retrieve_ae_title: "IDRCENTRAL".to_owned(),

@@ -2,23 +2,28 @@
 //!
 //! What is changed and how is [`idr_profile::correction`]'s; here is the order in which it happens. Every object of the unit
 //! (the study, or the series) is corrected and judged before anything is kept. Then the order is kept, each
-//! new instance goes the way of any accepted object (durable, with an R1 of its own) and waits as `quarantined(correction)`;
-//! then the originals become `superseded`, with the decision and their successor; then the new instances go on.
+//! new instance goes the way of any accepted object (durable, with an R1 of its own) and waits as `quarantined(correction)`, as
+//! does the rejection note on those originals that the centre has (`note`); then the originals become `superseded`, with the
+//! decision and their successor; then the new objects go on, in the order that the centre needs (`following`).
 //!
 //! # On disk
 //! `corrections/` ([`crate::ledger`]): the order, with its values. They are patient data, as the object files are.
 //!
 //! # Failure
-//! Ended at any instant, the same command goes on: it finds its order, and the same order gives the same bytes under the same
-//! UIDs, which the spool holds once. Until then neither original nor successor is forwarded. A rule that rejects a new instance
-//! ends the correction before anything was kept.
+//! Ended at any instant, it goes on at the next start, and by the same command: it finds its order, and the same order gives the
+//! same bytes under the same UIDs, which the spool holds once. Until then neither original nor successor is forwarded. A rule that
+//! rejects a new object ends the correction before anything was kept.
 //!
 //! # Bounds
 //! [`INSTANCES_MAX`] of one unit; one correction at a time.
 //!
 //! # Standard
-//! Profile 01 §8.2; of §8.3 the first row: nothing of the unit was forwarded. What the centre has needs a rejection note, which
-//! comes from the source.
+//! Profile 01 §8.2, §8.3, 02 §7 rows 5, 7 and 8. What is queued or was sent without its R3 is not corrected: whether the centre
+//! has it is not known.
+
+mod following;
+mod kept;
+mod note;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -28,13 +33,13 @@ use anyhow::Context as _;
 use idr_profile::correction::{Attributes, Author, Given, Order, Plan, Scope, Survey, UidMap};
 use idr_profile::receipt::Statement;
 use idr_profile::rules::study::accession_name;
-use idr_profile::rules::{Disposition, Verdict};
+use idr_profile::rules::{Disposition, Verdict, row};
 use jiff::Timestamp;
 use rand::RngCore as _;
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::admission::{InForce, Ingress};
+use crate::forward::Forward;
 use crate::ledger::{self, Ledger};
 use crate::receipts::Receipts;
 use crate::rejudge;
@@ -42,97 +47,19 @@ use crate::spool::disk::Disk;
 use crate::spool::{Announced, Cause, Decision, Entry, Facts, Move, Progress, Record, Spool, SpoolId, State, Tenant, Verb, fits};
 use crate::study::Studies;
 
+pub(crate) use kept::{Asked, successor};
+use kept::{Kept, Phase, Successor};
+
 /// Instances that are corrected together.
 pub const INSTANCES_MAX: usize = 20_000;
 /// Objects that are moved at once.
 const PAGE: usize = 500;
 /// Why originals and successors wait while a correction is under way.
 pub const CAUSE: &str = "correction";
+/// Why a rejection note waits for its turn. The manifest of its study waits with it.
+pub const NOTE_CAUSE: &str = "rejection-note";
 /// (0008,0070) of the modifying equipment.
 const MANUFACTURER: &str = "IDR";
-
-/// What an operator orders. Its values are patient data: they go over the socket and into the ledger, into no log.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Asked {
-    /// Object, or Study Instance UID.
-    pub target: String,
-    /// `(gggg,eeee)=value`, as given.
-    pub sets: Vec<String>,
-    /// Code value of the reason.
-    pub reason: String,
-    /// Code of CID 7011.
-    pub modifier: Option<String>,
-    /// Study Instance UID of the right order.
-    pub study_uid: Option<String>,
-    /// Why, in the operator's words.
-    pub note: String,
-}
-
-impl std::fmt::Debug for Asked {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Asked({}, {})", self.target, self.reason)
-    }
-}
-
-/// An order that was begun.
-#[derive(Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Kept {
-    /// [`ledger::Kept::FORMAT`].
-    format: u32,
-    /// Correction id: random, it names nobody.
-    id: String,
-    at: Timestamp,
-    user: u32,
-    tenant: Tenant,
-    study_uid: String,
-    /// None for the whole study.
-    series_uid: Option<String>,
-    asked: Asked,
-    /// SOP Instance UID of each original and of its successor.
-    instances: BTreeMap<String, String>,
-    /// The originals are superseded and the successors on their way.
-    done: bool,
-}
-
-impl ledger::Kept for Kept {
-    const FOLDER: &'static str = "corrections";
-    const FORMAT: u32 = 1;
-    const UNREADABLE: &'static str = "a correction cannot be read; if it was under way its objects stay quarantined(correction)";
-
-    fn format(&self) -> u32 {
-        self.format
-    }
-}
-
-impl Kept {
-    /// The same command for the same unit.
-    fn is(&self, tenant: &Tenant, study_uid: &str, asked: &Asked) -> bool {
-        let same =
-            |a: &Asked, b: &Asked| (&a.sets, &a.reason, &a.modifier, &a.study_uid) == (&b.sets, &b.reason, &b.modifier, &b.study_uid);
-        self.tenant == *tenant && self.study_uid == study_uid && same(&self.asked, asked)
-    }
-}
-
-/// What stands in [`Progress::memo`] of a superseded object.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Successor {
-    /// Correction id.
-    correction: String,
-    /// Code value of the reason.
-    reason: String,
-    /// The new object.
-    object: SpoolId,
-    /// Its SOP Instance UID.
-    sop_instance_uid: String,
-}
-
-/// What stands in the place of an object; `None` if it is not superseded.
-pub(crate) fn successor(entry: &Entry) -> Option<Successor> {
-    let memo = (entry.progress.state == State::Superseded).then_some(entry.progress.memo.as_ref()).flatten()?;
-    serde_json::from_str(memo).ok()
-}
 
 /// Corrects, one order after the other.
 pub struct Corrections {
@@ -140,8 +67,28 @@ pub struct Corrections {
     receipts: Arc<Receipts>,
     studies: Arc<Studies>,
     tenants: Vec<Tenant>,
+    /// None without a centre: nothing was ever forwarded.
+    forward: Option<Arc<Forward>>,
     ledger: Arc<Ledger<Kept>>,
     book: tokio::sync::Mutex<(BTreeMap<u64, Kept>, u64)>,
+}
+
+/// The objects of one correction.
+#[derive(Default)]
+struct Unit {
+    /// To be corrected.
+    todo: Vec<Entry>,
+    /// SOP and Series Instance UID of all that the correction is about.
+    members: BTreeMap<String, String>,
+    /// SOP Instance UIDs of those to be corrected that the centre has, or may have.
+    forwarded: BTreeSet<String>,
+}
+
+impl Unit {
+    /// What the centre has and no note of this correction names yet.
+    fn unnamed(&self, kept: &Kept) -> BTreeSet<String> {
+        self.forwarded.iter().filter(|uid| !kept.notes.values().any(|named| named.contains(*uid))).cloned().collect()
+    }
 }
 
 /// One unit with its order.
@@ -163,16 +110,11 @@ impl Corrections {
         receipts: Arc<Receipts>,
         studies: Arc<Studies>,
         tenants: Vec<Tenant>,
+        forward: Option<Arc<Forward>>,
     ) -> io::Result<Self> {
         let (ledger, kept, next) = Ledger::open(disk)?;
         let kept: BTreeMap<u64, Kept> = kept.into_iter().collect();
-        for one in kept.values().filter(|kept| !kept.done) {
-            tracing::warn!(
-                correction = one.id,
-                "a correction was interrupted: give the same `quarantine correct` again; nothing of it is forwarded"
-            );
-        }
-        Ok(Self { ingress, receipts, studies, tenants, ledger: Arc::new(ledger), book: tokio::sync::Mutex::new((kept, next)) })
+        Ok(Self { ingress, receipts, studies, tenants, forward, ledger: Arc::new(ledger), book: tokio::sync::Mutex::new((kept, next)) })
     }
 
     /// Does what is asked, or with `dry_run` says what would be done.
@@ -186,9 +128,12 @@ impl Corrections {
         decision.check()?;
         let (tenant, study_uid, series) = self.target(&asked.target).await?;
         let known = book.0.iter().find(|(_, kept)| kept.is(&tenant, &study_uid, &asked)).map(|(id, kept)| (*id, kept.clone()));
-        let pending = book.0.values().find(|kept| !kept.done && kept.tenant == tenant && kept.study_uid == study_uid);
+        let pending = book.0.values().find(|kept| kept.phase != Phase::Done && kept.tenant == tenant && kept.study_uid == study_uid);
         if let (None, Some(pending)) = (&known, pending) {
-            anyhow::bail!("correction {} of this study is under way: give its command again first, then correct further", pending.id);
+            anyhow::bail!(
+                "correction {} of this study is under way: its command says what it waits for; correct further after it",
+                pending.id
+            );
         }
         let in_force = self.ingress.in_force();
         let at = known.as_ref().map_or(now, |(_, kept)| kept.at);
@@ -207,59 +152,83 @@ impl Corrections {
                 user,
                 tenant: tenant.clone(),
                 study_uid: study_uid.clone(),
+                corrected_study_uid: study_uid.clone(),
                 series_uid,
                 asked,
                 instances: BTreeMap::new(),
-                done: false,
+                notes: BTreeMap::new(),
+                phase: Phase::Replacing,
             },
         };
-        let (todo, members) = self.unit(&kept).await?;
-        let pairs = members.iter().map(|(instance, series)| (instance.as_str(), series.as_str()));
+        let unit = self.unit(&kept, book.0.values()).await?;
+        let pairs = unit.members.iter().map(|(instance, series)| (instance.as_str(), series.as_str()));
         let uids = UidMap::derive(&study_uid, pairs, order.study_uid(), &kept.id);
+        kept.corrected_study_uid = uids.new_of(&study_uid).unwrap_or(&study_uid).to_owned();
         let work = Work { in_force, order, uids, now };
 
+        let refused = self.refused(&kept, &unit, &work).await?;
+        if !refused.is_empty() {
+            return Ok(answer(&kept, dry_run, refused, None));
+        }
+        for entry in &unit.todo {
+            let old = &entry.record.announced.sop_instance_uid;
+            let new = work.uids.new_of(old).context("an object of the unit has no new UID")?;
+            kept.instances.insert(old.clone(), new.to_owned());
+        }
+        anyhow::ensure!(!kept.instances.is_empty(), "nothing of {} can be corrected: it has no object that stands", kept.asked.target);
+        let unnamed = unit.unnamed(&kept);
+        if !unnamed.is_empty() {
+            let note = self.note(&kept, &work, &unnamed, &unit.todo).await?;
+            kept.notes.insert(note.uid, unnamed);
+        }
+        if dry_run {
+            return Ok(answer(&kept, true, Vec::new(), None));
+        }
+        let number = known.as_ref().map_or(book.1, |(number, _)| *number);
+        if !unit.todo.is_empty() || kept.phase == Phase::Replacing {
+            kept.phase = Phase::Replacing;
+            self.keep(number, &kept).await?;
+            book.1 = book.1.max(number + 1);
+            book.0.insert(number, kept.clone());
+            self.hold(&unit, now).await?;
+            self.replace(&kept, &unit.todo, &work, &decision).await?;
+            kept.phase = Phase::Following;
+            self.keep(number, &kept).await?;
+            tracing::info!(
+                correction = kept.id,
+                user,
+                reason = kept.asked.reason,
+                objects = unit.todo.len(),
+                notes = kept.notes.len(),
+                "an operator corrected objects"
+            );
+        }
+        let waits_for = match kept.phase {
+            Phase::Done => None,
+            _ => self.follow(number, &mut kept).await?,
+        };
+        self.studies.again(&tenant, &kept.corrected_study_uid);
+        let answer = answer(&kept, false, Vec::new(), waits_for);
+        book.0.insert(number, kept);
+        Ok(answer)
+    }
+
+    /// What would be made, and the rules reject.
+    async fn refused(&self, kept: &Kept, unit: &Unit, work: &Work) -> anyhow::Result<Vec<Value>> {
         let mut refused = Vec::new();
-        for entry in &todo {
-            if let Some(why) = self.judged(entry, &work).await? {
+        for entry in &unit.todo {
+            if let Some(why) = self.judged(entry, work).await? {
                 refused.push(json!({"object": entry.id(), "rules": why}));
             }
         }
-        let new_study = work.uids.new_of(&study_uid).unwrap_or(&study_uid).to_owned();
-        let answer = |done: &BTreeMap<String, String>, refused: Vec<Value>| {
-            let instances: Vec<Value> = done.iter().map(|(old, new)| json!({"original": old, "corrected": new})).collect();
-            json!({
-                "correction": kept.id, "dry_run": dry_run, "study_uid": study_uid, "corrected_study_uid": new_study,
-                "series_uid": kept.series_uid, "refused": refused, "instances": instances,
-            })
-        };
-        if !refused.is_empty() {
-            return Ok(answer(&BTreeMap::new(), refused));
+        let unnamed = unit.unnamed(kept);
+        if !unnamed.is_empty() {
+            let note = self.note(kept, work, &unnamed, &unit.todo).await?;
+            if let Some(why) = self.note_judged(&note, work)? {
+                refused.push(json!({"object": "rejection note", "rules": why}));
+            }
         }
-        let mut instances = kept.instances.clone();
-        for entry in &todo {
-            let old = &entry.record.announced.sop_instance_uid;
-            instances.insert(old.clone(), work.uids.new_of(old).context("an object of the unit has no new UID")?.to_owned());
-        }
-        anyhow::ensure!(!instances.is_empty(), "nothing of {} waits in quarantine or is held", kept.asked.target);
-        let answer = answer(&instances, Vec::new());
-        if dry_run {
-            return Ok(answer);
-        }
-
-        let number = known.as_ref().map_or(book.1, |(number, _)| *number);
-        (kept.instances, kept.done) = (instances, false);
-        self.keep(number, &kept).await?;
-        book.1 = book.1.max(number + 1);
-        book.0.insert(number, kept.clone());
-        self.hold(&todo, now).await?;
-        self.replace(&kept, &todo, &work, &decision).await?;
-        self.let_go(&kept, now).await?;
-        kept.done = true;
-        self.keep(number, &kept).await?;
-        tracing::info!(correction = kept.id, user, reason = kept.asked.reason, objects = todo.len(), "an operator corrected objects");
-        self.studies.again(&tenant, &new_study);
-        book.0.insert(number, kept);
-        Ok(answer)
+        Ok(refused)
     }
 
     async fn keep(&self, number: u64, kept: &Kept) -> anyhow::Result<()> {
@@ -288,17 +257,18 @@ impl Corrections {
         found.with_context(|| format!("there is no object and no study {target}"))
     }
 
-    /// What is to be corrected, and SOP and Series Instance UID of all that the correction is about.
-    async fn unit(&self, kept: &Kept) -> anyhow::Result<(Vec<Entry>, BTreeMap<String, String>)> {
-        let (mut todo, mut members) = (Vec::new(), BTreeMap::new());
-        let mut forwarded = BTreeSet::new();
+    /// What is to be corrected, and what the correction is about.
+    async fn unit(&self, kept: &Kept, all: impl Iterator<Item = &Kept>) -> anyhow::Result<Unit> {
+        let mut unit = Unit::default();
+        let mut handed_over = BTreeSet::new();
         let (receipts, study) = (self.receipts.clone(), kept.study_uid.clone());
         for carried in tokio::task::spawn_blocking(move || receipts.of_study(&study)).await?? {
             if let Statement::HandOver { object, .. } = &carried.receipt().statement {
-                forwarded.insert(object.sop_instance_uid.clone());
+                handed_over.insert((object.sop_instance_uid.clone(), object.digest));
             }
         }
-        let made: BTreeSet<&String> = kept.instances.values().collect();
+        // Successors of this order, and notes of any, are nobody's originals.
+        let made: BTreeSet<String> = kept.instances.values().cloned().chain(all.flat_map(|one| one.notes.keys().cloned())).collect();
         let mut after = None;
         loop {
             let page = self.spool().members(&kept.tenant, &kept.study_uid, after, PAGE).await?;
@@ -310,32 +280,39 @@ impl Corrections {
                     continue;
                 }
                 let (id, state) = (entry.id(), &entry.progress.state);
+                let handed = handed_over.contains(&(uid.clone(), entry.record.digest));
                 match state {
-                    State::Rejected => continue,
-                    State::Superseded if successor(&entry).is_some_and(|by| by.correction == kept.id) => {
-                        members.insert(uid.clone(), series.clone());
+                    State::Superseded if kept.superseded(&entry) => {
+                        unit.members.insert(uid.clone(), series.clone());
                         continue;
                     }
-                    State::Superseded => continue,
-                    State::Quarantined(_) | State::Held(_) if !forwarded.contains(uid) => {}
-                    State::Queued | State::Sending | State::Receiving => anyhow::bail!(
-                        "object {id} is {state}: it may be on its way to the centre. Nothing was changed; the source has to send a \
+                    State::Superseded | State::Rejected => continue,
+                    // A note of its source has rejected it: it does not come back by a correction.
+                    State::Committed | State::Registered if entry.progress.unlisted => continue,
+                    State::Quarantined(cause) if is_rejected_by_note(cause) => continue,
+                    State::Quarantined(_) | State::Held(_) => {}
+                    State::Committed | State::Registered => {}
+                    State::Released => anyhow::bail!(
+                        "object {id} is {state}: its bytes are not here any more. Nothing was changed; the source has to send a \
                          rejection note and new instances"
                     ),
-                    _ => anyhow::bail!(
-                        "object {id} of this unit was forwarded ({state}). Correcting what the centre has is not supported yet. Nothing \
-                         was changed; send from the PACS a rejection note (KO 113038, 113037 or 113001) and new instances"
+                    State::Queued | State::Sending | State::Sent | State::Receiving => anyhow::bail!(
+                        "object {id} is {state}: it is on its way to the centre. Nothing was changed; give the command again when it is \
+                         committed"
                     ),
                 }
+                if handed || matches!(state, State::Committed | State::Registered) {
+                    unit.forwarded.insert(uid.clone());
+                }
                 anyhow::ensure!(
-                    members.insert(uid.clone(), series.clone()).is_none(),
+                    unit.members.insert(uid.clone(), series.clone()).is_none(),
                     "two copies of instance {uid} are here: decide first which one stands, then correct"
                 );
-                todo.push(entry);
-                anyhow::ensure!(todo.len() <= INSTANCES_MAX, "the unit has more than {INSTANCES_MAX} instances");
+                unit.todo.push(entry);
+                anyhow::ensure!(unit.todo.len() <= INSTANCES_MAX, "the unit has more than {INSTANCES_MAX} instances");
             }
         }
-        Ok((todo, members))
+        Ok(unit)
     }
 
     /// The first pass over an object.
@@ -372,7 +349,8 @@ impl Corrections {
     }
 
     /// What waits for its study waits for its correction: nothing moves it on meanwhile.
-    async fn hold(&self, todo: &[Entry], now: Timestamp) -> anyhow::Result<()> {
+    async fn hold(&self, unit: &Unit, now: Timestamp) -> anyhow::Result<()> {
+        let todo = &unit.todo;
         let waiting = || todo.iter().filter(|entry| matches!(entry.progress.state, State::Held(_)));
         let moves = waiting().map(|entry| Move { id: entry.id(), to: at_rest(entry, State::Quarantined(cause()), now) });
         for page in moves.collect::<Vec<_>>().chunks(PAGE) {
@@ -381,7 +359,8 @@ impl Corrections {
         for entry in todo {
             let state = self.spool().entry(entry.id()).await?.map(|entry| entry.progress.state);
             let state = state.with_context(|| format!("there is no object {}", entry.id()))?;
-            anyhow::ensure!(matches!(state, State::Quarantined(_)), "object {} is {state} meanwhile: nothing was superseded", entry.id());
+            let at_rest = matches!(state, State::Quarantined(_) | State::Committed | State::Registered);
+            anyhow::ensure!(at_rest, "object {} is {state} meanwhile: nothing was superseded", entry.id());
         }
         Ok(())
     }
@@ -398,6 +377,13 @@ impl Corrections {
                 ..at_rest(entry, State::Superseded, work.now)
             };
             moves.push(Move { id: entry.id(), to });
+        }
+        for (uid, named) in &kept.notes {
+            if self.spool().instances(&kept.tenant, uid).await?.is_empty() {
+                let note = self.note(kept, work, named, todo).await?;
+                anyhow::ensure!(note.uid == *uid, "the rejection note is another one than the order has");
+                self.commit_note(note, work).await?;
+            }
         }
         for page in moves.chunks(PAGE) {
             self.spool().advance(page.to_vec()).await?;
@@ -431,33 +417,44 @@ impl Corrections {
             verdict.disposition == Disposition::Accept,
             "the rules changed while objects were corrected: give the command again"
         );
-        let facts = facts(&verdict, work, &record).context("an accepted object has no UIDs")?;
+        let facts = facts(&verdict, work, &record, CAUSE).context("an accepted object has no UIDs")?;
         let committed = writer.commit(facts).await?;
         Ok((committed.id, record.announced.sop_instance_uid))
-    }
-
-    /// The successors go on as any accepted object does.
-    async fn let_go(&self, kept: &Kept, now: Timestamp) -> anyhow::Result<()> {
-        let config = self.ingress.in_force().config.clone();
-        let mut moves = Vec::new();
-        for uid in kept.instances.values() {
-            for entry in self.spool().instances(&kept.tenant, uid).await? {
-                if entry.progress.state == State::Quarantined(cause()) {
-                    let early = config.inbound.iter().any(|row| row.name == entry.record.announced.inbound && row.forward_early);
-                    let state = if early { State::Queued } else { State::Held(Cause::incomplete()) };
-                    moves.push(Move { id: entry.id(), to: at_rest(&entry, state, now) });
-                }
-            }
-        }
-        for page in moves.chunks(PAGE) {
-            self.spool().advance(page.to_vec()).await?;
-        }
-        Ok(())
     }
 }
 
 fn cause() -> Cause {
-    CAUSE.parse().expect("a cause")
+    cause_of(CAUSE)
+}
+
+fn cause_of(word: &str) -> Cause {
+    word.parse().expect("a cause")
+}
+
+/// The reason of an instance that came, or came again, after a rejection note on it.
+fn is_rejected_by_note(cause: &Cause) -> bool {
+    row(cause.as_str()).is_some_and(|row| row.name == "rejected-returns")
+}
+
+/// Successors of a correction that wait for it.
+async fn successors_waiting(spool: &dyn Spool, kept: &Kept) -> anyhow::Result<Vec<Entry>> {
+    let mut waiting = Vec::new();
+    for uid in kept.instances.values() {
+        let entries = spool.instances(&kept.tenant, uid).await?;
+        waiting.extend(entries.into_iter().filter(|entry| entry.progress.state == State::Quarantined(cause())));
+    }
+    Ok(waiting)
+}
+
+fn answer(kept: &Kept, dry_run: bool, refused: Vec<Value>, waits_for: Option<&str>) -> Value {
+    let none = BTreeMap::new();
+    let instances = if refused.is_empty() { &kept.instances } else { &none };
+    let instances: Vec<Value> = instances.iter().map(|(old, new)| json!({"original": old, "corrected": new})).collect();
+    let notes: Vec<Value> = kept.notes.iter().map(|(uid, named)| json!({"note": uid, "rejects": named})).collect();
+    json!({
+        "correction": kept.id, "dry_run": dry_run, "study_uid": kept.study_uid, "corrected_study_uid": kept.corrected_study_uid,
+        "series_uid": kept.series_uid, "refused": refused, "instances": instances, "rejection_notes": notes, "waits_for": waits_for,
+    })
 }
 
 fn at_rest(entry: &Entry, state: State, now: Timestamp) -> Progress {
@@ -502,7 +499,7 @@ fn corrected_record(original: &Record, work: &Work) -> anyhow::Result<Record> {
     Ok(Record { announced, facts, ..original.clone() })
 }
 
-fn facts(verdict: &Verdict, work: &Work, record: &Record) -> Option<Facts> {
+fn facts(verdict: &Verdict, work: &Work, record: &Record, waits_for: &str) -> Option<Facts> {
     let identity = verdict.identity.as_ref()?;
     let findings: BTreeSet<String> = verdict.findings.iter().map(|finding| finding.rule.clone()).collect();
     Some(Facts {
@@ -518,6 +515,6 @@ fn facts(verdict: &Verdict, work: &Work, record: &Record) -> Option<Facts> {
         controller: None,
         register: None,
         service_event: None,
-        state: State::Quarantined(cause()),
+        state: State::Quarantined(cause_of(waits_for)),
     })
 }
