@@ -279,14 +279,17 @@ async fn what_was_set_aside_occupies_neither_series_nor_accession_number() {
         ("sent", true, false, "2 queued"),
         ("superseded", false, true, "2 quarantined(D711)"),
     ];
-    for (aside, unlisted, left, expected) in cases {
+    for (aside, noted, left, expected) in cases {
         let (disk, spool) = memory();
         let mut first = vec![Object { patient: OTHER, ..object(1) }];
         first.extend(left.then(|| Object { patient: OTHER, ..object(3) }));
         evaluated(&spool, &first, "").await;
         let entry = spool.instances(&tenant(), &instance_uid(1)).await.expect("readable").remove(0);
         let state = aside.parse().expect("a state");
-        spool.advance(vec![Move { id: entry.id(), to: Progress { state, unlisted, ..entry.progress } }]).await.expect("a working disk");
+        spool.advance(vec![Move { id: entry.id(), to: Progress { state, ..entry.progress } }]).await.expect("a working disk");
+        if noted {
+            evaluated(&spool, &[Object { patient: OTHER, ..note(5, &[1]) }], "").await;
+        }
         let after = evaluated(&spool, &[Object { study: 2, number: 20, instance: 2, ..object(2) }], "").await;
         assert!(after.contains(&expected.to_owned()), "{aside}: {after:?}");
         // The second study waits for both rules if one object of the first is left.
