@@ -43,6 +43,8 @@ use tokio_util::sync::CancellationToken;
 use crate::completeness::Completeness;
 use crate::config::Config;
 use crate::forward::Maps;
+use stage_t::Moved;
+
 use crate::spool::{Note, Spool, SpoolError, Study, Tenant};
 
 /// Studies that one round looks at, per tenant.
@@ -51,6 +53,8 @@ pub const STUDIES_PER_ROUND: usize = 1000;
 const PAGE: usize = 500;
 /// Studies that are evaluated and have instances that wait for something else are left alone for so long.
 pub const REST: SignedDuration = SignedDuration::from_secs(30);
+/// How long one rests of which an instance is being sent that is to be moved.
+const WHILE_SENDING: SignedDuration = SignedDuration::from_secs(2);
 /// Resting studies that are remembered.
 const RESTING_MAX: usize = 100_000;
 /// Name of the note of an operator's release; its value is the instant.
@@ -233,6 +237,10 @@ impl Studies {
         let again: Vec<String> =
             self.memory().again.iter().filter(|(whose, _)| whose == tenant).map(|(_, uid)| uid.clone()).take(STUDIES_PER_ROUND).collect();
         for study_uid in again {
+            let resting = self.memory().resting.get(&(tenant.clone(), study_uid.clone())).is_some_and(|(_, until)| *until > now);
+            if resting {
+                continue;
+            }
             let study = self.spool.study(tenant, &study_uid).await?;
             // What is still coming is judged as a whole when it is complete.
             if let Some(study) = &study
@@ -286,18 +294,22 @@ impl Studies {
         let Some(why) = self.complete(study, now).await else { return false };
         let moved = self.evaluate_set(study, now).await.unwrap_or_else(|error| {
             tracing::warn!(tenant = %study.tenant, cause = %error, remedy = error.remedy(), "a study could not be evaluated; it is tried again");
-            0
+            Moved::default()
         });
-        if moved > 0 {
-            tracing::info!(tenant = %study.tenant, instances = moved, ?why, "a study was evaluated and moved on");
+        if moved.undone {
+            self.memory().again.insert(key.clone());
+        }
+        if moved.instances > 0 {
+            tracing::info!(tenant = %study.tenant, instances = moved.instances, ?why, "a study was evaluated and moved on");
         } else {
             let mut memory = self.memory();
             if memory.resting.len() >= RESTING_MAX {
                 memory.resting.clear();
             }
-            memory.resting.insert(key, (study.last_arrival, now + REST));
+            let rest = if moved.undone { WHILE_SENDING } else { REST };
+            memory.resting.insert(key, (study.last_arrival, now + rest));
         }
-        moved > 0
+        moved.instances > 0
     }
 
     async fn complete(&self, study: &Study, now: Timestamp) -> Option<Complete> {

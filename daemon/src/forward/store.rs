@@ -79,8 +79,25 @@ impl Forward {
 
     async fn hold_for(&self, entries: &[Entry], cause: &Cause) -> Result<(), SpoolError> {
         let now = self.clock.now();
-        let held = |entry: &Entry| Progress { state: State::Held(cause.clone()), since: now, not_before: now, ..entry.progress.clone() };
-        self.spool.advance(entries.iter().map(|entry| Move { id: entry.id(), to: held(entry) }).collect()).await
+        let mut moves = Vec::with_capacity(entries.len());
+        for claimed in entries {
+            if let Some(entry) = self.as_it_is(claimed.clone()).await? {
+                let held = Progress { state: State::Held(cause.clone()), since: now, not_before: now, ..entry.progress };
+                moves.push(Move { id: entry.record.id, to: held });
+            }
+        }
+        self.spool.advance(moves).await
+    }
+
+    /// What was claimed, with all that was noted of it meanwhile; `None` if it was moved: somebody has decided about it, and that
+    /// stands.
+    async fn as_it_is(&self, claimed: Entry) -> Result<Option<Entry>, SpoolError> {
+        let Some(now) = self.spool.entry(claimed.id()).await? else { return Ok(None) };
+        let same =
+            now.progress.state == claimed.progress.state || now.progress.state == State::Sending && claimed.progress.state == State::Queued;
+        // A lease is no state of its own.
+        let progress = Progress { state: claimed.progress.state, ..now.progress };
+        Ok(same.then_some(Entry { progress, ..claimed }))
     }
 
     /// Why nothing of a study may be sent before an operator has decided about it (03 §1 hold(study)).
@@ -215,23 +232,29 @@ impl Forward {
         let mut moves = Vec::with_capacity(decided.len());
         let mut handed = Vec::new();
         let mut studies = BTreeMap::new();
-        for (entry, decided) in &decided {
-            if decided.outcome == Outcome::Hold(Decider::Study) {
-                studies.entry((&entry.record.announced.tenant, &entry.record.facts.study_uid)).or_insert(decided);
+        let mut left = Vec::new();
+        for (claimed, decided) in decided {
+            // What was given away is said, whatever was decided about it meanwhile.
+            if done == State::Sent && matches!(decided.outcome, Outcome::Done | Outcome::DoneDuplicate) {
+                handed.push(hand_over(&claimed, now));
             }
+            if decided.outcome == Outcome::Hold(Decider::Study) {
+                let key = (claimed.record.announced.tenant.clone(), claimed.record.facts.study_uid.clone());
+                studies.entry(key).or_insert_with(|| Hold::note(&decided));
+            }
+            if let Some(entry) = self.as_it_is(claimed).await? {
+                left.push((entry, decided));
+            }
+        }
+        for (entry, decided) in &left {
             match self.next(entry, decided, done.clone(), again.clone(), now) {
                 None => self.spool.give_back(entry.id()),
-                Some(next) => {
-                    if next.to.state == State::Sent && matches!(decided.outcome, Outcome::Done | Outcome::DoneDuplicate) {
-                        handed.push(hand_over(entry, now));
-                    }
-                    moves.push(next);
-                }
+                Some(next) => moves.push(next),
             }
         }
         // No step of these studies before an operator has decided (03 §1).
-        for ((tenant, study_uid), decided) in studies {
-            self.note(tenant, study_uid, HOLD, Some(Hold::note(decided))).await?;
+        for ((tenant, study_uid), note) in studies {
+            self.note(&tenant, &study_uid, HOLD, Some(note)).await?;
         }
         if !handed.is_empty() {
             let receipts = self.receipts.clone();

@@ -71,6 +71,17 @@ struct Seen {
     unreadable: BTreeSet<SpoolId>,
 }
 
+/// What an evaluation did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Moved {
+    /// Instances that were moved.
+    pub(super) instances: usize,
+    /// Instances stayed behind, for a reason that it knew.
+    keeps: bool,
+    /// An instance is being sent that is to be moved, or left out of the manifest: it is when that is over.
+    pub(super) undone: bool,
+}
+
 /// It takes part in the evaluation.
 fn takes_part(state: &State) -> bool {
     !state.is_set_aside() && *state != State::Released
@@ -114,13 +125,13 @@ fn of_reception(entry: &Entry, sets: &RuleSets) -> Vec<String> {
 }
 
 impl Studies {
-    /// Evaluates a complete study; says how many instances were moved.
-    pub(super) async fn evaluate_set(&self, study: &Study, now: Timestamp) -> Result<usize, SpoolError> {
+    /// Evaluates a complete study.
+    pub(super) async fn evaluate_set(&self, study: &Study, now: Timestamp) -> Result<Moved, SpoolError> {
         let rules = self.rules.load_full();
-        let Some(outline) = self.outline(study, &rules, now).await? else { return Ok(0) };
+        let Some(outline) = self.outline(study, &rules, now).await? else { return Ok(Moved::default()) };
         let last = Evaluated::read(study);
         if !outline.stale && last.is_some_and(|last| last.keeps && last.fingerprint == outline.fingerprint) {
-            return Ok(0);
+            return Ok(Moved::default());
         }
         let seen = self.see(study, &outline, &rules).await?;
         for StudyFinding { finding, effect, .. } in &seen.findings {
@@ -133,8 +144,8 @@ impl Studies {
             }
         }
         let hold = outline.set.rules_for(None).parameters().hold_study_on_quarantine && self.quarantines(study, &seen).await?;
-        let (moved, keeps) = self.move_on(study, &outline, &seen, hold, &rules, now).await?;
-        self.keep(study, &outline, &seen, keeps, now).await?;
+        let moved = self.move_on(study, &outline, &seen, hold, &rules, now).await?;
+        self.keep(study, &outline, &seen, moved.keeps && !moved.undone, now).await?;
         Ok(moved)
     }
 
@@ -353,7 +364,7 @@ impl Studies {
         }
     }
 
-    /// Moves what waits; says how many instances, and whether some stay behind.
+    /// Moves what waits.
     async fn move_on(
         &self,
         study: &Study,
@@ -362,21 +373,22 @@ impl Studies {
         hold: bool,
         rules: &RuleSets,
         now: Timestamp,
-    ) -> Result<(usize, bool), SpoolError> {
-        let (mut moved, mut keeps) = (0, false);
+    ) -> Result<Moved, SpoolError> {
+        let mut moved = Moved::default();
         let mut after = None;
         loop {
             let page = self.spool.members(&study.tenant, &study.study_uid, after, PAGE).await?;
-            let Some(last) = page.last() else { return Ok((moved, keeps)) };
+            let Some(last) = page.last() else { return Ok(moved) };
             after = Some(last.id());
             let mut moves = Vec::new();
             for entry in &page {
                 let next = seen.next(entry, outline, hold, rules);
                 let state = next.as_ref().map_or(&entry.progress.state, |next| &next.state);
-                keeps |= matches!(state, State::Held(cause) | State::Quarantined(cause) if is_ours(cause));
+                moved.undone |= entry.progress.state == State::Sending && seen.awaits(entry);
+                moved.keeps |= matches!(state, State::Held(cause) | State::Quarantined(cause) if is_ours(cause));
                 let Some(next) = next else { continue };
                 let changes = next.state != entry.progress.state;
-                moved += usize::from(changes);
+                moved.instances += usize::from(changes);
                 let to = if changes { Progress { since: now, not_before: now, attempts: 0, ..next } } else { next };
                 moves.push(Move { id: entry.id(), to });
             }
@@ -416,6 +428,12 @@ impl Seen {
             found.effect == effect && self.gathering.contains(entry.id().0) && found.names(entry.id().0, &entry.record.facts.series_uid)
         };
         self.findings.iter().filter(about).map(|found| found.finding.rule.as_str())
+    }
+
+    /// Whether an instance that is being sent is to be quarantined or to be left out of the manifest.
+    fn awaits(&self, entry: &Entry) -> bool {
+        self.gathering.contains(entry.id().0)
+            && (self.gathering.is_unlisted(entry.id().0) != entry.progress.unlisted || self.rejecting(entry).next().is_some())
     }
 
     /// How an instance goes on; `None` if it stays as it is, or came while the others were judged.

@@ -20,7 +20,7 @@ use crate::quarantine::Quarantine;
 use crate::spool::disk::MemoryDisk;
 use crate::spool::index::MemoryStore;
 use crate::spool::sample::{announced, at, facts, hand_over, memory_spool, open, tenant};
-use crate::spool::{Announced, Entry, Facts, Move, Progress, Spool, SpoolId, Verb};
+use crate::spool::{Announced, Claim, Entry, Facts, Move, Progress, Spool, SpoolId, Verb};
 
 mod over_time;
 
@@ -190,7 +190,7 @@ async fn evaluate(spool: &Arc<dyn Spool>, site: &str, map: &str) -> usize {
     let (studies, mut moved) = (studies(spool, site, map), 0);
     for study in 1..=2 {
         if let Some(study) = spool.study(&tenant(), &study_uid(study)).await.expect("readable") {
-            moved += studies.evaluate_set(&study, at(2000)).await.expect("a working disk");
+            moved += studies.evaluate_set(&study, at(2000)).await.expect("a working disk").instances;
         }
     }
     moved
@@ -319,6 +319,40 @@ async fn note_and_object_give_the_same_end_state_in_every_order() {
     // What was queued before its note came is taken back as long as it was not sent.
     assert!(ends.iter().all(|end| *end == ends[0]), "{ends:?}");
     assert_eq!(ends[0][1], "2 quarantined(D734)");
+}
+
+#[tokio::test]
+async fn what_is_being_sent_when_its_note_comes_is_left_out_of_the_manifest_when_that_is_over() {
+    // Sent, or not: then it is taken back.
+    for (arrives, expected, unlisted) in [(true, "2 sent", true), (false, "2 quarantined(D734)", true)] {
+        let (_, spool) = memory();
+        evaluated(&spool, &[object(1), object(2)], "").await;
+        let claim = Claim { tenant: tenant(), state: "queued", now: at(2000), lease_until: at(9000), limit: 10 };
+        let claimed = spool.claim(claim).await.expect("readable");
+        assert_eq!(claimed.len(), 2);
+        let note = note(3, &[2]);
+        hand_over(&*spool, note.announced(), note.facts(), &note.data()).await.expect("kept");
+        let studies = studies(&spool, "", MAP);
+        studies.round(&tenant()).await.expect("a working disk");
+        let rejected = async || spool.instances(&tenant(), &instance_uid(2)).await.expect("readable").remove(0);
+        let during = rejected().await;
+        assert_eq!((during.progress.state.to_string().as_str(), during.progress.unlisted), ("sending", false), "nothing is cut");
+        for entry in claimed {
+            let to = Progress { state: "sent".parse().expect("a state"), ..entry.progress.clone() };
+            match arrives {
+                true => spool.advance(vec![Move { id: entry.id(), to }]).await.expect("a working disk"),
+                false => spool.give_back(entry.id()),
+            }
+        }
+        // The clock of these tests stands still: its rest is over.
+        studies.memory().resting.clear();
+        studies.round(&tenant()).await.expect("a working disk");
+        assert!(states(&spool).await.contains(&expected.to_owned()), "{:?}", states(&spool).await);
+        assert_eq!(rejected().await.progress.unlisted, unlisted);
+        studies.memory().resting.clear();
+        studies.round(&tenant()).await.expect("a working disk");
+        assert!(studies.memory().again.is_empty(), "it is asked again no more");
+    }
 }
 
 #[tokio::test]

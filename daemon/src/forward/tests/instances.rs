@@ -10,7 +10,7 @@ use super::centre::{Call, Fate};
 use super::rig::{Rig, sop, study};
 use crate::forward::peer::Failure;
 use crate::spool::index::IndexError;
-use crate::spool::{SpoolError, SpoolId};
+use crate::spool::{Move, Progress, Spool as _, SpoolError, SpoolId};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -122,6 +122,39 @@ async fn each_answer_to_a_store_leads_where_its_row_says() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn an_object_that_is_quarantined_while_it_is_sent_stays_there_and_keeps_nobody_else_back() {
+    let rig = Rig::new();
+    let forward = rig.forward();
+    rig.receive(1, 0..3).await;
+    let go_on = rig.centre.pause(Call::Store);
+    let decide = async {
+        while rig.centre.calls(Call::Store).is_empty() {
+            tokio::task::yield_now().await;
+        }
+        let entry = rig.entry(1, 1).await;
+        assert_eq!(entry.progress.state.to_string(), "sending");
+        let to = Progress { state: "quarantined(D734)".parse().expect("a state"), ..entry.progress.clone() };
+        rig.spool.advance(vec![Move { id: entry.id(), to }]).await.expect("moved");
+        go_on.cancel();
+    };
+    tokio::join!(rig.settle(&forward), decide);
+    rig.run(&forward, Duration::from_secs(600), SECOND).await;
+    assert_eq!(rig.state(1, 1).await, "quarantined(D734)", "the decision stands");
+    assert!(rig.counts(&[("registered", 2), ("quarantined", 1)]), "{:?}", rig.spool_totals());
+    assert_eq!((rig.centre.arrivals(&sop(1, 0)), rig.centre.arrivals(&sop(1, 1))), (1, 1), "nothing is sent twice");
+    // That the centre has it is known here: R2 says so.
+    assert_eq!(rig.receipts_of(1), [3, 3, 2, 1]);
+    let current = rig.centre.current(&study(1));
+    assert_eq!(current.iter().map(|entry| entry.members.clone()).collect::<Vec<_>>(), [[sop(1, 0), sop(1, 2)]]);
+    // Released by an operator it is handed over again, which the centre answers with success.
+    let entry = rig.entry(1, 1).await;
+    let to = Progress { state: "queued".parse().expect("a state"), ..entry.progress.clone() };
+    rig.spool.advance(vec![Move { id: entry.id(), to }]).await.expect("moved");
+    rig.run(&forward, Duration::from_secs(3600), SECOND).await;
+    assert!(rig.counts(&[("registered", 3)]), "{:?}", rig.spool_totals());
 }
 
 #[tokio::test]
