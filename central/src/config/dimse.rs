@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use idr_dimse::association::negotiation::is_ae_title;
 use idr_host::config::{Fault, check_fingerprints};
+use idr_host::inbound::Least;
 use serde::Deserialize;
 
 use super::Peer;
@@ -36,6 +37,10 @@ pub struct Dimse {
     pub idle_seconds: u64,
     /// Whole life of an association, seconds (BD-09).
     pub association_seconds: u64,
+    /// Least pace of a message that is under way, bytes per second; 0: none.
+    pub pace_bytes_per_second: u64,
+    /// It is averaged over so much waiting for the peer, seconds.
+    pub pace_seconds: u64,
     /// Maximum PDU length announced, bytes (BD-04).
     pub pdu_length_max: u32,
 }
@@ -54,6 +59,8 @@ impl Default for Dimse {
             artim_seconds: 30,
             idle_seconds: 900,
             association_seconds: 86_400,
+            pace_bytes_per_second: 256,
+            pace_seconds: 60,
             pdu_length_max: 131_072,
         }
     }
@@ -93,6 +100,11 @@ impl Commitment {
 }
 
 impl Dimse {
+    /// Least pace of a message.
+    pub fn least_pace(&self) -> Least {
+        Least { bytes_per_second: self.pace_bytes_per_second, window: Duration::from_secs(self.pace_seconds) }
+    }
+
     /// Longest life of an association.
     pub fn association_max(&self) -> Duration {
         Duration::from_secs(self.association_seconds)
@@ -115,6 +127,8 @@ impl Dimse {
             ("artim_seconds", self.artim_seconds, 1..=300),
             ("idle_seconds", self.idle_seconds, 1..=86_400),
             ("association_seconds", self.association_seconds, 1..=86_400),
+            ("pace_bytes_per_second", self.pace_bytes_per_second, 0..=65_536),
+            ("pace_seconds", self.pace_seconds, 1..=3_600),
             ("pdu_length_max", u64::from(self.pdu_length_max), 4_096..=1_048_576),
         ] {
             if !allowed.contains(&value) {

@@ -77,7 +77,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<S> {
     pub(super) fn new(stream: S, client: Client, place: Place, dimse: Arc<Dimse>, stop: CancellationToken) -> Self {
         let life = dimse.central.config.dimse.association_max();
         let limits = limits(&dimse.central.config);
-        let channel = Channel::new((stream, client.address.ip()), implementation(), limits, dimse.timeouts(), life);
+        let least = dimse.central.config.dimse.least_pace();
+        let channel = Channel::new((stream, client.address.ip()), implementation(), limits, dimse.timeouts(), life).with_least(least);
         let dispatcher = Dispatcher::new(OPERATIONS);
         let reports = VecDeque::new();
         Self {

@@ -14,12 +14,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use idr_host::places::Connections;
+use idr_host::accept::{self, Holding};
+use idr_host::places::{Connections, Place};
 use idr_ihe::hl7::mllp::{Deframer, FrameLimits, frame};
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -77,27 +77,15 @@ impl Drop for Counted {
 pub async fn serve(listener: TcpListener, door: Door, central: Arc<Central>, connections: Connections, stop: CancellationToken) {
     let tasks = TaskTracker::new();
     let organisations = Organisations::default();
-    loop {
-        let accepted = tokio::select! {
-            () = stop.cancelled() => break,
-            accepted = listener.accept() => accepted,
-        };
-        let (stream, address) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection; next attempt in 100 ms");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
-        let Some(place) = connections.admit(address.ip()) else { continue };
+    let each = |stream, address, place| {
         let (door, central, stop) = (door.clone(), central.clone(), stop.clone());
         let (connections, organisations) = (connections.clone(), organisations.clone());
-        tasks.spawn(async move {
+        async move {
             connection(stream, address, door, &central, &connections, &organisations, stop).await;
-            drop(place);
-        });
-    }
+            drop::<Place>(place);
+        }
+    };
+    accept::serve(listener, (&connections, Holding::Kept), &tasks, &stop, each).await;
     tasks.close();
     tasks.wait().await;
 }
@@ -111,8 +99,6 @@ async fn connection(
     organisations: &Organisations,
     stop: CancellationToken,
 ) {
-    // An answer is one small segment.
-    let _ = stream.set_nodelay(true);
     let most = central.config.mllp.connections_per_organisation_max;
     match door {
         Door::Plain => {
@@ -121,19 +107,8 @@ async fn connection(
             converse(stream, central, &sender, stop).await;
         }
         Door::Tls(config) => {
-            let Some(handshake) = connections.handshake(address.ip()) else { return };
-            let lost = handshake.lost();
             let limit = Duration::from_secs(central.config.mllp.handshake_seconds);
-            let shaken = tokio::select! {
-                shaken = tokio::time::timeout(limit, TlsAcceptor::from(config.load_full()).accept(stream)) => shaken,
-                () = lost.cancelled() => return connections.replaced("BD-02", address.ip()),
-            };
-            drop(handshake);
-            let stream = match shaken {
-                Ok(Ok(stream)) => stream,
-                Ok(Err(error)) => return tracing::info!(peer = %address.ip(), cause = %error, "TLS handshake refused"),
-                Err(_) => return tracing::info!(code = "IDR-T-14", peer = %address.ip(), "TLS handshake not finished in time"),
-            };
+            let Some(stream) = accept::handshake(stream, address.ip(), config.load_full(), connections, limit).await else { return };
             let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()).map(|c| c.clone().into_owned());
             let Some(certificate) = certificate else {
                 return tracing::error!(code = "IDR-T-04", peer = %address.ip(), "TLS connection without a client certificate closed");
