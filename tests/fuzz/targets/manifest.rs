@@ -3,7 +3,7 @@
 
 use idr_fuzz::dicom::{EXPLICIT, IMPLICIT, image, implicit_image, part10};
 use idr_fuzz::{Lines, seed, seeds, split};
-use idr_ihe::manifest::{CodeItem, Content, Manifest, ReferencedInstance, ReferencedRequest, ReferencedSeries, ValueType};
+use idr_ihe::manifest::{CodeItem, Content, Manifest, ReferencedInstance, ReferencedRequest, ReferencedSeries, Title, ValueType};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(init: seeds(all), |data: &[u8]| {
@@ -67,6 +67,7 @@ fn content(lines: &mut Lines<'_>) -> Content {
         patient_sex: lines.text(),
         study_id: lines.text(),
         series_number: 0,
+        title: Title::Manifest,
         requests: vec![ReferencedRequest { accession_number: lines.text(), ..ReferencedRequest::default() }],
         series: vec![series(lines), series(lines)],
         description: lines.option(),
