@@ -39,6 +39,8 @@ use proof::{Grounds, Stays};
 
 /// Registered objects that one round looks at, per tenant.
 const PAGE: usize = 500;
+/// Objects that are given up at once.
+const AT_ONCE: usize = 100;
 /// Between two rounds.
 const ROUND: Duration = Duration::from_secs(60);
 
@@ -187,14 +189,30 @@ impl Retention {
             return Ok(Err(Stays::NotReconciled));
         }
         let leaving: Vec<&Entry> = members.iter().filter(|entry| grounds.contains_key(&entry.id())).collect();
-        for entry in &leaving {
+        // Few at once: receipts of objects that come in wait for the same log.
+        for some in leaving.chunks(AT_ONCE) {
+            self.give_up(some, &members, &grounds, &known, now).await?;
+        }
+        Ok(Ok(leaving.len()))
+    }
+
+    /// In this order; each is durable before the next.
+    async fn give_up(
+        &self,
+        some: &[&Entry],
+        members: &[Entry],
+        grounds: &Grounds,
+        known: &[Carried],
+        now: Timestamp,
+    ) -> Result<(), SpoolError> {
+        for entry in some {
             let header = read_header(&*self.spool, entry).await?.header.to_explicit_le();
             if Header::read(&header, Limits::default()).is_none() {
                 return Err(SpoolError::Damaged { id: entry.id(), what: "its elements cannot be kept without its bulk data" });
             }
             self.spool.keep_header(entry.id(), header.into()).await?;
         }
-        let statements = statements(&members, &grounds, &known);
+        let statements = statements(some, members, grounds, known);
         if !statements.is_empty() {
             let receipts = self.receipts.clone();
             tokio::task::spawn_blocking(move || receipts.say(statements, now)).await.map_err(|_| SpoolError::Stopped)??;
@@ -203,10 +221,10 @@ impl Retention {
             let to = Progress { state: State::Released, since: now, not_before: now, attempts: 0, memo: None, ..entry.progress.clone() };
             Move { id: entry.id(), to }
         };
-        self.spool.advance(leaving.iter().map(released).collect()).await?;
-        self.released_objects.add(leaving.len() as u64);
-        self.released_bytes.add(leaving.iter().map(|entry| entry.record.size_bytes).sum());
-        Ok(Ok(leaving.len()))
+        self.spool.advance(some.iter().map(released).collect()).await?;
+        self.released_objects.add(some.len() as u64);
+        self.released_bytes.add(some.iter().map(|entry| entry.record.size_bytes).sum());
+        Ok(())
     }
 
     async fn members(&self, tenant: &Tenant, study_uid: &str) -> Result<Vec<Entry>, SpoolError> {
@@ -221,7 +239,7 @@ impl Retention {
 }
 
 /// R5 of each that goes, without those that a release before a crash said already: there are more of the same bytes than were given up.
-fn statements(members: &[Entry], grounds: &Grounds, known: &[Carried]) -> Vec<Statement> {
+fn statements(some: &[&Entry], members: &[Entry], grounds: &Grounds, known: &[Carried]) -> Vec<Statement> {
     let key = |uid: &str, digest: Digest| (uid.to_owned(), digest);
     let (mut said, mut gone) = (HashMap::<_, usize>::new(), HashMap::<_, usize>::new());
     for carried in known {
@@ -231,8 +249,8 @@ fn statements(members: &[Entry], grounds: &Grounds, known: &[Carried]) -> Vec<St
     }
     let of = |entry: &Entry| key(&entry.record.announced.sop_instance_uid, entry.record.digest);
     members.iter().filter(|entry| entry.progress.state == State::Released).for_each(|entry| *gone.entry(of(entry)).or_default() += 1);
-    let wanted = |entry: &&Entry| said.get(&of(entry)) <= gone.get(&of(entry));
-    members.iter().filter(wanted).filter_map(|entry| grounds.get(&entry.id()).map(|ground| release(entry, ground))).collect()
+    let wanted = |entry: &&&Entry| said.get(&of(entry)) <= gone.get(&of(entry));
+    some.iter().filter(wanted).filter_map(|entry| grounds.get(&entry.id()).map(|ground| release(entry, ground))).collect()
 }
 
 fn release(entry: &Entry, ground: &Ground) -> Statement {
