@@ -15,7 +15,7 @@
 //! A study that cannot be read, or that something else moves meanwhile, stays and is looked at in the next pass.
 //!
 //! # Bounds
-//! [`PAGE`] objects are looked at in a round, one study at a time; rounds are [`ROUND`] apart.
+//! `PAGE` objects are looked at in a round, one study at a time; rounds are `ROUND` apart.
 
 pub mod proof;
 

@@ -8,7 +8,7 @@
 //! What devices listed and have not sent `count_wait_s` later (D721) is found when a study is evaluated, and the study is evaluated
 //! again for it when that time has come.
 //!
-//! A clock that is set while studies wait lets their waits begin anew ([`steps`]).
+//! A clock that is set while studies wait lets their waits begin anew (`steps`).
 //!
 //! Without an answer of the controller map (D437, D438) the study stays held with that cause, and releases itself when the map
 //! has the row.

@@ -209,7 +209,7 @@ impl Completeness {
     }
 
     /// Studies of which something that was listed before `then` is not here; each listing is asked for once, and once more when
-    /// it is said anew or after a restart. At most [`OVERDUE_MAX`] listings at once.
+    /// it is said anew or after a restart. At most `OVERDUE_MAX` listings at once.
     ///
     /// # Errors
     /// [`Unknown`]; the others are asked for the next time.
