@@ -278,6 +278,24 @@ impl Default for Reception {
     }
 }
 
+/// Asking the centre whether it holds what was handed over (profile 11 §5).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Reconcile {
+    /// Time of day in `site.timezone`; up to 30 min later.
+    pub at: jiff::civil::Time,
+    /// Studies with an object that came in so many days.
+    pub days: u32,
+    /// What the centre does not hold as it was handed over is queued again.
+    pub auto: bool,
+}
+
+impl Default for Reconcile {
+    fn default() -> Self {
+        Self { at: jiff::civil::time(2, 30, 0, 0), days: 7, auto: true }
+    }
+}
+
 /// DIMSE listeners and bounds (profile 10 §11 BD-01 … BD-09).
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -662,6 +680,9 @@ pub struct ConfigFile {
     /// Instances on their way in.
     #[serde(default)]
     pub reception: Reception,
+    /// Asking the centre what it holds.
+    #[serde(default)]
+    pub reconcile: Reconcile,
     /// DIMSE listeners.
     #[serde(default)]
     pub dimse: Dimse,
@@ -741,6 +762,7 @@ impl ConfigFile {
             ("cache.retention_days", u64::from(file.cache.retention_days), 1..=3_650),
             ("reception.header_memory_bytes", file.reception.header_memory_bytes as u64, 1 << 20..=1 << 40),
             ("scrub.interval_days", u64::from(file.scrub.interval_days), 0..=366),
+            ("reconcile.days", u64::from(file.reconcile.days), 1..=366),
             ("scrub.bytes_per_second", file.scrub.bytes_per_second, 1 << 16..=1 << 40),
             ("stow.connections_max", file.stow.connections_max as u64, 1..=65_536),
             ("stow.connections_per_address_max", file.stow.connections_per_address_max as u64, 1..=65_536),

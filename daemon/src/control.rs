@@ -29,6 +29,7 @@ use crate::header_memory::HeaderMemory;
 use crate::quarantine::command::{self as quarantine_command, QuarantineCommand};
 use crate::quarantine::correction::{Asked, Corrections};
 use crate::quarantine::{Cursor, Quarantine};
+use crate::reconcile::{self, Reconcile};
 use crate::reload::Reload;
 use crate::retention::Retention;
 use crate::rulebook::{self, RulesCommand};
@@ -88,6 +89,9 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Whether the centre holds what was handed over to it.
+    #[command(subcommand)]
+    Reconcile(ReconcileCommand),
     /// How far the reading of every object again is, and what it found damaged; exit status 1 if anything is.
     Scrub {
         /// Begin a pass now, unless one goes on.
@@ -133,6 +137,23 @@ pub enum QueueCommand {
     },
 }
 
+/// Commands about what the centre holds.
+#[derive(Debug, Subcommand)]
+pub enum ReconcileCommand {
+    /// Ask now, unless a run goes on; `report` has what it found.
+    Run {
+        /// Machine-readable.
+        #[arg(long)]
+        json: bool,
+    },
+    /// What the last run found; exit status 1 if it ended early, or the centre did not hold all of it.
+    Report {
+        /// Machine-readable.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
 /// Commands about receipts.
 #[derive(Debug, Subcommand)]
 pub enum ReceiptCommand {
@@ -166,6 +187,7 @@ pub(crate) enum Request {
     QuarantineCorrect { asked: Asked, dry_run: bool },
     Reload,
     Scrub { now: bool },
+    Reconcile { now: bool },
 }
 
 /// What the socket can reach.
@@ -195,6 +217,8 @@ pub struct Operator {
     pub header_memory: HeaderMemory,
     /// The local cache, if there is a centre.
     pub retention: Option<Arc<Retention>>,
+    /// What the centre holds; none without a centre.
+    pub reconcile: Option<Arc<Reconcile>>,
 }
 
 /// Binds the operators' socket, and serves it until stopped.
@@ -251,6 +275,13 @@ async fn perform(request: Request, user: u32, operator: &Operator) -> anyhow::Re
                 operator.scrub.ask();
             }
             Ok(operator.scrub.show())
+        }
+        Request::Reconcile { now } => {
+            let Some(reconcile) = &operator.reconcile else { anyhow::bail!("no centre is configured") };
+            if now {
+                reconcile.ask();
+            }
+            Ok(reconcile.show())
         }
         Request::QueueRelease { uid } => match &operator.forward {
             None => anyhow::bail!("no centre is configured"),
@@ -467,6 +498,17 @@ pub fn execute(config: &Config, command: Command) -> anyhow::Result<ExitCode> {
             println!("index made again: {} objects", recovery.added);
             spool.close(idr_host::now())?;
             Ok(ExitCode::SUCCESS)
+        }
+        Command::Reconcile(ReconcileCommand::Run { json }) => {
+            let answer = ask(config, &Request::Reconcile { now: true })?;
+            show(&answer, json, |_| println!("the centre is asked; `idr-site reconcile report` has what it answers"))
+        }
+        Command::Reconcile(ReconcileCommand::Report { json }) => {
+            let answer = ask(config, &Request::Reconcile { now: false })?;
+            show(&answer, json, |answer| reconcile::lines(answer).iter().for_each(|line| println!("{line}")))?;
+            let found = &answer["found"];
+            let holds = answer["failed"].is_null() && found["missing"] == 0 && found["different"] == 0;
+            Ok(if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         Command::Scrub { now, json } => {
             let answer = ask(config, &Request::Scrub { now })?;

@@ -9,6 +9,7 @@ use idr_host::places::Connections;
 use crate::commitment::Commitments;
 use crate::completeness::Completeness;
 use crate::header_memory::HeaderMemory;
+use crate::reconcile::Reconcile;
 use crate::reload::Reload;
 use crate::retention::Retention;
 use crate::scrub::Scrub;
@@ -55,6 +56,8 @@ pub struct Monitor {
     pub retention: Option<Arc<Retention>>,
     /// Objects that are read again.
     pub scrub: Arc<Scrub>,
+    /// What the centre holds; none without a centre.
+    pub reconcile: Option<Arc<Reconcile>>,
     /// Whose objects are taken in.
     pub tenants: Vec<Tenant>,
 }
@@ -107,6 +110,14 @@ impl Monitored for Monitor {
         line("idr_site_scrub_damaged_objects", "", self.scrub.damaged());
         if let Some(finished) = self.scrub.state().finished {
             line("idr_site_scrub_finished_timestamp_seconds", "", u64::try_from(finished.as_second()).unwrap_or(0));
+        }
+        if let Some(reconcile) = &self.reconcile {
+            let report = reconcile.report();
+            line("idr_reconcile_missing_objects", "", report.found.to_repair());
+            line("idr_site_reconcile_failed", "", u64::from(report.failed.is_some()));
+            if let Some(finished) = report.finished {
+                line("idr_site_reconcile_finished_timestamp_seconds", "", u64::try_from(finished.as_second()).unwrap_or(0));
+            }
         }
         for ((tenant, state), amount) in self.spool.totals().iter() {
             let labels = format!("{{tenant=\"{tenant}\",state=\"{state}\"}}");

@@ -4,7 +4,8 @@
 //! [`admission`] (who may send), [`stow`] (HTTP requests) and [`drop_folder`] (files) in place of associations, [`reception`] (one instance: scan, judge,
 //! commit; [`header_memory`] bounds them together), [`spool`] and [`receipts`] (held until central has it, and provably so), [`commitment`] (is told to whoever asks),
 //! [`scrub`] (is read again in turn), [`completeness`] (what devices say of a study), [`study`] (when a study is complete),
-//! [`forward`] (to central, and its manifest), [`retention`] (what may be given up here then), [`query`] (what devices of its own may see of what is held), [`control`] and
+//! [`forward`] (to central, and its manifest), [`reconcile`] (whether central holds it), [`retention`] (what may be given up here then),
+//! [`query`] (what devices of its own may see of what is held), [`control`] and
 //! [`health`] (what operators and monitors see), [`quarantine`] (what waits for a decision, and the decisions), [`rulebook`] and
 //! [`rejudge`] (what rules are, and what others would say of what is held). [`ledger`] is how what devices were promised is kept,
 //! [`outbound`] how we call them. [`site`] puts them together, and [`reload`] exchanges what is read again while it runs.
@@ -25,6 +26,7 @@ pub mod quarantine;
 pub mod query;
 pub mod receipts;
 pub mod reception;
+pub mod reconcile;
 pub mod rejudge;
 pub mod reload;
 pub mod retention;

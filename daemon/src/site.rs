@@ -31,6 +31,7 @@ use crate::listener::{self, Transport};
 use crate::quarantine::correction::Corrections;
 use crate::query::Query;
 use crate::receipts::KeyFile;
+use crate::reconcile::Reconcile;
 use crate::reload::{self, Reload};
 use crate::retention::{NotReconciled, Retention};
 use crate::scrub::Scrub;
@@ -293,6 +294,10 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
         behind.spawn(retention.clone().run(after_ingress.clone()));
     }
     behind.spawn(corrections.clone().run(after_ingress.clone()));
+    let reconcile = forward.as_ref().map(|forward| reconciliation(forward.clone(), &config, now)).transpose()?;
+    if let Some(reconcile) = &reconcile {
+        behind.spawn(reconcile.clone().run(after_ingress.clone()));
+    }
     let operator = control::Operator {
         spool: spool.clone(),
         studies,
@@ -306,13 +311,25 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
         scrub: scrub.clone(),
         header_memory: ingress.header_memory.clone(),
         retention: retention.clone(),
+        reconcile: reconcile.clone(),
     };
     behind.spawn(control::serve(&config.control_socket(), operator, after_ingress.clone())?);
     if let Some(listener) = health_listener {
         let connections = [connections.clone(), stow_connections.clone()];
         let header_memory = ingress.header_memory.clone();
-        let monitor =
-            Monitor { counters, spool: seam, commitments, completeness, connections, header_memory, reload, retention, scrub, tenants };
+        let monitor = Monitor {
+            counters,
+            spool: seam,
+            commitments,
+            completeness,
+            connections,
+            header_memory,
+            reload,
+            retention,
+            scrub,
+            reconcile,
+            tenants,
+        };
         let monitor = Arc::new(monitor);
         behind.spawn(monitor::serve(listener, monitor, after_ingress.clone()));
     }
@@ -339,6 +356,11 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     ])
     .await;
     Ok(())
+}
+
+fn reconciliation(forward: Arc<Forward>, config: &Config, now: fn() -> jiff::Timestamp) -> anyhow::Result<Arc<Reconcile>> {
+    let zone = jiff::tz::TimeZone::get(&config.site.timezone)?;
+    Ok(Arc::new(Reconcile::new(forward, config.reconcile.clone(), zone, config.storage.path.clone(), now)))
 }
 
 /// Addresses that were bound, for operators and tests: `listening.json` in the state folder.

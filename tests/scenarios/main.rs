@@ -20,6 +20,7 @@ mod late_image;
 mod memory_bounded;
 mod quarantine;
 mod read_routes;
+mod reconcile;
 mod reload;
 mod requester_without_consent;
 mod rules_preview;

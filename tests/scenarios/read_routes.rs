@@ -23,6 +23,7 @@ use idr_ihe::transaction::rad_69::{self, RetrieveImagingRequest, SeriesRequest, 
 use idr_ihe::transaction::registry_response::Status;
 use idr_ihe::transaction::table::action;
 use idr_profile::access::Operation;
+use idr_profile::receipt::reconcile::{Found, Listed, Question, SignedFindings, root};
 use idr_profile::receipt::{Carried, Kind};
 use idr_profile::xua::{Class, Transaction};
 use idr_tests::consumer::{APPROVED, AskError, Claim, Consumer, Raw, Requester, TRANSFER_SYNTAXES};
@@ -147,8 +148,17 @@ struct Ask {
 }
 
 enum How {
-    Soap { action: &'static str, body: String },
-    Get { path: String },
+    Soap {
+        action: &'static str,
+        body: String,
+    },
+    Get {
+        path: String,
+    },
+    /// About many patients: the token names none.
+    Reconcile {
+        question: String,
+    },
 }
 
 impl Ask {
@@ -162,11 +172,21 @@ impl Ask {
                 let token = caller.requester.jwt(Some(&self.patient), caller.tls_certificate()).map_err(AskError::Request)?;
                 caller.get(path, &token).await
             }
+            How::Reconcile { question } => {
+                let token = caller.requester.jwt(None, caller.tls_certificate()).map_err(AskError::Request)?;
+                caller.post_json("/custody/v1/reconcile", &token, question.clone()).await
+            }
         }
     }
 
     fn comparable(&self, answer: &Raw) -> String {
-        answer.comparable(&self.echoes.iter().map(String::as_str).collect::<Vec<_>>())
+        let mut echoes: Vec<String> = self.echoes.clone();
+        if let (How::Reconcile { .. }, Ok(signed)) = (&self.how, serde_json::from_slice::<serde_json::Value>(&answer.body)) {
+            // What is signed is told by its id and instant, and so the signature tells nothing.
+            let own = [&signed["result"]["id"], &signed["result"]["at"], &signed["jws"]];
+            echoes.extend(own.iter().filter_map(|value| value.as_str()).map(str::to_owned));
+        }
+        answer.comparable(&echoes.iter().map(String::as_str).collect::<Vec<_>>())
     }
 }
 
@@ -224,6 +244,11 @@ impl Row<'_> {
     fn is_absent(&self, answer: &Raw) -> anyhow::Result<()> {
         match self.stored.how {
             How::Get { .. } => ensure!(answer.status == 404, "HTTP {}", answer.status),
+            How::Reconcile { .. } => {
+                let signed: SignedFindings = serde_json::from_slice(&answer.body)?;
+                let [compared] = &signed.result.studies[..] else { anyhow::bail!("{:?}", signed.result) };
+                ensure!((compared.result, compared.instances) == (Found::Missing, 0) && compared.held.is_empty(), "{compared:?}");
+            }
             How::Soap { action: action::ITI_18, .. } => {
                 let found = answer.soap(iti_18::read_response)?;
                 ensure!(found.registry.status == Status::Success && found.registry.errors.is_empty(), "{:?}", found.registry);
@@ -285,7 +310,7 @@ impl Callers {
     }
 
     fn refused(&self, row: &Row<'_>) -> &Consumer {
-        if row.transaction == Transaction::Receipts { &self.person } else { &self.refused }
+        if matches!(row.transaction, Transaction::Receipts | Transaction::Reconcile) { &self.person } else { &self.refused }
     }
 }
 
@@ -313,7 +338,7 @@ fn rows(stored: &Stored) -> Vec<Row<'_>> {
             }
         }
     }
-    rows.extend([documents(stored), imaging(stored), wado(stored), receipts(stored)]);
+    rows.extend([documents(stored), imaging(stored), wado(stored), receipts(stored), reconcile(stored)]);
     rows
 }
 
@@ -527,6 +552,31 @@ fn receipts(stored: &Stored) -> Row<'_> {
             let has = |kind: Kind| carried.iter().any(|carried| carried.receipt().kind() == kind);
             let committed = carried.iter().any(|carried| carried.receipt().object().is_some_and(|object| object.digest == sent));
             ensure!(committed && has(Kind::Commit) && has(Kind::Registration), "R3 of what was sent, or R4, is missing");
+            Ok(())
+        }),
+        refusal: "IDR-X-25",
+    }
+}
+
+fn reconcile(stored: &Stored) -> Row<'_> {
+    let sent = stored.study.instances[0].digest();
+    let ask = |study: &str| {
+        let listed = Listed { study_uid: study.to_owned(), instances: 2, root: root([&sent, &sent]), after: None };
+        let question = serde_json::to_string(&Question { studies: vec![listed] }).expect("JSON");
+        Ask { patient: patient_id(&stored.study.person), how: How::Reconcile { question }, echoes: vec![study.to_owned()] }
+    };
+    Row {
+        transaction: Transaction::Reconcile,
+        query: None,
+        by: By::Technical,
+        form: "",
+        stored: ask(&stored.study.uid),
+        unknown: vec![ask(&same_length_uid(&stored.study.uid))],
+        holds: Box::new(move |answer| {
+            let signed: SignedFindings = serde_json::from_slice(&answer.body)?;
+            let [compared] = &signed.result.studies[..] else { anyhow::bail!("{:?}", signed.result) };
+            let held: Vec<_> = compared.held.iter().map(|held| held.digest).collect();
+            ensure!(compared.result == Found::Missing && held == [sent], "{compared:?}");
             Ok(())
         }),
         refusal: "IDR-X-25",

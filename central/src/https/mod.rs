@@ -5,6 +5,7 @@
 
 pub mod problem;
 pub mod receipts;
+pub mod reconcile;
 pub mod server;
 pub mod soap;
 pub mod stow;
@@ -84,7 +85,12 @@ pub static ROUTES: [Route; 8] = [
         serves: Serves::One(Transaction::WadoRs),
         at: |method| on(method, wado::instance),
     },
-    Route { path: "/custody/v1/reconcile", method: Method::POST, serves: Serves::Nothing, at: |method| on(method, not_implemented) },
+    Route {
+        path: "/custody/v1/reconcile",
+        method: Method::POST,
+        serves: Serves::One(Transaction::Reconcile),
+        at: |method| on(method, reconcile::compare),
+    },
 ];
 
 /// Known to PS3.18, and not served yet by any method: metadata, frames, rendered, bulk data, whole studies and series, QIDO, UPS.

@@ -432,7 +432,7 @@ async fn what_is_not_served_says_so() {
         ("GET", format!("/dicomweb/studies/{STUDY}/series/1.2/instances/1.3/frames/1"), 501),
         ("GET", format!("/dicomweb/studies/{STUDY}/series/1.2/instances/1.3/rendered"), 501),
         ("GET", format!("/dicomweb/studies/{STUDY}/series"), 501),
-        ("POST", "/custody/v1/reconcile".to_owned(), 501),
+        ("GET", "/custody/v1/reconcile".to_owned(), 405),
         ("GET", "/".to_owned(), 404),
         ("GET", format!("/{}", "x".repeat(9000)), 414),
         ("DELETE", "/dicomweb/studies".to_owned(), 405),

@@ -28,6 +28,11 @@ impl Custody {
     pub fn holder(&self) -> &Holder {
         &self.holder
     }
+
+    /// Its key, for what else it signs (11 §5).
+    pub fn signer(&self) -> &Signer {
+        &self.signer
+    }
 }
 
 impl Tx {

@@ -162,6 +162,7 @@ mod tests {
                 "centre.url" => "https://other.example".into(),
                 "health.listen" => "127.0.0.1:1".into(),
                 "storage.index" => "redb".into(),
+                "reconcile.at" => "03:00:00".into(),
                 _ => "other".into(),
             },
         }

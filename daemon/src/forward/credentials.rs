@@ -131,6 +131,15 @@ impl Credentials {
         })
     }
 
+    /// `Authorization` of a request about many patients of one controller and register (profile 04 §4 C1).
+    ///
+    /// # Errors
+    /// As [`Credentials::authorization`].
+    pub fn custody(&self, bearing: &Bearing, now: Timestamp, random: [u8; 16]) -> anyhow::Result<String> {
+        let upload = Upload { patient: None, service_event: None, ..Self::upload(bearing, now)? };
+        self.token(&produce::automatic_upload(&self.user, &upload, &self.rules)?, now, random)
+    }
+
     fn production<'a>(&'a self, claims: &'a idr_profile::access::Claims, now: Timestamp, random: [u8; 16]) -> Production<'a> {
         Production { claims, audience: &self.audience, authn_context: AUTHN_CONTEXT, authn_instant: now, now, random }
     }
@@ -151,9 +160,12 @@ impl Credentials {
     /// # Errors
     /// The key cannot sign, or the specifier is none.
     pub fn authorization(&self, bearing: &Bearing, now: Timestamp, random: [u8; 16]) -> anyhow::Result<String> {
-        let claims = produce::automatic_upload(&self.user, &Self::upload(bearing, now)?, &self.rules)?;
+        self.token(&produce::automatic_upload(&self.user, &Self::upload(bearing, now)?, &self.rules)?, now, random)
+    }
+
+    fn token(&self, claims: &idr_profile::access::Claims, now: Timestamp, random: [u8; 16]) -> anyhow::Result<String> {
         let binding = TokenBinding { signer_sha256: sha256(&self.certificate), tls_sha256: self.tls_sha256, scope: "idr.store" };
-        let token = produce::jwt(&self.production(&claims, now, random), &self.rules, &binding, &self.key)?;
+        let token = produce::jwt(&self.production(claims, now, random), &self.rules, &binding, &self.key)?;
         Ok(format!("Bearer {token}"))
     }
 }

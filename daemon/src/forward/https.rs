@@ -52,6 +52,7 @@ pub struct HttpsPeer {
     client: Client,
     dicomweb: String,
     gateway: String,
+    custody: String,
     response: Duration,
     now: fn() -> Timestamp,
 }
@@ -82,6 +83,7 @@ impl HttpsPeer {
         Ok(Self {
             client,
             dicomweb: format!("{}{}", centre.url, centre.dicomweb),
+            custody: format!("{}/custody/v1/reconcile", centre.url),
             gateway: format!("{}{}", centre.url, centre.gateway),
             response: Duration::from_secs(centre.response_seconds),
             now,
@@ -223,6 +225,20 @@ impl Peer for HttpsPeer {
 
     async fn query(&self, message_id: &str, body: &str, security: &str) -> Heard<SoapBody> {
         self.soap(action::ITI_18, message_id, body, security, None).await
+    }
+
+    async fn reconcile(&self, question: Vec<u8>, authorization: &str) -> Heard<Vec<u8>> {
+        let request = self.client.post(&self.custody).header(AUTHORIZATION, authorization).header(CONTENT_TYPE, "application/json");
+        let response = match tokio::time::timeout(self.response, request.header(ACCEPT, "application/json").body(question).send()).await {
+            Err(_) => return Heard::Nothing(Event::HttpTimeout.into()),
+            Ok(Err(error)) => return Heard::Nothing(failure_of(&error)),
+            Ok(Ok(response)) => response,
+        };
+        let Head { status, retry_after, ahead, .. } = self.head_of(&response);
+        match read_body(response, self.response).await {
+            Err(event) => Heard::Nothing(event.into()),
+            Ok(body) => Heard::Answer { status, retry_after, ahead, body },
+        }
     }
 
     async fn clock(&self) -> Option<SignedDuration> {
@@ -575,6 +591,7 @@ mod tests {
         HttpsPeer {
             client: Client::builder().tls_backend_preconfigured(tls).no_proxy().build().expect("a client"),
             dicomweb: format!("{url}/dicomweb"),
+            custody: format!("{url}/custody/v1/reconcile"),
             gateway: format!("{url}/ihe/gateway"),
             response: Duration::from_millis(300),
             now,

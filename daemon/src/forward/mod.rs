@@ -23,6 +23,7 @@ mod lookup;
 pub(crate) mod maps;
 mod pages;
 pub mod peer;
+pub mod reconcile;
 mod register;
 mod registration;
 pub mod revisions;

@@ -1,7 +1,7 @@
 //! The seam to the centre: what the forwarder asks of a peer, and what it may hear.
 //!
-//! [`Peer`] has six questions: store these instances, which receipts are there, register this manifest, withdraw this
-//! one, what is registered under this id, what time is it. Every answer, and every failure to get one, is a value that
+//! [`Peer`] has seven questions: store these instances, which receipts are there, register this manifest, withdraw this
+//! one, what is registered under this id, what of these studies is held, what time is it. Every answer, and every failure to get one, is a value that
 //! [`idr_profile::outcome`] has a row for; a peer never decides what an answer means.
 
 use std::fmt;
@@ -207,6 +207,9 @@ pub trait Peer: Send + Sync {
 
     /// ITI-18 with this Body's child.
     async fn query(&self, message_id: &str, body: &str, security: &str) -> Heard<SoapBody>;
+
+    /// Reconciliation (profile 11 §5) with this question; the body of the answer as it came.
+    async fn reconcile(&self, question: Vec<u8>, authorization: &str) -> Heard<Vec<u8>>;
 
     /// How far the peer's clock is ahead of ours, asked without data of anybody; `None` without an answer.
     async fn clock(&self) -> Option<SignedDuration>;

@@ -67,6 +67,15 @@ impl Consumer {
         let request = self.http().get(format!("{}{path}", self.base())).bearer_auth(token);
         Raw::read(request.send().await?, None).await
     }
+
+    /// POST of JSON, with a token.
+    ///
+    /// # Errors
+    /// [`AskError`].
+    pub async fn post_json(&self, path: &str, token: &str, body: String) -> Result<Raw, AskError> {
+        let request = self.http().post(format!("{}{path}", self.base())).bearer_auth(token).header("content-type", "application/json");
+        Raw::read(request.body(body).send().await?, None).await
+    }
 }
 
 impl Raw {

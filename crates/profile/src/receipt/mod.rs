@@ -15,6 +15,7 @@ mod carried;
 mod id;
 mod log;
 mod merkle;
+pub mod reconcile;
 mod wire;
 
 pub use canonical::{NotCanonical, canonical};

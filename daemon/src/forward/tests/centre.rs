@@ -397,6 +397,11 @@ impl Peer for Centre {
         heard
     }
 
+    async fn reconcile(&self, _: Vec<u8>, _: &str) -> Heard<Vec<u8>> {
+        // Nothing here asks; scenario `reconcile` has a real centre.
+        self.status(501, None, Vec::new())
+    }
+
     async fn receipts(&self, study_uid: &str, after: Option<Uuid>, _: &str) -> Heard<ReceiptsBody> {
         self.fuse.step().await;
         let fate = self.fate(Call::Receipts).await;
