@@ -7,7 +7,7 @@
 //! same.
 //!
 //! # Failure
-//! A run that ends early says why, in `reconcile report` and the log, and is tried again after [`AGAIN`]. What the centre does not hold is
+//! A run that ends early says why, in `reconcile report` and the log, and is tried again after 15 min. What the centre does not hold is
 //! an alarm in the log, stands in the report, and is counted for monitors, until a run finds it held.
 
 use std::path::PathBuf;

@@ -12,7 +12,7 @@
 //! `commitment_address` it waits until the peer repeats its request with the same Transaction UID; it is decided anew then.
 //!
 //! # Bounds
-//! `[commitment]` of the configuration; [`REPORTS_MAX`] reports at once, one for each peer. Times: profile 03 §2.1 class `net`,
+//! `[commitment]` of the configuration; `REPORTS_MAX` reports at once, one for each peer. Times: profile 03 §2.1 class `net`,
 //! §2.7, §4.7.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};

@@ -4,7 +4,7 @@
 //! The answer is signed, and the journal of the system keeps it: which studies were not equal, and the signature.
 //!
 //! # Bounds
-//! BD-18 (the question); [`LOOKED_AT_MAX`] instances looked at for one answer, of which [`HELD_MAX`] are listed. Of what is over
+//! BD-18 (the question); `LOOKED_AT_MAX` instances looked at for one answer, of which [`HELD_MAX`] are listed. Of what is over
 //! that the site asks again.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};

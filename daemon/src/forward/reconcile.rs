@@ -12,7 +12,7 @@
 //!
 //! # Bounds
 //! [`STUDIES_MAX`] studies in memory with their objects, beside the UIDs of all that are asked about; [`NAMED_MAX`] differences are named,
-//! the others counted; [`ROUNDS_MAX`] questions about one group of studies.
+//! the others counted; `ROUNDS_MAX` questions about one group of studies.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
