@@ -19,6 +19,7 @@ use idr_profile::access::Claims;
 use idr_profile::digest::Digest;
 use idr_profile::mapping::{
     AffinityDomain, Attributes, Coded, ControllerMap, ControllerRow, FolderUse, Member, PersonName, Revision, Settings, Study, value_type,
+    withdraw,
 };
 use idr_profile::xua::XuaRules;
 use idr_profile::xua::produce::{self, Production};
@@ -137,6 +138,18 @@ impl Recipe {
 
     /// Manifest and metadata.
     pub fn revision(&self) -> Revision {
+        self.mapped(|study, settings| Revision::map(study, settings).expect("a complete study"))
+    }
+
+    /// The withdrawal of a published revision, as a site makes it, and its MessageID.
+    pub fn withdrawal(&self, published: &Revision) -> (Submission, String) {
+        let made = |study: &Study<'_>, settings: &Settings<'_>| {
+            withdraw(study, settings, &self.members[0].attributes, &published.document_uid, &published.entry_uuid)
+        };
+        self.mapped(|study, settings| made(study, settings).expect("a complete study"))
+    }
+
+    fn mapped<T>(&self, make: impl FnOnce(&Study<'_>, &Settings<'_>) -> T) -> T {
         let row = controlled(self.organisation);
         let patient = self.patient.clone();
         let study = Study {
@@ -170,7 +183,7 @@ impl Recipe {
             },
             procedure_coding_schemes: &schemes,
         };
-        Revision::map(&study, &settings).expect("a complete study")
+        make(&study, &settings)
     }
 }
 

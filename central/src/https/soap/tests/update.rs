@@ -1,8 +1,10 @@
 //! ITI-57: new versions, changes of status, associations between what is registered.
 
 use idr_ihe::ebxml::scheme::association::{APND, HAS_MEMBER, SUBMIT_ASSOCIATION, UPDATE_AVAILABILITY_STATUS};
+use idr_ihe::ebxml::{Placement, encode};
 use idr_ihe::metadata::{Association, AvailabilityStatus, DocumentEntry, Submission};
 use idr_ihe::transaction::iti_18::ReturnType;
+use idr_ihe::transaction::iti_42;
 use idr_ihe::transaction::registry_response::Status;
 use idr_ihe::transaction::table::action;
 use idr_profile::access::Claims;
@@ -117,6 +119,25 @@ async fn a_withdrawn_manifest_takes_its_images_out_of_search_and_retrieve_until_
     assert_eq!(of_updates.len(), 3);
     assert_eq!(of_updates[0]["opening"]["operation"], "correct");
     assert_eq!(of_updates[0]["opening"]["object"]["documents"][0], revision.entry_uuid.as_str());
+}
+
+#[tokio::test]
+async fn the_withdrawal_that_a_site_makes_is_the_example_and_is_taken() {
+    let world = World::new().await;
+    let (party, site) = (&PKI.district, PKI.district.site(&patient()));
+    let recipe = Recipe::worked_example();
+    let revision = recipe.revision();
+    let answer = world.soap(party, register(party, &PKI.district.worked_site(), &revision)).await;
+    assert_eq!(answer.contexts(), Vec::<String>::new());
+    let (withdrawal, id) = recipe.withdrawal(&revision);
+    let body = iti_42::encode(&encode(&withdrawal, Placement::Beside));
+    let example = include_str!("../../../../../docs/examples/iti-57-withdrawal.xml");
+    assert_eq!(body.replace("><", ">\n<"), example.trim_end(), "docs/examples/iti-57-withdrawal.xml");
+    let answer = world.soap(party, objects(party, &site, action::ITI_57, &withdrawal, &id)).await;
+    assert_eq!(answer.contexts(), Vec::<String>::new(), "{}", answer.envelope);
+    let parameters = [("$XDSDocumentEntryEntryUUID", vec![revision.entry_uuid])];
+    let request = query(party, &party.physician(&patient()), "GetDocuments", ReturnType::LeafClass, &parameters);
+    assert!(world.soap(party, request).await.objects().entries.is_empty());
 }
 
 #[tokio::test]
