@@ -38,9 +38,14 @@ pub async fn view(
     let seen: BTreeMap<String, bool> =
         objects.iter().chain(&ends).map(|object| (object.entry_uuid.clone(), sight.corrects_unit(object.unit.as_ref()))).collect();
     let mut manifests = needs.manifests.clone();
+    let of_versions: Vec<String> = objects.iter().filter_map(|object| object.logical_id.clone()).collect();
+    let newest = if sight.corrects() { tx.latest_versions(&of_versions).await? } else { Vec::new() };
+    let newest: BTreeMap<Option<String>, Option<u32>> =
+        newest.into_iter().map(|latest| (latest.state.logical_id, latest.state.version)).collect();
     for object in objects {
         let of_ends = object.ends.as_ref().is_some_and(|(a, b)| [a, b].iter().all(|id| seen.get(*id) == Some(&true)));
-        let stored = sight.object(&object, of_ends);
+        let is_newest = newest.get(&object.logical_id).is_none_or(|version| *version == object.version);
+        let stored = StoredObject { newest: is_newest, ..sight.object(&object, of_ends) };
         if sight.corrects()
             && let StoredKind::Entry { manifest: Some(key), .. } = &stored.kind
         {
@@ -171,7 +176,7 @@ impl Sight<'_> {
         let correctable = if association { of_ends } else { self.corrects_unit(object.unit.as_ref()) };
         // An association has no patient of its own, and no rule compares one.
         let patient = object.unit.as_ref().map_or_else(nobody, |unit| unit.patient.clone());
-        StoredObject { kind, status: object.status, patient, visible, correctable }
+        StoredObject { kind, status: object.status, patient, visible, correctable, newest: true }
     }
 }
 

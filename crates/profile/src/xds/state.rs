@@ -59,6 +59,8 @@ pub struct StoredObject {
     pub visible: bool,
     /// May the caller correct it (05 S1, its own patient's)? Asked of updates and removals only.
     pub correctable: bool,
+    /// Is it the newest version of its logical object, or one that has no versions? Asked of updates only.
+    pub newest: bool,
 }
 
 /// What an update follows: the newest version of a logical object.

@@ -188,6 +188,8 @@ async fn a_new_version_takes_the_place_of_the_one_before_and_governs_its_images(
 
     let stale = sent(&world, &version(&revision.submission, 2, 1, |_| {})).await;
     assert!(stale.contexts()[0].starts_with("IDR-M-608 XDSMetadataVersionError"), "{:?}", stale.contexts());
+    let old = sent(&world, &status(&revision.submission, 4, &revision.entry_uuid, DEPRECATED, APPROVED)).await;
+    assert!(old.contexts().iter().any(|context| context.starts_with("IDR-M-618")), "an older version: {:?}", old.contexts());
     let third = sent(&world, &version(&revision.submission, 3, 2, |_| {})).await;
     assert_eq!(third.contexts(), Vec::<String>::new());
     // A late image replaces the newest version.

@@ -25,7 +25,7 @@ pub(in crate::xds) enum UpdatedCheck {
     OtherAttributesChanged(Vec<String>),
     /// The patient is not that of the current version and of the set.
     PatientChanged,
-    /// OriginalStatus is another than the current one.
+    /// OriginalStatus is another than the current one, or the object is an older version.
     StatusNotCurrent,
     /// The object of a status change, or an end of a submitted association, is unknown or not the caller's to correct.
     OperandUnknown,
@@ -105,7 +105,9 @@ impl UpdatedCheck {
             (Self::OperandUnknown, None) => emit(&[(Key::Ref, sent)]),
             (Self::StatusNotCurrent, Some(current)) => {
                 let original = subject.object().and_then(|object| super::update::status(object, slot::ORIGINAL_STATUS));
-                if original.is_some_and(|original| original != current) {
+                // An older version has no status of its own to change: that of the newest is current.
+                let older = view.objects.get(&ends.target).is_some_and(|object| !object.newest);
+                if older || original.is_some_and(|original| original != current) {
                     emit(&[(Key::Attr, "availabilityStatus")]);
                 }
             }

@@ -284,6 +284,7 @@ pub fn stored_entry() -> StoredObject {
         patient: patient(),
         visible: true,
         correctable: true,
+        newest: true,
     }
 }
 

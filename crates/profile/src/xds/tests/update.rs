@@ -288,6 +288,7 @@ fn a_status_changes_from_the_current_one() {
     let change = StatusChange { target: REGISTERED.to_owned(), status: AvailabilityStatus::Deprecated };
     assert_eq!(changes_of(&update).statuses, [change]);
     assert_eq!(against(&update, |view| stored(view).status = AvailabilityStatus::Deprecated), ["M-618"]);
+    assert_eq!(against(&update, |view| stored(view).newest = false), ["M-618"], "an older version");
     assert_eq!(against(&update, |view| view.objects.clear()), ["M-620"]);
     assert_eq!(against(&update, |view| stored(view).correctable = false), ["M-620"], "denied equals unknown");
     assert_eq!(against(&update, |view| stored(view).kind = StoredKind::SubmissionSet), ["M-620"]);
