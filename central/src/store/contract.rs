@@ -5,6 +5,7 @@ mod commitments;
 mod custody;
 mod declared;
 mod fixtures;
+mod merged;
 mod once;
 mod registered;
 mod removed;
@@ -56,6 +57,10 @@ over_every_store! {
         an_authorisation_of_everybody_is_in_every_state
         an_old_identifier_names_the_same_patient
         the_first_object_makes_the_patient_and_later_ones_find_it;
+    merged:
+        a_merge_that_is_taken_back_leaves_everything_as_it_was
+        what_came_late_under_the_old_id_goes_back_with_it
+        ten_thousand_units_move_with_one_merge;
     once:
         of_64_presentations_of_an_assertion_one_is_first
         of_64_equal_submissions_one_registers

@@ -91,7 +91,7 @@ impl Tx {
         self.execute(insert).await.map(|_| ())
     }
 
-    /// Leaves something for a person to look at.
+    /// Leaves something for a person to look at, unless the same is open already.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -103,7 +103,9 @@ impl Tx {
         reason: &str,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let insert = "INSERT INTO identity_reviews (review_id, patient_key, merge_id, reason, raised_at) VALUES ($1, $2, $3, $4, $5)";
+        let insert = "INSERT INTO identity_reviews (review_id, patient_key, merge_id, reason, raised_at) SELECT $1, $2, $3, $4, $5 \
+                      WHERE NOT EXISTS (SELECT r.review_id FROM identity_reviews r WHERE r.patient_key = $2 AND r.reason = $4 \
+                      AND r.closed_at IS NULL AND COALESCE(r.merge_id, '') = COALESCE($3, ''))";
         self.execute(sql(insert).bind(id).bind(&patient.0).bind(merge_id).bind(reason).bind(now)).await.map(|_| ())
     }
 

@@ -69,11 +69,36 @@ pub trait CentralStore: Send + Sync {
 /// One unit of work. Dropped without [`commit`](Self::commit) it leaves nothing.
 pub struct Tx {
     connection: Connection,
+    /// Statements after which every one fails.
+    #[cfg(test)]
+    left: Option<usize>,
 }
 
 impl Tx {
     fn new(connection: Connection) -> Self {
-        Self { connection }
+        Self {
+            connection,
+            #[cfg(test)]
+            left: None,
+        }
+    }
+
+    /// From the n-th statement on nothing works, as when the database ends there.
+    #[cfg(test)]
+    pub fn fail_after(&mut self, statements: usize) {
+        self.left = Some(statements);
+    }
+
+    #[cfg(test)]
+    fn step(&mut self) -> Result<(), StoreError> {
+        match &mut self.left {
+            Some(0) => Err(StoreError::Full),
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
     }
 
     /// Returns after everything done here is on stable storage.
@@ -93,14 +118,20 @@ impl Tx {
     }
 
     async fn execute(&mut self, statement: Statement) -> Result<u64, StoreError> {
+        #[cfg(test)]
+        self.step()?;
         self.connection.execute(statement).await
     }
 
     async fn rows(&mut self, statement: Statement) -> Result<Vec<Row>, StoreError> {
+        #[cfg(test)]
+        self.step()?;
         self.connection.rows(statement).await
     }
 
     async fn row(&mut self, statement: Statement) -> Result<Option<Row>, StoreError> {
+        #[cfg(test)]
+        self.step()?;
         self.connection.row(statement).await
     }
 }

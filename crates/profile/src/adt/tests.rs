@@ -300,3 +300,18 @@ fn a_file_of_sources_is_refused_by_its_key() {
     }
     assert!(Sources::parse("").is_ok(), "nobody may send");
 }
+
+#[test]
+fn the_shipped_file_lets_nobody_send_and_its_examples_hold() {
+    let shipped = include_str!("../../../../configs/hl7-sources.toml");
+    let read = Sources::parse(shipped).expect("valid");
+    assert!(read.source("HIS", "A-SAIRAALA").is_none() && read.local_issuers.is_empty());
+    let is_example = |line: &str| line.starts_with("[[") || line.contains(" = ");
+    let uncommented: Vec<&str> =
+        shipped.lines().map(|line| line.strip_prefix("# ").filter(|line| is_example(line)).unwrap_or(line)).collect();
+    let read = Sources::parse(&uncommented.join("\n")).expect("valid");
+    let source = read.source("HIS", "A-SAIRAALA").expect("listed");
+    assert!(!source.may_merge && !source.may_change_hetu && source.events.is_empty(), "the defaults");
+    assert_eq!((read.authority("HETU"), read.unit("RTG", "A")), (Some("1.2.246.21"), Some("1.2.246.10.90000011.10.1")));
+    assert!(read.receives("IDR", "CENTRAL"));
+}
