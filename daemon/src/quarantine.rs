@@ -30,7 +30,7 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::spool::{Cause, Decision, Entry, Move, Progress, Spool, SpoolError, SpoolId, State, Tenant, Verb};
+use crate::spool::{Cause, Decision, Entry, Move, Progress, Seen, Spool, SpoolError, SpoolId, State, Tenant, Verb};
 use crate::study::stage_t::earlier;
 
 /// Objects of one page.
@@ -199,7 +199,7 @@ impl Quarantine<'_> {
     }
 
     /// Which of the copies with other bytes goes on (profile 01 §7.4); `entry` is the second. Gives its way and that of the others.
-    async fn keep(&self, entry: &Entry, decision: &Decision) -> Result<Result<(Option<Progress>, Vec<Move>), String>, SpoolError> {
+    async fn keep(&self, entry: &Entry, decision: &Decision) -> Result<Result<(Option<Progress>, Vec<Seen>), String>, SpoolError> {
         if entry.progress.decision.as_ref().is_some_and(|before| before.verb == decision.verb) {
             return Ok(Ok((None, Vec::new())));
         }
@@ -229,7 +229,7 @@ impl Quarantine<'_> {
             return Ok(Err(format!("{} is REJECT* and cannot be released unchanged: {}", locked.words, locked.remedy)));
         }
         let rejected = others.iter().filter(|other| !other.progress.state.is_set_aside());
-        let rejected = rejected.map(|other| Move { id: other.id(), to: moved(other, State::Rejected) }).collect();
+        let rejected = rejected.map(|other| Seen::new(other, moved(other, State::Rejected))).collect();
         let mut overrides = entry.progress.overrides.clone();
         overrides.push(conflict.id.clone());
         let left: Vec<String> =
@@ -260,13 +260,13 @@ impl Quarantine<'_> {
                 Err(why) => (&entry.progress, Some(why.clone())),
             };
             decided.push(Decided { object: entry.id(), state: progress.state.clone(), overrides: progress.overrides.clone(), refused });
-            moves.extend(next.ok().flatten().map(|to| Move { id: entry.id(), to }));
+            moves.extend(next.ok().flatten().map(|to| Seen::new(entry, to)));
         }
         if moves.is_empty() {
             return Ok(decided);
         }
-        self.spool.advance(moves.clone()).await?;
-        for Move { id, to } in &moves {
+        self.spool.advance_seen(moves.clone()).await?;
+        for Move { id, to } in moves.iter().map(|one| &one.go) {
             // The operator's own words stay in the journal: nobody can say what is in them.
             tracing::info!(object = %id, user = decision.user, verb = ?decision.verb, state = %to.state, overrides = ?to.overrides, "an operator decided about a quarantined object");
         }

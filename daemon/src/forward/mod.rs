@@ -60,7 +60,7 @@ pub use maps::{Described, Maps, describe, load_maps, read_header};
 
 use crate::config::{Centre, Config};
 use crate::receipts::Receipts;
-use crate::spool::{Cause, Entry, Move, Note, Progress, Spool, SpoolError, State, Study, Tenant};
+use crate::spool::{Cause, Entry, Move, Note, Progress, Seen, Spool, SpoolError, State, Study, Tenant};
 use clock::{Drift, Level};
 use credentials::{Bearing, Credentials};
 use gate::{Breakers, Channel};
@@ -417,11 +417,10 @@ impl Forward {
                     State::Held(cause) => *cause != Cause::incomplete() && *cause != Maps::undetermined(),
                     state => *state == State::Sent,
                 };
-                let moves: Vec<Move> = page.iter().filter(waits).map(|entry| queued(entry, now)).collect();
-                released += moves.len();
-                if !moves.is_empty() {
-                    self.spool.advance(moves).await?;
-                }
+                let seen = |entry: &Entry| Seen { progress: entry.progress.clone(), go: queued(entry, now) };
+                let moves: Vec<Seen> = page.iter().filter(waits).map(seen).collect();
+                let asked = moves.len();
+                released += asked - self.spool.advance_unchanged(moves).await?.len();
             }
             self.memory().agenda.insert(key, Turn::at(now));
         }

@@ -28,7 +28,7 @@ use super::credentials::Bearing;
 use super::gate::Channel;
 use super::peer::Heard;
 use super::{Forward, queued};
-use crate::spool::{Entry, SpoolId, State, Tenant};
+use crate::spool::{Entry, Seen, SpoolId, State, Tenant};
 
 /// Differences that are named.
 pub const NAMED_MAX: usize = 1_000;
@@ -263,7 +263,7 @@ impl Forward {
         let Some(entry) = self.spool.entry(id).await?.filter(|entry| is_taken(entry) && entry.progress.state != State::Released) else {
             return Ok(false);
         };
-        match self.spool.advance(vec![queued(&entry, self.clock.now())]).await {
+        match self.spool.advance_seen(vec![Seen { progress: entry.progress.clone(), go: queued(&entry, self.clock.now()) }]).await {
             Ok(()) => Ok(true),
             Err(error) => {
                 tracing::error!(object = %id, cause = %error, remedy = error.remedy(), "an object could not be queued again; the next run tries it");

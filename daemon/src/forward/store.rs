@@ -16,7 +16,7 @@ use super::peer::{Batch, Failure, Heard, Source, StoreBody};
 use super::register::{HOLD, Hold};
 use super::{Forward, LEASE, Maps, cause_of, queued, unread};
 use crate::receipts::ReceiptError;
-use crate::spool::{Cause, Claim, Entry, Move, Progress, Spool, SpoolError, SpoolId, State, Stored, Tenant};
+use crate::spool::{Cause, Claim, Entry, Move, Progress, Seen, Spool, SpoolError, SpoolId, State, Stored, Tenant};
 
 /// How long instances are sent one by one after one of a request could not be read here: until that one is found.
 const SINGLE_AFTER_FAULT: Duration = Duration::from_secs(60);
@@ -81,23 +81,30 @@ impl Forward {
         let now = self.clock.now();
         let mut moves = Vec::with_capacity(entries.len());
         for claimed in entries {
-            if let Some(entry) = self.as_it_is(claimed.clone()).await? {
+            if let Some((entry, progress)) = self.as_it_is(claimed.clone()).await? {
                 let held = Progress { state: State::Held(cause.clone()), since: now, not_before: now, ..entry.progress };
-                moves.push(Move { id: entry.record.id, to: held });
+                moves.push(Seen { progress, go: Move { id: entry.record.id, to: held } });
             }
         }
-        self.spool.advance(moves).await
+        self.go(moves).await
     }
 
-    /// What was claimed, with all that was noted of it meanwhile; `None` if it was moved: somebody has decided about it, and that
+    /// Moves what is as it was seen. What is not, somebody has decided about: it is free to be claimed as it is now.
+    async fn go(&self, moves: Vec<Seen>) -> Result<(), SpoolError> {
+        let changed = self.spool.advance_unchanged(moves).await?;
+        self.give_back(&changed);
+        Ok(())
+    }
+
+    /// What was claimed, with all that was noted of it meanwhile, and as it shows; `None` if it was moved: somebody has decided about it, and that
     /// stands.
-    async fn as_it_is(&self, claimed: Entry) -> Result<Option<Entry>, SpoolError> {
+    async fn as_it_is(&self, claimed: Entry) -> Result<Option<(Entry, Progress)>, SpoolError> {
         let Some(now) = self.spool.entry(claimed.id()).await? else { return Ok(None) };
         let same =
             now.progress.state == claimed.progress.state || now.progress.state == State::Sending && claimed.progress.state == State::Queued;
         // A lease is no state of its own.
-        let progress = Progress { state: claimed.progress.state, ..now.progress };
-        Ok(same.then_some(Entry { progress, ..claimed }))
+        let progress = Progress { state: claimed.progress.state, ..now.progress.clone() };
+        Ok(same.then_some((Entry { progress, ..claimed }, now.progress)))
     }
 
     /// Why nothing of a study may be sent before an operator has decided about it (03 §1 hold(study)).
@@ -160,7 +167,12 @@ impl Forward {
             // A release that came between found them queued, and nothing to let go.
             if self.hold_of(tenant, &study_uid).await?.is_none() {
                 let now = self.clock.now();
-                return self.spool.advance(entries.iter().map(|entry| queued(entry, now)).collect()).await;
+                let mut moves = Vec::with_capacity(entries.len());
+                for id in ids(&entries) {
+                    let held = self.spool.entry(id).await?.filter(|entry| entry.progress.state == State::Held(cause.clone()));
+                    moves.extend(held.map(|entry| Seen { go: queued(&entry, now), progress: entry.progress }));
+                }
+                return self.go(moves).await;
             }
             return Ok(());
         }
@@ -242,14 +254,14 @@ impl Forward {
                 let key = (claimed.record.announced.tenant.clone(), claimed.record.facts.study_uid.clone());
                 studies.entry(key).or_insert_with(|| Hold::note(&decided));
             }
-            if let Some(entry) = self.as_it_is(claimed).await? {
-                left.push((entry, decided));
+            if let Some((entry, progress)) = self.as_it_is(claimed).await? {
+                left.push((entry, progress, decided));
             }
         }
-        for (entry, decided) in &left {
-            match self.next(entry, decided, done.clone(), again.clone(), now) {
+        for (entry, progress, decided) in left {
+            match self.next(&entry, &decided, done.clone(), again.clone(), now) {
                 None => self.spool.give_back(entry.id()),
-                Some(next) => moves.push(next),
+                Some(go) => moves.push(Seen { progress, go }),
             }
         }
         // No step of these studies before an operator has decided (03 §1).
@@ -264,7 +276,7 @@ impl Forward {
         if moves.is_empty() {
             return Ok(());
         }
-        self.spool.advance(moves).await?;
+        self.go(moves).await?;
         self.wake.notify_waiters();
         Ok(())
     }

@@ -5,7 +5,7 @@ use super::files::{FileSpool, Hop};
 use super::index::{IndexStore, MemoryStore, RedbStore, SledStore};
 use super::record::{Announced, Cause, Move, Note, Progress, SpoolId, State};
 use super::sample::{announced, at, data, digest, facts, hand_over, memory_spool, open, parts, read, study_uid, tenant};
-use super::{Claim, Spool, SpoolError};
+use super::{Claim, Seen, Spool, SpoolError};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -151,6 +151,30 @@ async fn a_step_the_states_do_not_have_moves_nothing(spool: &dyn Spool) {
     assert_eq!(spool.in_state(&tenant(), "held", None, 9).await.expect("works").len(), 2);
 }
 
+async fn a_move_decided_on_what_has_changed_since_moves_nothing(spool: &dyn Spool) {
+    let a = hand_over(spool, announced(1), facts(1), &data(1, 100)).await.expect("committed").id;
+    let b = hand_over(spool, announced(2), facts(2), &data(2, 100)).await.expect("committed").id;
+    let entry = async |id| spool.entry(id).await.expect("works").expect("here");
+    let (saw_a, saw_b) = (entry(a).await, entry(b).await);
+    spool.advance(vec![Move { id: b, to: to(State::Queued, 5) }]).await.expect("moved");
+    let both = || vec![Seen::new(&saw_a, to(State::Rejected, 9)), Seen::new(&saw_b, to(State::Rejected, 9))];
+    assert!(matches!(spool.advance_seen(both()).await, Err(SpoolError::Changed(id)) if id == b));
+    assert_eq!((entry(a).await, entry(b).await.progress.state), (saw_a.clone(), State::Queued));
+    // Who saw it queued did not see it leased.
+    let saw_b = entry(b).await;
+    assert_eq!(spool.claim(claim("queued", 10, 9)).await.expect("works").len(), 1);
+    let quarantined = || to(State::Quarantined("D301".parse().expect("a cause")), 11);
+    assert!(matches!(spool.advance_seen(vec![Seen::new(&saw_b, quarantined())]).await, Err(SpoolError::Changed(id)) if id == b));
+    assert_eq!(entry(b).await.progress.state, State::Sending);
+    // The others of a page need not wait for it.
+    let page = vec![Seen::new(&saw_b, quarantined()), Seen::new(&saw_a, quarantined())];
+    assert_eq!(spool.advance_unchanged(page).await.expect("works"), [b]);
+    assert_eq!((entry(a).await.progress, entry(b).await.progress.state), (quarantined(), State::Sending));
+    // Who holds the lease saw it.
+    spool.advance_seen(vec![Seen::new(&entry(b).await, to(State::Sent, 12))]).await.expect("moved");
+    assert_eq!(entry(b).await.progress.state, State::Sent);
+}
+
 async fn a_study_knows_its_arrivals_states_and_notes(spool: &dyn Spool) {
     for n in [6, 4, 5] {
         hand_over(spool, announced(n), facts(n), &data(n, 100)).await.expect("committed");
@@ -269,6 +293,7 @@ promises!(
     of_two_equal_hand_overs_at_once_one_is_first,
     a_lease_keeps_others_away_until_it_ends,
     a_step_the_states_do_not_have_moves_nothing,
+    a_move_decided_on_what_has_changed_since_moves_nothing,
     a_study_knows_its_arrivals_states_and_notes,
     a_released_object_is_known_without_bytes_and_held_again_under_its_one_receipt,
     what_cannot_be_kept_is_refused,

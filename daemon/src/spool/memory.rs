@@ -6,7 +6,7 @@ use super::index::MemoryStore;
 use super::journal::Event;
 use super::object_file;
 use super::record::{Amount, Announced, Entry, Facts, Move, Note, Occurrence, Progress, Record, SpoolId, State, Study, Tenant, Unusable};
-use super::{Claim, Committed, Refusal, Spool, SpoolError, Stored, Writer};
+use super::{Claim, Committed, Refusal, Seen, Spool, SpoolError, Stored, Writer};
 use crate::receipts::Receipts;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -26,6 +26,7 @@ struct Shared {
     receipts: Arc<Receipts>,
     catalog: Catalog,
     held: Mutex<Held>,
+    moving: Mutex<()>,
 }
 
 #[derive(Default)]
@@ -43,7 +44,7 @@ impl MemorySpool {
     /// An empty spool that signs with these receipts.
     pub fn new(receipts: Arc<Receipts>) -> Self {
         let catalog = Catalog::open(Arc::new(MemoryStore::default())).expect("an empty index has no row that cannot be read");
-        Self { shared: Arc::new(Shared { receipts, catalog, held: Mutex::default() }) }
+        Self { shared: Arc::new(Shared { receipts, catalog, held: Mutex::default(), moving: Mutex::default() }) }
     }
 
     /// Ends all leases, as a restart does.
@@ -62,6 +63,37 @@ impl MemorySpool {
             held.events
         };
         self.shared.catalog.apply(number, event)?;
+        Ok(())
+    }
+
+    fn move_all(&self, moves: Vec<Move>, seen: &[Progress]) -> Result<(), SpoolError> {
+        // Claims and other moves wait.
+        let _moving = self.shared.moving.lock().unwrap_or_else(PoisonError::into_inner);
+        for (Move { id, .. }, seen) in moves.iter().zip(seen) {
+            let entry = self.shared.catalog.entry(*id)?.ok_or(SpoolError::Unknown(*id))?;
+            if self.seen(entry).progress != *seen {
+                return Err(SpoolError::Changed(*id));
+            }
+        }
+        let mut events = Vec::with_capacity(moves.len());
+        for Move { id, to } in moves {
+            to.check()?;
+            let entry = self.shared.catalog.entry(id)?.ok_or(SpoolError::Unknown(id))?;
+            if !entry.progress.state.may_become(&to.state) {
+                return Err(SpoolError::Transition { id, from: entry.progress.state, to: to.state });
+            }
+            events.push(Event::Moved(Move { id, to }));
+        }
+        for event in &events {
+            self.record(event)?;
+            if let Event::Moved(Move { id, to }) = event {
+                let mut held = self.held();
+                held.leases.remove(id);
+                if to.state == State::Released {
+                    held.objects.remove(id);
+                }
+            }
+        }
         Ok(())
     }
 
@@ -97,6 +129,7 @@ impl Spool for MemorySpool {
     }
 
     async fn claim(&self, claim: Claim) -> Result<Vec<Entry>, SpoolError> {
+        let _moving = self.shared.moving.lock().unwrap_or_else(PoisonError::into_inner);
         let mut held = self.held();
         held.leases.retain(|_, until| *until > claim.now);
         let due = self.shared.catalog.due(&claim.tenant, claim.state, claim.now, claim.limit, |id| !held.leases.contains_key(&id))?;
@@ -110,26 +143,12 @@ impl Spool for MemorySpool {
     }
 
     async fn advance(&self, moves: Vec<Move>) -> Result<(), SpoolError> {
-        let mut events = Vec::with_capacity(moves.len());
-        for Move { id, to } in moves {
-            to.check()?;
-            let entry = self.shared.catalog.entry(id)?.ok_or(SpoolError::Unknown(id))?;
-            if !entry.progress.state.may_become(&to.state) {
-                return Err(SpoolError::Transition { id, from: entry.progress.state, to: to.state });
-            }
-            events.push(Event::Moved(Move { id, to }));
-        }
-        for event in &events {
-            self.record(event)?;
-            if let Event::Moved(Move { id, to }) = event {
-                let mut held = self.held();
-                held.leases.remove(id);
-                if to.state == State::Released {
-                    held.objects.remove(id);
-                }
-            }
-        }
-        Ok(())
+        self.move_all(moves, &[])
+    }
+
+    async fn advance_seen(&self, moves: Vec<Seen>) -> Result<(), SpoolError> {
+        let (seen, moves): (Vec<_>, Vec<_>) = moves.into_iter().map(|one| (one.progress, one.go)).unzip();
+        self.move_all(moves, &seen)
     }
 
     async fn note(&self, note: Note) -> Result<(), SpoolError> {

@@ -88,6 +88,32 @@ pub trait Spool: Send + Sync {
     /// may have moved.
     async fn advance(&self, moves: Vec<Move>) -> Result<(), SpoolError>;
 
+    /// As [`Spool::advance`], for moves that were decided on what was read before: all hold only if every object still is as its
+    /// caller saw it.
+    ///
+    /// # Errors
+    /// [`SpoolError::Changed`], then nothing moved; as [`Spool::advance`].
+    async fn advance_seen(&self, moves: Vec<Seen>) -> Result<(), SpoolError>;
+
+    /// As [`Spool::advance_seen`], without those that were changed; gives them.
+    ///
+    /// # Errors
+    /// As [`Spool::advance`].
+    async fn advance_unchanged(&self, mut moves: Vec<Seen>) -> Result<Vec<SpoolId>, SpoolError> {
+        let mut changed = Vec::new();
+        while !moves.is_empty() {
+            match self.advance_seen(moves.clone()).await {
+                Ok(()) => break,
+                Err(SpoolError::Changed(id)) => {
+                    moves.retain(|one| one.go.id != id);
+                    changed.push(id);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(changed)
+    }
+
     /// Notes a fact about a study; returns when it is durable.
     ///
     /// # Errors
@@ -239,6 +265,23 @@ pub struct Claim {
     pub limit: usize,
 }
 
+/// A move with what it was decided on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// What the caller read of the object by [`Spool::entry`] or a page: that it is leased from `queued` shows there as `sending`,
+    /// and a lease that began or ended since is a change.
+    pub progress: Progress,
+    /// What follows from it.
+    pub go: Move,
+}
+
+impl Seen {
+    /// An object as it was read goes there.
+    pub fn new(entry: &Entry, to: Progress) -> Self {
+        Self { progress: entry.progress.clone(), go: Move { id: entry.id(), to } }
+    }
+}
+
 /// Why new objects are refused. `Display` is the sentence for the operator.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -322,6 +365,9 @@ pub enum SpoolError {
     /// Another move of the same object is on its way.
     #[error("object {0} is being moved by another caller; look again")]
     Busy(SpoolId),
+    /// It is not as its caller saw it any more.
+    #[error("object {0} was changed meanwhile by another caller, and stays as that one left it")]
+    Changed(SpoolId),
     /// The file does not hold what was accepted.
     #[error("object {id} is damaged: {what}; restore it from the modality or a backup")]
     Damaged {
@@ -350,7 +396,7 @@ impl SpoolError {
             Self::Receipt(_) => "Check the disk of the state folder; the modality keeps the object and sends it again.",
             Self::Index(_) => "Restart the program or run `idr-site rebuild`; objects are not affected.",
             Self::Unusable(_) => "Report the fault with the version of the program; the object was not kept.",
-            Self::Unknown(_) | Self::UnknownStudy | Self::Transition { .. } | Self::Busy(_) => {
+            Self::Unknown(_) | Self::UnknownStudy | Self::Transition { .. } | Self::Busy(_) | Self::Changed(_) => {
                 "Look at the present state and decide again."
             }
             Self::Damaged { .. } => "Run `idr-site fsck`, check the disk, and send the study again from its source.",

@@ -25,7 +25,7 @@ use super::{PAGE, Studies};
 use crate::forward::{Described, Maps};
 use crate::rejudge;
 use crate::spool::record::REASONS_MAX;
-use crate::spool::{Cause, Entry, Move, Note, Occurrence, Progress, SpoolError, SpoolId, State, Study};
+use crate::spool::{Cause, Entry, Note, Occurrence, Progress, SpoolError, SpoolId, State, Study};
 
 /// Name of the note of the last evaluation.
 pub const EVALUATED: &str = "evaluated";
@@ -78,7 +78,8 @@ pub(super) struct Moved {
     pub(super) instances: usize,
     /// Instances stayed behind, for a reason that it knew.
     keeps: bool,
-    /// An instance is being sent that is to be moved, or left out of the manifest: it is when that is over.
+    /// An instance is being sent that is to be moved, or left out of the manifest, or was changed while its study was judged: its
+    /// turn comes when that is over.
     pub(super) undone: bool,
 }
 
@@ -390,11 +391,9 @@ impl Studies {
                 let changes = next.state != entry.progress.state;
                 moved.instances += usize::from(changes);
                 let to = if changes { Progress { since: now, not_before: now, attempts: 0, ..next } } else { next };
-                moves.push(Move { id: entry.id(), to });
+                moves.push(crate::spool::Seen::new(entry, to));
             }
-            if !moves.is_empty() {
-                self.spool.advance(moves).await?;
-            }
+            moved.undone |= !self.spool.advance_unchanged(moves).await?.is_empty();
         }
     }
 

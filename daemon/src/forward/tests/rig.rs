@@ -31,8 +31,8 @@ use crate::spool::disk::MemoryDisk;
 use crate::spool::index::MemoryStore;
 use crate::spool::sample::{announced, at, facts, hand_over, holder, signer, tenant};
 use crate::spool::{
-    Announced, Claim, Entry, MemorySpool, Move, Note, Occurrence, Progress, Refusal, Spool, SpoolError, SpoolId, State, Stored, Study,
-    Tenant, Writer,
+    Announced, Claim, Entry, MemorySpool, Move, Note, Occurrence, Progress, Refusal, Seen, Spool, SpoolError, SpoolId, State, Stored,
+    Study, Tenant, Writer,
 };
 
 /// Clocks that are moved by hand. Truth and monotonic time go together; the wall clock may be wrong.
@@ -86,6 +86,12 @@ impl Spool for Fused {
     async fn advance(&self, moves: Vec<Move>) -> Result<(), SpoolError> {
         self.1.step().await;
         self.0.advance(moves).await?;
+        self.1.step().await;
+        Ok(())
+    }
+    async fn advance_seen(&self, moves: Vec<Seen>) -> Result<(), SpoolError> {
+        self.1.step().await;
+        self.0.advance_seen(moves).await?;
         self.1.step().await;
         Ok(())
     }

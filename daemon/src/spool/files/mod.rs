@@ -27,8 +27,8 @@ use super::disk::{Disk, Space};
 use super::index::{IndexError, IndexStore};
 use super::journal::{Event, Journal};
 use super::object_file;
-use super::record::{Amount, Announced, Entry, Move, Note, Occurrence, SpoolId, State, Study, Tenant, Unusable};
-use super::{Claim, Refusal, Spool, SpoolError, Stored, Writer, disk_error};
+use super::record::{Amount, Announced, Entry, Move, Note, Occurrence, Progress, SpoolId, State, Study, Tenant, Unusable};
+use super::{Claim, Refusal, Seen, Spool, SpoolError, Stored, Writer, disk_error};
 use crate::receipts::Receipts;
 use async_trait::async_trait;
 use buffers::Buffers;
@@ -313,8 +313,15 @@ impl Shared {
         })
     }
 
-    fn advance(&self, moves: Vec<Move>) -> Result<(), SpoolError> {
+    fn advance(&self, moves: Vec<Move>, seen: &[Progress]) -> Result<(), SpoolError> {
+        // From here on no other move and no claim takes one of them.
         let _moving = Moving::begin(self, &moves)?;
+        for (Move { id, .. }, seen) in moves.iter().zip(seen) {
+            let entry = self.catalog.entry(*id)?.ok_or(SpoolError::Unknown(*id))?;
+            if self.seen(entry).progress != *seen {
+                return Err(SpoolError::Changed(*id));
+            }
+        }
         let mut events = Vec::with_capacity(moves.len());
         let mut released = Vec::new();
         for Move { id, to } in moves {
@@ -467,7 +474,13 @@ impl Spool for FileSpool {
 
     async fn advance(&self, moves: Vec<Move>) -> Result<(), SpoolError> {
         let shared = Arc::clone(&self.shared);
-        self.shared.hop.run(move || shared.advance(moves)).await?
+        self.shared.hop.run(move || shared.advance(moves, &[])).await?
+    }
+
+    async fn advance_seen(&self, moves: Vec<Seen>) -> Result<(), SpoolError> {
+        let (seen, moves): (Vec<_>, Vec<_>) = moves.into_iter().map(|one| (one.progress, one.go)).unzip();
+        let shared = Arc::clone(&self.shared);
+        self.shared.hop.run(move || shared.advance(moves, &seen)).await?
     }
 
     async fn note(&self, note: Note) -> Result<(), SpoolError> {
