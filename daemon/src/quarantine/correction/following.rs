@@ -17,14 +17,17 @@ use tokio_util::sync::CancellationToken;
 
 use super::kept::{Kept, Phase};
 use super::{Corrections, NOTE_CAUSE, PAGE, at_rest, cause_of, successors_waiting};
-use crate::spool::{Move, Progress, State};
+use crate::spool::{Progress, Seen, State};
 
 /// Pause between two looks.
 const EVERY: Duration = Duration::from_secs(2);
 
 impl Corrections {
-    /// Goes on with corrections until stopped: first with those that a stop interrupted, then with those that follow.
+    /// Goes on with corrections until stopped: first what is held for none is let go, then those that a stop interrupted, then with those that follow.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+        if let Err(error) = self.let_strays_go().await {
+            tracing::error!(cause = %error, "what a correction held that was not begun stays held: give its command, or start again");
+        }
         let interrupted: Vec<Kept> = {
             let book = self.book.lock().await;
             book.0.values().filter(|kept| kept.phase == Phase::Replacing).cloned().collect()
@@ -130,10 +133,10 @@ impl Corrections {
         for entry in successors_waiting(self.spool(), kept).await? {
             let early = config.inbound.iter().any(|row| row.name == entry.record.announced.inbound && row.forward_early);
             let state = if early { State::Queued } else { State::Held(crate::spool::Cause::incomplete()) };
-            moves.push(Move { id: entry.id(), to: at_rest(&entry, state, now) });
+            moves.push(Seen::new(&entry, at_rest(&entry, state, now)));
         }
         for page in moves.chunks(PAGE) {
-            self.spool().advance(page.to_vec()).await?;
+            self.spool().advance_seen(page.to_vec()).await?;
         }
         Ok(())
     }
@@ -143,13 +146,13 @@ impl Corrections {
         for uid in kept.notes.keys() {
             let entries = self.spool().instances(&kept.tenant, uid).await?;
             let waits = State::Quarantined(cause_of(NOTE_CAUSE));
-            let moves: Vec<Move> = entries
+            let moves: Vec<Seen> = entries
                 .iter()
                 .filter(|entry| entry.progress.state == waits)
-                .map(|entry| Move { id: entry.id(), to: Progress { unlisted: true, ..at_rest(entry, State::Queued, now) } })
+                .map(|entry| Seen::new(entry, Progress { unlisted: true, ..at_rest(entry, State::Queued, now) }))
                 .collect();
             if !moves.is_empty() {
-                self.spool().advance(moves).await?;
+                self.spool().advance_seen(moves).await?;
             }
         }
         Ok(())

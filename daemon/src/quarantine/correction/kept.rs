@@ -110,6 +110,23 @@ pub(crate) struct Successor {
     pub sop_instance_uid: String,
 }
 
+/// What stands in [`Progress::memo`](crate::spool::Progress::memo) of an original that waits for its correction.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Waits {
+    /// Correction id.
+    pub correction: String,
+    /// The state in which it was before.
+    pub was: State,
+}
+
+impl Waits {
+    /// `None` if an object waits for no correction of its own.
+    pub fn of(entry: &Entry) -> Option<Self> {
+        let waits = matches!(&entry.progress.state, State::Quarantined(cause) if cause.as_str() == super::CAUSE);
+        serde_json::from_str(entry.progress.memo.as_ref().filter(|_| waits)?).ok()
+    }
+}
+
 /// What stands in the place of an object; `None` if it is not superseded.
 pub(crate) fn successor(entry: &Entry) -> Option<Successor> {
     let memo = (entry.progress.state == State::Superseded).then_some(entry.progress.memo.as_ref()).flatten()?;

@@ -44,11 +44,11 @@ use crate::ledger::{self, Ledger};
 use crate::receipts::Receipts;
 use crate::rejudge;
 use crate::spool::disk::Disk;
-use crate::spool::{Announced, Cause, Decision, Entry, Facts, Move, Progress, Record, Spool, SpoolId, State, Tenant, Verb, fits};
+use crate::spool::{Announced, Cause, Decision, Entry, Facts, Progress, Record, Seen, Spool, SpoolId, State, Tenant, Verb, fits};
 use crate::study::Studies;
 
 pub(crate) use kept::{Asked, successor};
-use kept::{Kept, Phase, Successor};
+use kept::{Kept, Phase, Successor, Waits};
 
 /// Instances that are corrected together.
 pub const INSTANCES_MAX: usize = 20_000;
@@ -160,29 +160,27 @@ impl Corrections {
                 phase: Phase::Replacing,
             },
         };
-        let unit = self.unit(&kept, book.0.values()).await?;
-        let pairs = unit.members.iter().map(|(instance, series)| (instance.as_str(), series.as_str()));
-        let uids = UidMap::derive(&study_uid, pairs, order.study_uid(), &kept.id);
-        kept.corrected_study_uid = uids.new_of(&study_uid).unwrap_or(&study_uid).to_owned();
-        let work = Work { in_force, order, uids, now };
-
-        let refused = self.refused(&kept, &unit, &work).await?;
-        if !refused.is_empty() {
-            return Ok(answer(&kept, dry_run, refused, None));
-        }
-        for entry in &unit.todo {
-            let old = &entry.record.announced.sop_instance_uid;
-            let new = work.uids.new_of(old).context("an object of the unit has no new UID")?;
-            kept.instances.insert(old.clone(), new.to_owned());
-        }
-        anyhow::ensure!(!kept.instances.is_empty(), "nothing of {} can be corrected: it has no object that stands", kept.asked.target);
-        let unnamed = unit.unnamed(&kept);
-        if !unnamed.is_empty() {
-            let note = self.note(&kept, &work, &unnamed, &unit.todo).await?;
-            kept.notes.insert(note.uid, unnamed);
-        }
         if dry_run {
-            return Ok(answer(&kept, true, Vec::new(), None));
+            let unit = self.unit(&kept, book.0.values()).await?;
+            let work = work(&mut kept, &unit, in_force, order, now);
+            let refused = self.prepare(&mut kept, &unit, &work).await?;
+            return Ok(answer(&kept, true, refused, None));
+        }
+        // What an order has held that was begun before waits until it is done.
+        let begun = known.as_ref().is_some_and(|(_, kept)| kept.phase == Phase::Replacing);
+        let prepared = async {
+            let unit = self.hold(&kept, &book.0).await?;
+            let work = work(&mut kept, &unit, in_force, order, now);
+            let refused = self.prepare(&mut kept, &unit, &work).await?;
+            anyhow::Ok((unit, work, refused))
+        };
+        let prepared = prepared.await;
+        if !begun && prepared.as_ref().map_or(true, |(.., refused)| !refused.is_empty()) {
+            self.let_go(&kept).await?;
+        }
+        let (unit, work, refused) = prepared?;
+        if !refused.is_empty() {
+            return Ok(answer(&kept, false, refused, None));
         }
         let number = known.as_ref().map_or(book.1, |(number, _)| *number);
         if !unit.todo.is_empty() || kept.phase == Phase::Replacing {
@@ -190,8 +188,7 @@ impl Corrections {
             self.keep(number, &kept).await?;
             book.1 = book.1.max(number + 1);
             book.0.insert(number, kept.clone());
-            self.hold(&unit, now).await?;
-            self.replace(&kept, &unit.todo, &work, &decision).await?;
+            self.replace(&kept, &book.0, &unit, &work, &decision).await?;
             kept.phase = Phase::Following;
             self.keep(number, &kept).await?;
             tracing::info!(
@@ -211,6 +208,26 @@ impl Corrections {
         let answer = answer(&kept, false, Vec::new(), waits_for);
         book.0.insert(number, kept);
         Ok(answer)
+    }
+
+    /// What would be made stands in the order afterwards, if the rules reject none of it; else those that are rejected, and why.
+    async fn prepare(&self, kept: &mut Kept, unit: &Unit, work: &Work) -> anyhow::Result<Vec<Value>> {
+        let refused = self.refused(kept, unit, work).await?;
+        if !refused.is_empty() {
+            return Ok(refused);
+        }
+        for entry in &unit.todo {
+            let old = &entry.record.announced.sop_instance_uid;
+            let new = work.uids.new_of(old).context("an object of the unit has no new UID")?;
+            kept.instances.insert(old.clone(), new.to_owned());
+        }
+        anyhow::ensure!(!kept.instances.is_empty(), "nothing of {} can be corrected: it has no object that stands", kept.asked.target);
+        let unnamed = unit.unnamed(kept);
+        if !unnamed.is_empty() {
+            let note = self.note(kept, work, &unnamed, &unit.todo).await?;
+            kept.notes.insert(note.uid, unnamed);
+        }
+        Ok(Vec::new())
     }
 
     /// What would be made, and the rules reject.
@@ -348,45 +365,89 @@ impl Corrections {
         Ok(Some(rejects.map(|found| json!({"rule": found.rule, "words": found.comment, "remedy": found.remedy})).collect()))
     }
 
-    /// What waits for its study waits for its correction: nothing moves it on meanwhile.
-    async fn hold(&self, unit: &Unit, now: Timestamp) -> anyhow::Result<()> {
-        let todo = &unit.todo;
-        let waiting = || todo.iter().filter(|entry| matches!(entry.progress.state, State::Held(_)));
-        let moves = waiting().map(|entry| Move { id: entry.id(), to: at_rest(entry, State::Quarantined(cause()), now) });
-        for page in moves.collect::<Vec<_>>().chunks(PAGE) {
-            self.spool().advance(page.to_vec()).await?;
+    /// The unit, of which everything that waits waits for this correction: no study, rule or operator moves it on meanwhile. It is
+    /// read after that, with its receipts.
+    async fn hold(&self, kept: &Kept, all: &BTreeMap<u64, Kept>) -> anyhow::Result<Unit> {
+        loop {
+            let unit = self.unit(kept, all.values()).await?;
+            let moves = to_hold(&unit.todo, &kept.id)?;
+            if moves.is_empty() {
+                return Ok(unit);
+            }
+            for page in moves.chunks(PAGE) {
+                self.spool().advance_seen(page.to_vec()).await?;
+            }
         }
-        for entry in todo {
-            let state = self.spool().entry(entry.id()).await?.map(|entry| entry.progress.state);
-            let state = state.with_context(|| format!("there is no object {}", entry.id()))?;
-            let at_rest = matches!(state, State::Quarantined(_) | State::Committed | State::Registered);
-            anyhow::ensure!(at_rest, "object {} is {state} meanwhile: nothing was superseded", entry.id());
+    }
+
+    /// What a correction has held that was not begun is as it was.
+    async fn let_go(&self, kept: &Kept) -> anyhow::Result<()> {
+        let mut after = None;
+        loop {
+            let page = self.spool().members(&kept.tenant, &kept.study_uid, after, PAGE).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = Some(last.id());
+            self.spool().advance_unchanged(as_before(&page, |waits| waits.correction == kept.id)).await?;
+        }
+    }
+
+    /// What was held by an order that was not kept any more, when the program ended, is as it was.
+    async fn let_strays_go(&self) -> anyhow::Result<()> {
+        let book = self.book.lock().await;
+        // One that cannot be read may have begun.
+        if book.0.len() as u64 != book.1 {
+            return Ok(());
+        }
+        let begun: BTreeSet<&String> = book.0.values().filter(|kept| kept.phase == Phase::Replacing).map(|kept| &kept.id).collect();
+        for tenant in &self.tenants {
+            let mut after = None;
+            loop {
+                let page = self.spool().in_state(tenant, "quarantined", after, PAGE).await?;
+                let Some(last) = page.last() else { break };
+                after = Some(last.id());
+                self.spool().advance_unchanged(as_before(&page, |waits| !begun.contains(&waits.correction))).await?;
+            }
         }
         Ok(())
     }
 
+    /// The originals as they are now, if all of them still stand and none was handed over that no note names.
+    async fn still_stand(&self, kept: &Kept, all: &BTreeMap<u64, Kept>, unit: &Unit) -> anyhow::Result<Vec<Entry>> {
+        let mut now = self.unit(kept, all.values()).await?;
+        let ids: BTreeSet<SpoolId> = unit.todo.iter().map(Entry::id).collect();
+        now.todo.retain(|entry| ids.contains(&entry.id()));
+        let stands = now.todo.len() == ids.len() && to_hold(&now.todo, &kept.id)?.is_empty();
+        anyhow::ensure!(stands, "an original was decided about meanwhile: nothing was superseded; give the command again");
+        let unnamed = now.unnamed(kept);
+        anyhow::ensure!(
+            !now.todo.iter().any(|entry| unnamed.contains(&entry.record.announced.sop_instance_uid)),
+            "an original was handed over to the centre meanwhile: nothing was superseded; give the command again"
+        );
+        Ok(now.todo)
+    }
+
     /// Keeps the new instances; when all of them are durable, supersedes the originals.
-    async fn replace(&self, kept: &Kept, todo: &[Entry], work: &Work, decision: &Decision) -> anyhow::Result<()> {
-        let mut moves = Vec::with_capacity(todo.len());
-        for entry in todo {
+    async fn replace(&self, kept: &Kept, all: &BTreeMap<u64, Kept>, unit: &Unit, work: &Work, decision: &Decision) -> anyhow::Result<()> {
+        let mut successors = BTreeMap::new();
+        for entry in &unit.todo {
             let (object, sop_instance_uid) = self.commit(entry, work).await?;
             let by = Successor { correction: kept.id.clone(), reason: kept.asked.reason.clone(), object, sop_instance_uid };
-            let to = Progress {
-                decision: Some(decision.clone()),
-                memo: Some(serde_json::to_string(&by)?),
-                ..at_rest(entry, State::Superseded, work.now)
-            };
-            moves.push(Move { id: entry.id(), to });
+            successors.insert(entry.id(), serde_json::to_string(&by)?);
         }
         for (uid, named) in &kept.notes {
             if self.spool().instances(&kept.tenant, uid).await?.is_empty() {
-                let note = self.note(kept, work, named, todo).await?;
+                let note = self.note(kept, work, named, &unit.todo).await?;
                 anyhow::ensure!(note.uid == *uid, "the rejection note is another one than the order has");
                 self.commit_note(note, work).await?;
             }
         }
+        let mut moves = Vec::with_capacity(unit.todo.len());
+        for entry in self.still_stand(kept, all, unit).await? {
+            let (decision, memo) = (Some(decision.clone()), successors.remove(&entry.id()));
+            moves.push(Seen::new(&entry, Progress { decision, memo, ..at_rest(&entry, State::Superseded, work.now) }));
+        }
         for page in moves.chunks(PAGE) {
-            self.spool().advance(page.to_vec()).await?;
+            self.spool().advance_seen(page.to_vec()).await?;
         }
         Ok(())
     }
@@ -436,12 +497,13 @@ fn is_rejected_by_note(cause: &Cause) -> bool {
     row(cause.as_str()).is_some_and(|row| row.name == "rejected-returns")
 }
 
-/// Successors of a correction that wait for it.
+/// Successors of a correction that wait for it, and for no other one that corrects them again.
 async fn successors_waiting(spool: &dyn Spool, kept: &Kept) -> anyhow::Result<Vec<Entry>> {
     let mut waiting = Vec::new();
     for uid in kept.instances.values() {
         let entries = spool.instances(&kept.tenant, uid).await?;
-        waiting.extend(entries.into_iter().filter(|entry| entry.progress.state == State::Quarantined(cause())));
+        let waits = |entry: &Entry| entry.progress.state == State::Quarantined(cause()) && Waits::of(entry).is_none();
+        waiting.extend(entries.into_iter().filter(waits));
     }
     Ok(waiting)
 }
@@ -455,6 +517,36 @@ fn answer(kept: &Kept, dry_run: bool, refused: Vec<Value>, waits_for: Option<&st
         "correction": kept.id, "dry_run": dry_run, "study_uid": kept.study_uid, "corrected_study_uid": kept.corrected_study_uid,
         "series_uid": kept.series_uid, "refused": refused, "instances": instances, "rejection_notes": notes, "waits_for": waits_for,
     })
+}
+
+/// The unit with its order.
+fn work(kept: &mut Kept, unit: &Unit, in_force: Arc<InForce>, order: Order, now: Timestamp) -> Work {
+    let pairs = unit.members.iter().map(|(instance, series)| (instance.as_str(), series.as_str()));
+    let uids = UidMap::derive(&kept.study_uid, pairs, order.study_uid(), &kept.id);
+    kept.corrected_study_uid = uids.new_of(&kept.study_uid).unwrap_or(&kept.study_uid).to_owned();
+    Work { in_force, order, uids, now }
+}
+
+/// Moves by which those that wait for anything else wait for a correction; each remembers how it was.
+fn to_hold(todo: &[Entry], correction: &str) -> serde_json::Result<Vec<Seen>> {
+    let mut moves = Vec::new();
+    for entry in todo.iter().filter(|entry| matches!(entry.progress.state, State::Held(_) | State::Quarantined(_))) {
+        let was = match Waits::of(entry) {
+            Some(waits) if waits.correction == correction => continue,
+            Some(waits) => waits.was,
+            None => entry.progress.state.clone(),
+        };
+        let memo = serde_json::to_string(&Waits { correction: correction.to_owned(), was })?;
+        let to = Progress { state: State::Quarantined(cause()), memo: Some(memo), ..entry.progress.clone() };
+        moves.push(Seen::new(entry, to));
+    }
+    Ok(moves)
+}
+
+/// Moves by which those that wait for some corrections are as they were before.
+fn as_before(entries: &[Entry], of: impl Fn(&Waits) -> bool) -> Vec<Seen> {
+    let waiting = entries.iter().filter_map(|entry| Some((entry, Waits::of(entry).filter(&of)?)));
+    waiting.map(|(entry, waits)| Seen::new(entry, Progress { state: waits.was, memo: None, ..entry.progress.clone() })).collect()
 }
 
 fn at_rest(entry: &Entry, state: State, now: Timestamp) -> Progress {
@@ -517,4 +609,72 @@ fn facts(verdict: &Verdict, work: &Work, record: &Record, waits_for: &str) -> Op
         service_event: None,
         state: State::Quarantined(cause_of(waits_for)),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::quarantine::Quarantine;
+    use crate::spool::sample::{announced, at, data, facts, hand_over, memory_spool, tenant};
+    use crate::spool::{Move, SpoolError};
+    use idr_profile::identifier::Environment;
+    use idr_profile::rules::RuleSets;
+
+    /// A held object, and one that a rule quarantines and an operator may release.
+    async fn waiting(spool: &dyn Spool) -> Vec<Entry> {
+        let quarantined = Facts { state: State::Quarantined("D301".parse().expect("a cause")), ..facts(1) };
+        let held = Facts { state: State::Held(Cause::incomplete()), ..facts(0) };
+        let mut entries = Vec::new();
+        for (n, facts) in (0..).zip([held, quarantined]) {
+            let id = hand_over(spool, announced(n), facts, &data(n, 100)).await.expect("kept").id;
+            entries.push(spool.entry(id).await.expect("works").expect("here"));
+        }
+        entries
+    }
+
+    async fn again(spool: &dyn Spool, entries: &[Entry]) -> Vec<Entry> {
+        let mut now = Vec::new();
+        for entry in entries {
+            now.push(spool.entry(entry.id()).await.expect("works").expect("here"));
+        }
+        now
+    }
+
+    #[tokio::test]
+    async fn what_waits_for_a_correction_is_let_go_by_nobody_else_and_is_as_it_was_when_the_correction_is_not_made() {
+        let spool = memory_spool();
+        let before = waiting(&spool).await;
+        spool.advance_seen(to_hold(&before, "one").expect("written")).await.expect("held");
+        let held = again(&spool, &before).await;
+        assert!(held.iter().all(|entry| entry.progress.state == State::Quarantined(cause())), "{held:?}");
+        assert!(to_hold(&held, "one").expect("written").is_empty(), "once is enough");
+
+        let sets = Arc::new(RuleSets::load(&idr_profile::rules::shipped_files(), None, Environment::Test).expect("loaded"));
+        let tenants = [tenant()];
+        let quarantine = Quarantine { spool: &spool, tenants: &tenants, rules: sets, now: at(500) };
+        for entry in &held {
+            let decided = quarantine.decide(&entry.id().to_string(), Verb::Release, 1000, "why").await.expect("works").expect("here");
+            assert!(decided[0].refused.is_some(), "{decided:?}");
+        }
+        assert_eq!(again(&spool, &held).await, held);
+
+        // Another order that finds them remembers how they were in the beginning.
+        spool.advance_seen(to_hold(&held, "two").expect("written")).await.expect("held");
+        let held = again(&spool, &before).await;
+        assert!(as_before(&held, |waits| waits.correction == "one").is_empty());
+        spool.advance_seen(as_before(&held, |waits| waits.correction == "two")).await.expect("let go");
+        assert_eq!(again(&spool, &before).await, before);
+    }
+
+    #[tokio::test]
+    async fn what_is_on_its_way_since_it_was_read_is_not_pulled_back() {
+        let spool = memory_spool();
+        let before = waiting(&spool).await;
+        let queued = Progress { state: State::Queued, ..before[0].progress.clone() };
+        spool.advance(vec![Move { id: before[0].id(), to: queued }]).await.expect("moved");
+        let refused = spool.advance_seen(to_hold(&before, "one").expect("written")).await;
+        assert!(matches!(refused, Err(SpoolError::Changed(id)) if id == before[0].id()), "{refused:?}");
+        let now = again(&spool, &before).await;
+        assert_eq!((&now[0].progress.state, &now[1]), (&State::Queued, &before[1]));
+    }
 }
