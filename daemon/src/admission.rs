@@ -205,6 +205,11 @@ impl Ingress {
         stands
     }
 
+    /// Whether the row of this name may ask as the table stands now.
+    pub fn may_query(&self, admitted_by: &Inbound) -> bool {
+        self.in_force.load().config.inbound.iter().any(|row| row.name == admitted_by.name && row.query)
+    }
+
     fn place(&self, peer: IpAddr, rules: &Rules) -> Option<Place> {
         let parameters = rules.parameters();
         self.associations.take(peer, parameters.associations_max as usize, parameters.associations_per_peer_max as usize).ok()

@@ -259,6 +259,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<S> {
         }
     }
 
+    /// Whether its row still stands and fits (0124H, profile 01 §2).
+    fn is_still_admitted(&self) -> bool {
+        self.admitted.as_ref().is_some_and(|one| self.ingress.still_admits(&one.row, &one.in_force, &self.peer))
+    }
+
     async fn command(&mut self, context_id: u8, command: CommandSet) -> io::Result<()> {
         match self.dispatcher.dispatch(&command) {
             Dispatched::Perform if command.command_field() == CommandField::C_ECHO_RQ => {
@@ -266,8 +271,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<S> {
             }
             Dispatched::Perform if command.command_field() == CommandField::N_ACTION_RQ => {
                 let of_it = self.channel.context(context_id).is_some_and(|context| context.abstract_syntax == commitment::SOP_CLASS_UID);
-                let admitted = self.admitted.as_ref().is_some_and(|one| self.ingress.still_admits(&one.row, &one.in_force, &self.peer));
-                let checked = if !admitted {
+                let checked = if !self.is_still_admitted() {
                     Err(Status::NOT_AUTHORIZED)
                 } else if of_it {
                     commitment::check_action(&command)
@@ -285,6 +289,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<S> {
             Dispatched::Perform if matches!(command.command_field(), CommandField::N_CREATE_RQ | CommandField::N_SET_RQ) => {
                 let context = self.channel.context(context_id);
                 let operation = Operation::of(context.map_or("", |context| &context.abstract_syntax), &command);
+                let operation = if self.is_still_admitted() { operation } else { Err(Status::NOT_AUTHORIZED.into()) };
                 self.in_flight = Some(match operation {
                     Ok(operation) => InFlight::Said { command, operation, data: Some(Vec::new()) },
                     Err(refused) => {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use anyhow::{Context as _, ensure};
+use idr_dimse::message::command_set::{CommandField, CommandSet, Element};
 use idr_dimse::pdu::Rejection;
 use idr_dimse::status::Status;
 use idr_tests::fixtures::person::Person;
@@ -55,6 +56,20 @@ async fn shown(modality: &Modality) -> anyhow::Result<String> {
 
 fn contexts(objects: &[Outgoing]) -> Vec<(String, Vec<String>)> {
     objects.iter().take(1).map(|object| (object.sop_class.clone(), vec![object.transfer_syntax.clone()])).collect()
+}
+
+/// Study Root Query/Retrieve - FIND, Modality Performed Procedure Step, and their transfer syntax.
+const FIND: &str = "1.2.840.10008.5.1.4.1.2.2.1";
+const STEP: &str = "1.2.840.10008.3.1.2.3.3";
+const EXPLICIT_VR_LITTLE_ENDIAN: &str = "1.2.840.10008.1.2.1";
+
+/// The status of a query for a study that is not here.
+async fn asked(association: &mut Association) -> anyhow::Result<Option<Status>> {
+    let mut command = CommandSet::request(CommandField::C_FIND_RQ, 8, true);
+    command.set_uid(Element::AFFECTED_SOP_CLASS_UID, FIND);
+    command.set_unsigned(Element::PRIORITY, 0);
+    let identifier = b"\x08\0\x52\0CS\x06\0STUDY \x20\0\x0d\0UI\x04\x001.2\0";
+    Ok(association.perform(FIND, &command, identifier.to_vec().into()).await?.status())
 }
 
 #[derive(Default)]
@@ -141,29 +156,37 @@ fn a_hundred_exchanges_under_load_abort_no_association_and_fail_no_object() {
 
 /// A row removed ends what its peer may do on the association that is open (profile 01 §2); others go on.
 #[test]
-fn a_peer_whose_row_is_removed_stores_nothing_more_on_its_open_association() {
+fn a_peer_whose_row_is_removed_stores_asks_and_says_nothing_more_on_its_open_association() {
     story(async {
         let mut world = world().await?;
         change(world.site().program.config(), |table| {
             let rows = table["inbound"].as_array_mut().expect("rows");
             let mut row = rows[0].as_table().expect("a row").clone();
-            edit(&mut row, [("name", "other".into()), ("ae_title", "OTHER".into())]);
+            edit(&mut row, [("name", "other".into()), ("ae_title", "OTHER".into()), ("query", true.into())]);
             rows.push(row.into());
         })?;
         world.site().program.command(&["reload"])?;
         let kept = world.site().modality();
         let removed = Modality { calling: "OTHER".to_owned(), ..kept.clone() };
         let objects = outgoing([&Recipe::small(Kind::Ct, Person::numbered(82), 4, 1).make()]);
-        let (mut stays, mut goes) =
-            (Association::open(&kept, &contexts(&objects)).await?, Association::open(&removed, &contexts(&objects)).await?);
+        let mut proposed = contexts(&objects);
+        proposed.extend([FIND, STEP].map(|sop_class| (sop_class.to_owned(), vec![EXPLICIT_VR_LITTLE_ENDIAN.to_owned()])));
+        let (mut stays, mut goes) = (Association::open(&kept, &contexts(&objects)).await?, Association::open(&removed, &proposed).await?);
         let status = |answer: Answer| answer.status().map_or_else(String::new, |status| status.to_string());
         ensure!(goes.store(&objects[0]).await?.status() == Some(Status::SUCCESS), "before");
+        ensure!(asked(&mut goes).await? == Some(Status::SUCCESS), "before");
         change(world.site().program.config(), |table| table["inbound"].as_array_mut().expect("rows").truncate(1))?;
         world.site().program.command(&["reload"])?;
         for object in &objects[1..3] {
             let answer = goes.store(object).await?;
             ensure!(answer.status() == Some(Status::NOT_AUTHORIZED), "{}", status(answer));
         }
+        ensure!(asked(&mut goes).await? == Some(Status::NOT_AUTHORIZED), "it still asks");
+        let mut create = CommandSet::request(CommandField::N_CREATE_RQ, 9, true);
+        create.set_uid(Element::AFFECTED_SOP_CLASS_UID, STEP);
+        create.set_uid(Element::AFFECTED_SOP_INSTANCE_UID, "2.25.1");
+        let said = goes.perform(STEP, &create, b"\x08\0\x60\0CS\x02\0CT".to_vec().into()).await?;
+        ensure!(said.status() == Some(Status::NOT_AUTHORIZED), "it still says what it does");
         let answer = stays.store(&objects[3]).await?;
         ensure!(answer.status() == Some(Status::SUCCESS), "{}", status(answer));
         let again = removed.echo().await;

@@ -63,6 +63,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<S> {
         if command.uid(Element::AFFECTED_SOP_CLASS_UID) != Some(&context.abstract_syntax) {
             return Err(because(Status::SOP_CLASS_NOT_SUPPORTED)("SOP class differs from presentation context"));
         }
+        if !self.is_still_admitted() {
+            return Err(because(Status::NOT_AUTHORIZED)("the row of this device was removed or changed"));
+        }
         if self.asked.is_some() {
             return Err(because(Status::OUT_OF_RESOURCES)("another query is under way on this association"));
         }
@@ -72,7 +75,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<S> {
         let identifier = Identifier::read(&context.transfer_syntax, &bytes, model, service);
         let identifier = identifier.map_err(|error| (error.status(), error.to_string()))?;
         let query = &self.ingress.query;
-        let asker = query.asker(admitted);
+        let asker = query.asker(admitted, self.ingress.may_query(&admitted.row));
         let busy = |status: Status| (status, "it cannot be answered now, or asks for too much".to_owned());
         match service {
             Service::Find => query.begin_find(asker, identifier).await.map(|finding| Doing::Finding(Box::new(finding))).map_err(busy),

@@ -118,12 +118,16 @@ impl Query {
         self.config.query.identifier_bytes_max
     }
 
-    /// Who asks: its own register is the one in which its objects would stand. `None` if the row may not ask, or the map does not
-    /// say.
-    pub fn asker(&self, admitted: &Admitted) -> Option<Asker> {
+    /// Who asks: its own register is the one in which its objects would stand. `None` if the row in force may not ask, or the map
+    /// does not say.
+    pub fn asker(&self, admitted: &Admitted, may_query: bool) -> Option<Asker> {
+        if !may_query {
+            tracing::warn!(inbound = admitted.row.name, "a query is answered as if nothing were here: the row has no query = true");
+            return None;
+        }
         let maps = self.maps.load();
         let row = maps.controllers.find(Origin { ae_title: &admitted.calling_ae, institution: None, service_event: None });
-        let Some(register) = row.filter(|_| admitted.row.query) else {
+        let Some(register) = row else {
             tracing::warn!(
                 inbound = admitted.row.name,
                 "a query is answered as if nothing were here: no row of controller-map.toml fits the AE title alone"
