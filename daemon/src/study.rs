@@ -267,16 +267,12 @@ impl Studies {
     async fn count(&self, tenant: &Tenant, now: Timestamp) {
         let Some(wait) = self.parameter(now, |parameters| parameters.count_wait_s) else { return };
         let then = now.checked_sub(SignedDuration::from_secs(i64::from(wait))).unwrap_or(Timestamp::MIN);
-        match self.completeness.overdue(tenant, then).await {
-            Ok(studies) => {
-                let mut memory = self.memory();
-                for study_uid in studies {
-                    let key = (tenant.clone(), study_uid);
-                    memory.resting.remove(&key);
-                    memory.again.insert(key);
-                }
-            }
-            Err(error) => tracing::warn!(%tenant, cause = %error, "what devices listed cannot be compared with what came"),
+        let studies = self.completeness.overdue(tenant, then).await;
+        let mut memory = self.memory();
+        for study_uid in studies {
+            let key = (tenant.clone(), study_uid);
+            memory.resting.remove(&key);
+            memory.again.insert(key);
         }
     }
 

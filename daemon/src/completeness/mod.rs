@@ -43,6 +43,8 @@ pub use operation::Operation;
 
 /// Listings that [`Completeness::overdue`] looks at.
 const OVERDUE_MAX: usize = 100;
+/// When one that could not be looked at is looked at again.
+const OVERDUE_AGAIN: SignedDuration = SignedDuration::from_secs(60);
 
 /// What devices have said.
 pub struct Completeness {
@@ -78,6 +80,8 @@ struct Summary {
     found: Found,
     /// It was asked for by [`Completeness::overdue`].
     asked: bool,
+    /// It could not be asked for, and is not before this instant.
+    rests_until: Timestamp,
 }
 
 /// How far its instances were found here, in the order listed. They do not go away again.
@@ -211,13 +215,19 @@ impl Completeness {
     /// Studies of which something that was listed before `then` is not here; each listing is asked for once, and once more when
     /// it is said anew or after a restart. At most `OVERDUE_MAX` listings at once.
     ///
-    /// # Errors
-    /// [`Unknown`]; the others are asked for the next time.
-    pub async fn overdue(&self, tenant: &Tenant, then: Timestamp) -> Result<Vec<String>, Unknown> {
+    /// # Failure
+    /// A listing of which nothing can be said is told in the log, and asked for again `OVERDUE_AGAIN` later; the others are not
+    /// held up.
+    pub async fn overdue(&self, tenant: &Tenant, then: Timestamp) -> Vec<String> {
+        let now = (self.clock)();
         let ripe: Vec<(u64, Summary)> = {
             let mut book = self.book();
             let ripe = |summary: &&mut Summary| {
-                summary.tenant == *tenant && !summary.asked && summary.phase != Phase::InProgress && summary.at <= then
+                summary.tenant == *tenant
+                    && !summary.asked
+                    && summary.rests_until <= now
+                    && summary.phase != Phase::InProgress
+                    && summary.at <= then
             };
             let ripe = book.listings.iter_mut().map(|(id, summary)| (*id, summary)).filter(|(_, summary)| ripe(summary));
             ripe.take(OVERDUE_MAX)
@@ -229,11 +239,19 @@ impl Completeness {
         };
         let mut studies = Vec::new();
         for (id, summary) in ripe {
-            if self.look(id, &summary).await?.count < summary.count {
-                studies.extend(summary.study_uids);
+            match self.look(id, &summary).await {
+                Ok(found) if found.count < summary.count => studies.extend(summary.study_uids),
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::warn!(%tenant, listing = id, cause = %error, "what a device listed cannot be compared with what came; it is tried again");
+                    if let Some(kept) = self.book().listings.get_mut(&id) {
+                        kept.asked &= kept.at != summary.at;
+                        kept.rests_until = now.checked_add(OVERDUE_AGAIN).unwrap_or(now);
+                    }
+                }
             }
         }
-        Ok(studies)
+        studies
     }
 
     /// Listings of a study that list something for good.
@@ -338,6 +356,7 @@ impl From<&Listing> for Summary {
             count: listing.instances.len(),
             found: Found::default(),
             asked: false,
+            rests_until: Timestamp::MIN,
         }
     }
 }

@@ -257,3 +257,23 @@ async fn the_oldest_of_a_row_gives_way_and_what_is_old_goes() {
     let (_, kept, _) = Ledger::<Listing>::open(Arc::new(disk)).expect("a working disk");
     assert_eq!(kept.len(), 2);
 }
+
+#[tokio::test]
+async fn a_listing_that_cannot_be_read_silences_no_other_and_is_asked_for_again() {
+    let (disk, spool) = (MemoryDisk::default(), Arc::new(sample::memory_spool()));
+    let completeness = open(&disk, &spool);
+    arrive(&spool, &[0]).await;
+    say(&completeness, "1.8", &[0, 1]).await;
+    let other = Notice { study_uid: "1.2.7".to_owned(), ..notice(&[0, 2]) };
+    completeness.create_notice(&device("pacs"), Some("1.9".to_owned()), other).await.expect("kept");
+    let (ledger, kept, _) = Ledger::<Listing>::open(Arc::new(disk.clone())).expect("a working disk");
+    let (first, listing) = &kept[0];
+    ledger.remove(*first).expect("removed");
+    set_clock(100);
+    assert_eq!(completeness.overdue(&tenant(), at(50)).await, ["1.2.7"], "the one after it");
+    ledger.write(*first, listing).expect("written");
+    assert!(completeness.overdue(&tenant(), at(50)).await.is_empty(), "it rests");
+    set_clock(160);
+    assert_eq!(completeness.overdue(&tenant(), at(50)).await, [study_uid(0)]);
+    assert!(completeness.overdue(&tenant(), at(50)).await.is_empty(), "each is asked for once");
+}
