@@ -289,6 +289,8 @@ impl Studies {
         }
         let Some(why) = self.complete(study, now).await else { return false };
         let moved = self.evaluate_set(study, now).await.unwrap_or_else(|error| {
+            // Nothing of it may wait, so that no round would find it by that.
+            self.memory().again.insert(key.clone());
             tracing::warn!(tenant = %study.tenant, cause = %error, remedy = error.remedy(), "a study could not be evaluated; it is tried again");
             Moved::default()
         });

@@ -17,7 +17,7 @@ use super::stage_t::EVALUATED;
 use crate::config::Config;
 use crate::forward::Maps;
 use crate::quarantine::Quarantine;
-use crate::spool::disk::MemoryDisk;
+use crate::spool::disk::{Fault, MemoryDisk};
 use crate::spool::index::MemoryStore;
 use crate::spool::sample::{announced, at, facts, hand_over, memory_spool, open, tenant};
 use crate::spool::{Announced, Claim, Entry, Facts, Move, Progress, Spool, SpoolId, Verb};
@@ -445,4 +445,14 @@ async fn a_study_of_ten_thousand_instances_is_judged_and_goes_on() {
         hand_over(&*spool, object(number).announced(), object(number).facts(), &object(number).data()).await.expect("kept");
     }
     assert_eq!(evaluate(&spool, "", MAP).await, 10_000);
+}
+
+#[tokio::test]
+async fn a_study_whose_evaluation_fails_is_evaluated_again() {
+    let (disk, spool) = memory();
+    hand_over(&*spool, object(1).announced(), object(1).facts(), &object(1).data()).await.expect("kept");
+    let studies = studies(&spool, "", MAP);
+    disk.fail(disk.steps() + 1, Fault::Enospc);
+    studies.round(&tenant()).await.expect("other studies go on");
+    assert_eq!(studies.memory().again.iter().map(|(_, uid)| uid.clone()).collect::<Vec<_>>(), [study_uid(1)]);
 }
