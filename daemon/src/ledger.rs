@@ -46,28 +46,38 @@ pub struct Ledger<T> {
 }
 
 impl<T: Kept> Ledger<T> {
-    /// Opens the folder, and reads what is in it, the oldest first. The number is free, and so are all above it: a file that
-    /// cannot be read keeps its own.
+    /// Opens the folder, and reads what is in it, as [`Ledger::visit`], and keeps all of it in memory.
     ///
     /// # Errors
     /// What the disk says.
     pub fn open(disk: Arc<dyn Disk>) -> io::Result<Opened<T>> {
+        let mut all = Vec::new();
+        let (ledger, next) = Self::visit(disk, |id, kept| all.push((id, kept)))?;
+        Ok((ledger, all, next))
+    }
+
+    /// Opens the folder, and shows what is in it one by one, the oldest first. The number is free, and so are all above it: a file that
+    /// cannot be read keeps its own.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn visit(disk: Arc<dyn Disk>, mut see: impl FnMut(u64, T)) -> io::Result<(Self, u64)> {
         let folder = Path::new(T::FOLDER);
         create_folders(&*disk, folder)?;
         for unfinished in files_ending(&*disk, folder, ".part")? {
             disk.remove(&folder.join(unfinished))?;
         }
         let ledger = Self { disk, holds: PhantomData };
-        let (mut all, mut next) = (Vec::new(), 0);
+        let mut next = 0;
         for name in files_ending(&*ledger.disk, folder, ".json")? {
             let Some(id) = name.strip_suffix(".json").and_then(|digits| u64::from_str_radix(digits, 16).ok()) else { continue };
             next = next.max(id.saturating_add(1));
             match ledger.read(id) {
-                Ok(kept) => all.push((id, kept)),
+                Ok(kept) => see(id, kept),
                 Err(error) => tracing::error!(folder = T::FOLDER, file = name, cause = %error, "{}", T::UNREADABLE),
             }
         }
-        Ok((ledger, all, next))
+        Ok((ledger, next))
     }
 
     /// Keeps one under a free number; returns when it is durable.

@@ -123,11 +123,9 @@ impl Completeness {
     /// # Errors
     /// The disk.
     pub fn open(config: Arc<Config>, disk: Arc<dyn Disk>, spool: Arc<dyn Spool>, clock: fn() -> Timestamp) -> io::Result<Arc<Self>> {
-        let (ledger, listings, next) = Ledger::open(disk)?;
-        let mut book = Book { next, ..Book::default() };
-        for (id, listing) in listings {
-            book.insert(id, &listing);
-        }
+        let mut book = Book::default();
+        let (ledger, next) = Ledger::visit(disk, |id, listing| book.insert(id, &listing))?;
+        book.next = next;
         if !book.listings.is_empty() {
             tracing::info!(listings = book.listings.len(), "what devices said of their studies is known");
         }
