@@ -159,18 +159,20 @@ impl Completeness {
                 return Err(Status::DUPLICATE_SOP_INSTANCE.into());
             }
             let given_up = self.surplus(&book, &listing);
-            given_up.iter().for_each(|id| book.remove(*id));
             book.next += 1;
             (book.next - 1, given_up)
         };
         let (ledger, new) = (self.ledger.clone(), listing.clone());
+        let surplus = given_up.clone();
         let written = tokio::task::spawn_blocking(move || {
-            for id in given_up {
+            ledger.write(id, &new)?;
+            // What makes room goes when the new one is there, never for nothing.
+            for id in surplus {
                 if let Err(error) = ledger.remove(id) {
                     tracing::warn!(cause = %error, "the file of a listing that is given up stays until the next start");
                 }
             }
-            ledger.write(id, &new)
+            Ok(())
         });
         let written = written.await.map_err(std::io::Error::other).flatten();
         if let Err(error) = written {
@@ -178,7 +180,9 @@ impl Completeness {
             return Err(Status::PROCESSING_FAILURE.into());
         }
         tracing::info!(inbound = listing.inbound, source = ?listing.source, instances = listing.instances.len(), phase = ?listing.phase, "a device has said something of a study");
-        self.book().insert(id, &listing);
+        let mut book = self.book();
+        given_up.into_iter().for_each(|id| book.remove(id));
+        book.insert(id, &listing);
         Ok(())
     }
 

@@ -248,6 +248,11 @@ async fn the_oldest_of_a_row_gives_way_and_what_is_old_goes() {
         notify(uid).await.expect("kept");
     }
     assert_eq!(completeness.totals(), (0, 4), "each row has its own bound");
+    disk.fail(disk.steps() + 1, Fault::Enospc);
+    assert_eq!(status(notify("1.4").await), Status(0x0110));
+    assert_eq!(completeness.totals(), (0, 4), "nothing gives way to what could not be kept");
+    let (_, kept, _) = Ledger::<Listing>::open(Arc::new(disk.clone())).expect("a working disk");
+    assert_eq!(kept.len(), 4);
     notify("1.4").await.expect("kept");
     assert_eq!(completeness.totals(), (0, 4));
     assert_eq!(status(notify("1.2").await), Status(0x0111));
