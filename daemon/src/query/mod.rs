@@ -6,7 +6,8 @@
 //! # Who may ask
 //! Devices whose inbound row has `query = true`, for what stands in the register in which their own objects would stand by the
 //! controller map. Every access unit (a study, by the AE title that sent it) is decided by [`idr_profile::access::gate_own`] before anything of
-//! it is matched, counted or sent, and again before each instance. What is omitted is in no answer and in no count
+//! it is matched, counted or sent, and again before each instance: by the policy at that instant, for unit and device as row,
+//! controller map and headers had them when the query began. A reload of them counts from the next query on. What is omitted is in no answer and in no count
 //! (profile 05 §8, §9). What is quarantined, rejected or superseded is not here for a query.
 //!
 //! # Failure
