@@ -95,6 +95,15 @@ struct Memory {
     begun: bool,
 }
 
+impl Memory {
+    /// Studies of a tenant that are to be judged again and do not rest, for one round. Those that rest take no place.
+    fn due_again(&self, tenant: &Tenant, now: Timestamp) -> Vec<String> {
+        let rests = |key: &(Tenant, String)| self.resting.get(key).is_some_and(|(_, until)| *until > now);
+        let due = self.again.iter().filter(|key| key.0 == *tenant && !rests(key));
+        due.map(|(_, uid)| uid.clone()).take(STUDIES_PER_ROUND).collect()
+    }
+}
+
 /// Why a study is complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Complete {
@@ -234,13 +243,8 @@ impl Studies {
         }
         self.memory().passed.insert(tenant.clone(), if more { stayed } else { 0 });
         self.count(tenant, now).await;
-        let again: Vec<String> =
-            self.memory().again.iter().filter(|(whose, _)| whose == tenant).map(|(_, uid)| uid.clone()).take(STUDIES_PER_ROUND).collect();
+        let again = self.memory().due_again(tenant, now);
         for study_uid in again {
-            let resting = self.memory().resting.get(&(tenant.clone(), study_uid.clone())).is_some_and(|(_, until)| *until > now);
-            if resting {
-                continue;
-            }
             let study = self.spool.study(tenant, &study_uid).await?;
             // What is still coming is judged as a whole when it is complete.
             if let Some(study) = &study

@@ -12,8 +12,8 @@ use idr_profile::rules::study::accession_name;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::Studies;
 use super::stage_t::EVALUATED;
+use super::{Memory, STUDIES_PER_ROUND, Studies};
 use crate::config::Config;
 use crate::forward::Maps;
 use crate::quarantine::Quarantine;
@@ -455,4 +455,17 @@ async fn a_study_whose_evaluation_fails_is_evaluated_again() {
     disk.fail(disk.steps() + 1, Fault::Enospc);
     studies.round(&tenant()).await.expect("other studies go on");
     assert_eq!(studies.memory().again.iter().map(|(_, uid)| uid.clone()).collect::<Vec<_>>(), [study_uid(1)]);
+}
+
+#[test]
+fn studies_that_rest_take_no_place_of_those_that_are_judged_again() {
+    let mut memory = Memory::default();
+    for n in 0..STUDIES_PER_ROUND {
+        let key = (tenant(), format!("1.{n}"));
+        memory.resting.insert(key.clone(), (at(0), at(100)));
+        memory.again.insert(key);
+    }
+    memory.again.insert((tenant(), "2".to_owned()));
+    assert_eq!(memory.due_again(&tenant(), at(50)), ["2"]);
+    assert_eq!(memory.due_again(&tenant(), at(100)).len(), STUDIES_PER_ROUND);
 }
