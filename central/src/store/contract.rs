@@ -99,7 +99,8 @@ over_every_store! {
         a_new_version_takes_the_place_of_the_one_before_and_keeps_its_manifest
         associations_are_repeated_once_with_the_new_versions_as_ends
         a_status_is_changed_of_entries_folders_and_associations
-        two_versions_of_one_number_are_not_registered;
+        two_versions_of_one_number_are_not_registered
+        a_withdrawn_manifest_takes_those_that_it_followed_with_it;
     whole:
         a_transaction_that_is_dropped_leaves_nothing
         a_registration_that_fails_leaves_nothing

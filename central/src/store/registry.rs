@@ -594,6 +594,6 @@ fn dtm(time: Timestamp) -> String {
 
 pub(super) const FACTS: &str = "e.unique_id, e.entry_type, e.hash, e.size, m.study_uid AS manifest_study, m.source_id AS manifest_source";
 /// Associations whose target is deprecated (ITI TF-3 §4.2.2.2).
-const REPLACING: [&str; 2] = ["urn:ihe:iti:2007:AssociationType:RPLC", "urn:ihe:iti:2007:AssociationType:XFRM_RPLC"];
+pub(super) const REPLACING: [&str; 2] = ["urn:ihe:iti:2007:AssociationType:RPLC", "urn:ihe:iti:2007:AssociationType:XFRM_RPLC"];
 /// Associations whose source follows its target into deprecation.
 const DEPENDING: [&str; 2] = ["urn:ihe:iti:2007:AssociationType:APND", "urn:ihe:iti:2007:AssociationType:XFRM"];

@@ -10,7 +10,7 @@ use idr_profile::mapping::ids::association_uuid;
 use jiff::Timestamp;
 
 use super::graph::HAS_MEMBER;
-use super::registry::{FACTS, ObjectState, entry_state, package_state};
+use super::registry::{FACTS, ObjectState, REPLACING, entry_state, package_state};
 use super::sql::sql;
 use super::units::{self, ENTRY};
 use super::{CHUNK, StoreError, Tx};
@@ -137,7 +137,8 @@ impl Tx {
     }
 
     /// Sets the status of an entry, folder or association. A manifest that becomes Deprecated was withdrawn (02 §7 row 5): its
-    /// images leave search and retrieve with it. `false`: no such object, or it has the status already.
+    /// images leave search and retrieve with it, and so do the manifests that it followed. `false`: no such object, or it has
+    /// the status already.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -148,11 +149,61 @@ impl Tx {
             AvailabilityStatus::Deprecated if manifest => Status::Invalidated,
             AvailabilityStatus::Deprecated => Status::Superseded,
         };
-        if self.set_status(entry_uuid, status, access).await? || self.set_folder_status(entry_uuid, status).await? {
+        if self.set_status(entry_uuid, status, access).await? {
+            if manifest {
+                self.predecessors_follow(entry_uuid, status).await?;
+            }
+            return Ok(true);
+        }
+        if self.set_folder_status(entry_uuid, status).await? {
             return Ok(true);
         }
         let update = sql("UPDATE associations SET status = $2 WHERE entry_uuid = $1 AND status <> $2");
         Ok(self.execute(update.bind(entry_uuid).bind(units::name(&status))).await? == 1)
+    }
+
+    /// What a manifest shows is withdrawn whole: earlier manifests of its study, source, patient and register are closed with
+    /// it. When it is approved again, those that it took the place of are as before; one that was withdrawn itself stays so.
+    async fn predecessors_follow(&mut self, entry_uuid: &str, status: AvailabilityStatus) -> Result<(), StoreError> {
+        let select = "SELECT o.entry_uuid FROM entries e JOIN manifests m ON m.entry_uuid = e.entry_uuid \
+                      JOIN manifests n ON n.study_uid = m.study_uid AND n.source_id = m.source_id \
+                      JOIN entries o ON o.entry_uuid = n.entry_uuid AND o.patient_key = e.patient_key AND o.controller = e.controller \
+                      AND o.register = e.register AND o.specifier = e.specifier \
+                      WHERE e.entry_uuid = $1 AND o.entry_uuid <> $1 AND o.status = 'Deprecated' AND o.access_status = $2";
+        let (from, to) = match status {
+            AvailabilityStatus::Deprecated => (Status::Superseded, Status::Invalidated),
+            AvailabilityStatus::Approved => (Status::Invalidated, Status::Superseded),
+        };
+        let rows = self.rows(sql(select).bind(entry_uuid).bind(units::name(&from))).await?;
+        let mut earlier = rows.iter().map(|row| row.text("entry_uuid")).collect::<Result<BTreeSet<_>, _>>()?;
+        if status == AvailabilityStatus::Approved {
+            earlier = earlier.intersection(&self.followed(entry_uuid).await?).cloned().collect();
+        }
+        for uuid in earlier {
+            let update = sql("UPDATE entries SET access_status = $2 WHERE entry_uuid = $1");
+            self.execute(update.bind(uuid).bind(units::name(&to))).await?;
+        }
+        Ok(())
+    }
+
+    /// Entries whose place one has taken, as a version or a replacement, at any remove.
+    async fn followed(&mut self, entry_uuid: &str) -> Result<BTreeSet<String>, StoreError> {
+        let (mut followed, mut next) = (BTreeSet::new(), vec![entry_uuid.to_owned()]);
+        while let Some(uuid) = next.pop() {
+            let versions = "SELECT o.entry_uuid FROM entries e JOIN entries o ON o.logical_id = e.logical_id AND o.version < e.version \
+                            WHERE e.entry_uuid = $1";
+            let mut replaced = sql("SELECT target AS entry_uuid FROM associations WHERE source = $1").bind(&uuid);
+            replaced.and_in("association_type", REPLACING.iter().copied());
+            for select in [sql(versions).bind(&uuid), replaced] {
+                for row in self.rows(select).await? {
+                    let earlier = row.text("entry_uuid")?;
+                    if followed.insert(earlier.clone()) {
+                        next.push(earlier);
+                    }
+                }
+            }
+        }
+        Ok(followed)
     }
 
     async fn set_folder_status(&mut self, entry_uuid: &str, status: AvailabilityStatus) -> Result<bool, StoreError> {

@@ -120,3 +120,37 @@ pub async fn two_versions_of_one_number_are_not_registered(store: Arc<dyn Centra
     let mut tx = store.begin().await.unwrap();
     assert!(matches!(second(3).register(&mut tx).await, Err(StoreError::Taken { .. })));
 }
+
+async fn change(store: &dyn CentralStore, id: &str, status: AvailabilityStatus) {
+    let mut tx = store.begin().await.unwrap();
+    assert!(tx.change_status(id, status).await.unwrap());
+    tx.commit().await.unwrap();
+}
+
+async fn access(store: &dyn CentralStore, ids: &[String]) -> Vec<Status> {
+    let states = store.read().await.unwrap().objects_by_id(ids).await.unwrap();
+    let of = |id: &String| states.iter().find(|state| state.entry_uuid == *id).unwrap().unit.as_ref().unwrap().status;
+    ids.iter().map(of).collect()
+}
+
+pub async fn a_withdrawn_manifest_takes_those_that_it_followed_with_it(store: Arc<dyn CentralStore>) {
+    // Withdrawn by itself, before the others came.
+    Case::manifest(9, [1]).commit(&*store).await;
+    change(&*store, &uuid(1, 9), AvailabilityStatus::Deprecated).await;
+    // M0, replaced after a late image, then corrected.
+    Case::manifest(1, [1]).commit(&*store).await;
+    Case::manifest(2, [1, 2]).with(association(12, RPLC, &uuid(1, 2), &uuid(1, 1))).commit(&*store).await;
+    let third = second(3).change(|entry, _| {
+        let uuid = entry.entry_uuid.clone();
+        *entry = super::fixtures::entry(2);
+        (entry.logical_id, entry.version, entry.entry_uuid) = (Some(super::fixtures::uuid(1, 2)), Some(2), uuid);
+    });
+    commit(&*store, &third, &[succession(uuid(1, 2), uuid(1, 3), false)]).await;
+    let ids = [uuid(1, 1), uuid(1, 2), uuid(1, 3), uuid(1, 9)];
+    let before = [Status::Superseded, Status::Superseded, Status::Active, Status::Invalidated];
+    assert_eq!(access(&*store, &ids).await, before);
+    change(&*store, &uuid(1, 3), AvailabilityStatus::Deprecated).await;
+    assert_eq!(access(&*store, &ids).await, [Status::Invalidated; 4], "the replaced one and the first version are withdrawn too");
+    change(&*store, &uuid(1, 3), AvailabilityStatus::Approved).await;
+    assert_eq!(access(&*store, &ids).await, before, "and are as before; what was withdrawn by itself stays so");
+}
