@@ -6,7 +6,7 @@
 
 use super::query::{DocumentFilter, Names, Versions};
 use super::sql::{Row, Statement, sql};
-use super::units::{self, ENTRY};
+use super::units::{self, ENTRY, NEWEST};
 use super::{CHUNK, Found, StoreError, Tx};
 use idr_ihe::metadata::{Association, DocumentEntry, Folder, PatientId, SubmissionSet};
 use idr_profile::access::{AccessUnit, Candidate, Dependent, Sector, Shown, Status, UnitId};
@@ -148,7 +148,7 @@ impl Tx {
         let mut found = Vec::new();
         for chunk in ids.chunks(CHUNK) {
             let mut select = sql(&format!(
-                "SELECT {ENTRY}, e.registered_at FROM entries e JOIN patients p ON p.patient_key = e.patient_key \
+                "SELECT {ENTRY}, e.registered_at FROM entries e {NEWEST} \
                  WHERE e.removed_at IS NULL AND e.entry_uuid IN "
             ));
             select.push_list(chunk.iter().copied());

@@ -1,7 +1,7 @@
 //! Look-ups of document entries, their associations and documents (profile 08 §8). Everything comes as candidates.
 
 use super::sql::{Statement, sql};
-use super::units::{self, ENTRY};
+use super::units::{self, ENTRY, NEWEST};
 use super::{CHUNK, Found, StoreError, Tx, candidates};
 use crate::objects::ObjectKey;
 use idr_ihe::metadata::{Association, AvailabilityStatus, Code, DocumentEntry, EntryType, PatientId};
@@ -280,7 +280,7 @@ fn dependent(association: Association) -> Dependent<Association> {
 
 /// `SELECT … WHERE `.
 fn entries() -> Statement {
-    sql(&format!("SELECT {ENTRY} FROM entries e JOIN patients p ON p.patient_key = e.patient_key WHERE e.removed_at IS NULL AND "))
+    sql(&format!("SELECT {ENTRY} FROM entries e {NEWEST} WHERE e.removed_at IS NULL AND "))
 }
 
 /// `code^^scheme`.

@@ -1,7 +1,7 @@
 //! Custody receipts R3 and R4 (profile 11): issued in the commit of what they say, chained by holder.
 
 use super::sql::sql;
-use super::units::{self, ENTRY, IMAGING_UNIT, Units};
+use super::units::{self, ENTRY, IMAGING_UNIT, NEWEST, Units};
 use super::{Found, StoreError, Tx, candidates};
 use crate::control::Operator;
 use idr_profile::access::Candidate;
@@ -146,7 +146,7 @@ impl Tx {
         let commits = self.rows(sql(&select).bind(study_uid).bind(&after).bind(&last)).await?;
         let select = format!(
             "SELECT rc.id AS receipt_id, rc.carried, {ENTRY} FROM receipts rc \
-             JOIN entries e ON e.entry_uuid = rc.entry_uuid JOIN patients p ON p.patient_key = e.patient_key \
+             JOIN entries e ON e.entry_uuid = rc.entry_uuid {NEWEST} \
              WHERE rc.study_uid = $1 AND rc.id > $2 AND rc.id <= $3 AND rc.kind = 'R4'"
         );
         let registrations = self.rows(sql(&select).bind(study_uid).bind(&after).bind(&last)).await?;

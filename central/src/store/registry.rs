@@ -5,7 +5,7 @@ use super::patients::{Origin, PatientKey};
 use super::query::{code_column, padded};
 use super::receipts::{Custody, ManifestRow};
 use super::sql::{Row, Value, sql};
-use super::units::{self, ENTRY, specifier_column};
+use super::units::{self, ENTRY, NEWEST, specifier_column};
 use super::{CHUNK, StoreError, Tx};
 use crate::objects::ObjectKey;
 use idr_ihe::metadata::{Association, Author, AvailabilityStatus, DocumentEntry, EntryType, Folder, Submission, SubmissionSet};
@@ -489,7 +489,7 @@ impl Tx {
     pub async fn approved_manifests(&mut self, study_uid: &str, source_id: &str) -> Result<Vec<ObjectState>, StoreError> {
         let select = format!(
             "SELECT {ENTRY}, {FACTS} FROM manifests m JOIN entries e ON e.entry_uuid = m.entry_uuid \
-             JOIN patients p ON p.patient_key = e.patient_key WHERE m.study_uid = $1 AND m.source_id = $2 AND e.status = 'Approved' \
+             {NEWEST} WHERE m.study_uid = $1 AND m.source_id = $2 AND e.status = 'Approved' \
              AND e.removed_at IS NULL \
              ORDER BY e.registered_at, e.entry_uuid"
         );
@@ -524,7 +524,7 @@ impl Tx {
         let mut found = Vec::new();
         for chunk in values.chunks(CHUNK) {
             let mut select = sql(&format!(
-                "SELECT {ENTRY}, {FACTS} FROM entries e JOIN patients p ON p.patient_key = e.patient_key \
+                "SELECT {ENTRY}, {FACTS} FROM entries e {NEWEST} \
                  LEFT JOIN manifests m ON m.entry_uuid = e.entry_uuid WHERE e.removed_at IS NULL AND e.{column} IN "
             ));
             for row in self.rows_of(select.push_list(chunk)).await? {

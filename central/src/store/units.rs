@@ -12,10 +12,15 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::HashMap;
 
-/// Columns of [`entry`], over `entries e JOIN patients p`.
+/// Columns of [`entry`], over `entries e` and [`NEWEST`]. What decides on access is what the newest version says of the document, removed
+/// or not: an older version shows nothing that the newest hides.
 pub(super) const ENTRY: &str = "e.entry_uuid, e.logical_id, e.version, e.status, e.metadata, e.recorded_authority, e.recorded_id, \
-    e.controller, e.register, e.specifier, e.service_event, e.service_unit, e.episode, e.access_date, e.sector, e.access_status, \
-    e.release_date, e.minor_code, e.labels, e.unreadable, p.authority, p.id";
+    n.controller, n.register, n.specifier, n.service_event, n.service_unit, n.episode, n.access_date, n.sector, e.access_status, \
+    n.release_date, n.minor_code, n.labels, n.unreadable, p.authority, p.id";
+
+/// What `entries e` is joined with for [`ENTRY`].
+pub(super) const NEWEST: &str = "JOIN patients p ON p.patient_key = e.patient_key JOIN entries n ON n.logical_id = e.logical_id \
+    AND n.version = (SELECT MAX(w.version) FROM entries w WHERE w.logical_id = e.logical_id)";
 
 /// A document entry as it is now: the registered metadata with the patient's surviving id, status and version.
 pub(super) fn entry(row: &Row) -> Result<(AccessUnit, DocumentEntry), StoreError> {
@@ -100,7 +105,7 @@ impl Tx {
         }
         let mut unit = imaging_unit(row)?;
         let select = format!(
-            "SELECT {ENTRY} FROM manifests m JOIN entries e ON e.entry_uuid = m.entry_uuid JOIN patients p ON p.patient_key = e.patient_key \
+            "SELECT {ENTRY} FROM manifests m JOIN entries e ON e.entry_uuid = m.entry_uuid {NEWEST} \
              WHERE m.study_uid = $1 AND e.patient_key = $2 AND e.controller = $3 AND e.register = $4 AND e.specifier = $5 \
              AND (e.service_event = $6 OR $6 = '') \
              ORDER BY CASE WHEN e.service_event = $6 THEN 0 ELSE 1 END, CASE WHEN e.removed_at IS NULL THEN 0 ELSE 1 END, \

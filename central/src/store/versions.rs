@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use super::graph::HAS_MEMBER;
 use super::registry::{FACTS, ObjectState, REPLACING, entry_state, package_state};
 use super::sql::sql;
-use super::units::{self, ENTRY};
+use super::units::{self, ENTRY, NEWEST};
 use super::{CHUNK, StoreError, Tx};
 
 /// The newest version of a logical object, for the rules of an update. Not for answers: it is undecided.
@@ -53,7 +53,7 @@ impl Tx {
         let mut found = Vec::new();
         for chunk in logical_ids.chunks(CHUNK) {
             let mut select = sql(&format!(
-                "SELECT {ENTRY}, {FACTS} FROM entries e JOIN patients p ON p.patient_key = e.patient_key \
+                "SELECT {ENTRY}, {FACTS} FROM entries e {NEWEST} \
                  LEFT JOIN manifests m ON m.entry_uuid = e.entry_uuid \
                  WHERE e.removed_at IS NULL AND e.version = (SELECT MAX(v.version) FROM entries v WHERE v.logical_id = e.logical_id) \
                  AND e.logical_id IN "

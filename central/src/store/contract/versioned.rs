@@ -1,6 +1,6 @@
 //! New versions and changes of status.
 
-use super::super::query::{Names, Versions};
+use super::super::query::{DocumentFilter, Names, Versions};
 use super::super::versions::{Content, Succession};
 use super::super::{CentralStore, StoreError};
 use super::fixtures::*;
@@ -153,4 +153,23 @@ pub async fn a_withdrawn_manifest_takes_those_that_it_followed_with_it(store: Ar
     assert_eq!(access(&*store, &ids).await, [Status::Invalidated; 4], "the replaced one and the first version are withdrawn too");
     change(&*store, &uuid(1, 3), AvailabilityStatus::Approved).await;
     assert_eq!(access(&*store, &ids).await, before, "and are as before; what was withdrawn by itself stays so");
+}
+
+pub async fn an_older_version_shows_nothing_that_the_newest_hides(store: Arc<dyn CentralStore>) {
+    Case::new(1).commit(&*store).await;
+    let hiding = second(2).change(|_, unit| {
+        unit.release_date = Some(jiff::civil::date(2031, 1, 1));
+        (unit.minor_code, unit.labels, unit.unreadable) = (Some("2".into()), vec!["LABEL".into()], true);
+    });
+    commit(&*store, &hiding, &[succession(uuid(1, 1), uuid(1, 2), true)]).await;
+    let mut tx = store.read().await.unwrap();
+    let found = tx.documents_found(&patient(), &DocumentFilter::default(), 9).await.unwrap();
+    let named = tx.documents_named(Names::EntryUuids(&[uuid(1, 1)]), Versions::All, 9).await.unwrap();
+    assert_eq!((found.len(), named.len()), (2, 1));
+    for (unit, entry) in found.into_iter().chain(named) {
+        let hidden = (unit.release_date, unit.minor_code.as_deref(), unit.labels.len(), unit.unreadable);
+        assert_eq!(hidden, (Some(jiff::civil::date(2031, 1, 1)), Some("2"), 1, true), "version {:?}", entry.version);
+    }
+    let state = tx.objects_by_id(&[uuid(1, 1)]).await.unwrap().remove(0);
+    assert_eq!((state.unit.unwrap().unreadable, state.version), (true, Some(1)));
 }
