@@ -1,7 +1,7 @@
 //! Checks against what is registered. All of them run inside the patient's lock, on facts of one commit point.
 
 use super::super::document::Document;
-use super::super::message::{Class, Ends, Membership, Operation, Subject, codes_of};
+use super::super::message::{Class, Ends, Membership, Message, Operation, Subject, codes_of};
 use super::super::problem::Key;
 use super::super::state::{RegisteredUniqueId, RegistryView, StoredKind, StoredObject, study_and_source};
 use super::super::update;
@@ -67,6 +67,8 @@ pub(in crate::xds) struct RegistryScope<'a> {
     documents: &'a DocumentScope<'a>,
     /// Replaced entries by the id of the new one.
     replaced: HashMap<String, Vec<String>>,
+    /// entryUUIDs, or ids in the message, of the manifests that an update leaves Approved, by study and source.
+    left_approved: HashMap<(String, String), HashSet<String>>,
     /// First manifest of each study and source in the message.
     first_manifests: HashMap<(String, String), usize>,
     /// uniqueIds of the message's manifests.
@@ -89,7 +91,13 @@ impl<'a> RegistryScope<'a> {
                 manifest_ids.extend(subject.identifier("uniqueId"));
             }
         }
-        Self { view, documents, replaced, first_manifests, manifest_ids }
+        let left_approved = left_approved(message, view, replaced.values().flatten());
+        Self { view, documents, replaced, left_approved, first_manifests, manifest_ids }
+    }
+
+    /// Does the update leave more than one manifest of a study and source Approved?
+    fn leaves_two(&self, key: &(String, String)) -> bool {
+        self.left_approved.get(key).is_some_and(|approved| approved.len() > 1)
     }
 
     fn entry(&self, id: &str) -> Option<&'a StoredObject> {
@@ -283,7 +291,8 @@ impl RegistryCheck {
                 let approved = registry.view.manifests.get(&key).unwrap_or(&none);
                 let follows = update::latest(subject, registry.view).map(|latest| &latest.entry_uuid);
                 let second_here = registry.first_manifests.get(&key).is_some_and(|first| *first != subject.index);
-                if second_here || approved.iter().any(|id| !replaced.contains(id) && Some(id) != follows) {
+                let two = follows.is_some() && registry.leaves_two(&key);
+                if two || second_here || approved.iter().any(|id| !replaced.contains(id) && Some(id) != follows) {
                     emit(&[(Key::Attr, "referenceIdList")]);
                 }
             }
@@ -301,6 +310,47 @@ impl RegistryCheck {
     }
 }
 
+/// What an update leaves Approved, by study and source: its versions in the place of those that they follow, its changes of status,
+/// without what it replaces.
+fn left_approved<'r>(
+    message: &Message<'_>,
+    view: &RegistryView,
+    replaced: impl Iterator<Item = &'r String>,
+) -> HashMap<(String, String), HashSet<String>> {
+    let changes = update::changes(message, view);
+    if changes == update::Changes::default() {
+        return HashMap::new();
+    }
+    let mut left: HashMap<(String, String), HashSet<String>> =
+        view.manifests.iter().map(|(key, approved)| (key.clone(), approved.iter().cloned().collect())).collect();
+    for replaced in replaced {
+        for approved in left.values_mut() {
+            approved.remove(replaced);
+        }
+    }
+    let mut keys: HashMap<&str, &(String, String)> = HashMap::new();
+    for new in &changes.versions {
+        let Some(key) = view.latest.get(&new.logical_id).and_then(|latest| latest.manifest.as_ref()) else { continue };
+        keys.insert(&new.id, key);
+        let approved = left.entry(key.clone()).or_default();
+        approved.remove(&new.previous);
+        approved.insert(new.id.clone());
+    }
+    for change in &changes.statuses {
+        let registered = || match view.visible(&change.target).map(|object| &object.kind) {
+            Some(StoredKind::Entry { manifest, .. }) => manifest.as_ref(),
+            _ => None,
+        };
+        let Some(key) = keys.get(change.target.as_str()).copied().or_else(registered) else { continue };
+        let approved = left.entry(key.clone()).or_default();
+        match change.status {
+            AvailabilityStatus::Approved => approved.insert(change.target.clone()),
+            AvailabilityStatus::Deprecated => approved.remove(&change.target),
+        };
+    }
+    left
+}
+
 /// A manifest's entry that ITI-57 would make Approved beside another of its study and source.
 fn approved_again(subject: &Subject<'_>, scope: &Scope<'_>, registry: &RegistryScope<'_>, emit: Emit<'_>) {
     let status = || super::status(subject.object()?, slot::NEW_STATUS);
@@ -310,7 +360,8 @@ fn approved_again(subject: &Subject<'_>, scope: &Scope<'_>, registry: &RegistryS
         return;
     };
     let Some(StoredKind::Entry { manifest: Some(key), .. }) = registry.entry(&ends.target).map(|object| &object.kind) else { return };
-    if registry.view.manifests.get(key).is_some_and(|approved| approved.iter().any(|id| *id != ends.target)) {
+    let beside = registry.view.manifests.get(key).is_some_and(|approved| approved.iter().any(|id| *id != ends.target));
+    if beside || registry.leaves_two(key) {
         emit(&[(Key::Attr, "referenceIdList")]);
     }
 }

@@ -319,6 +319,21 @@ fn a_manifest_is_not_approved_beside_another() {
         view.manifests.insert(key(), vec![OTHER.to_owned()]);
     };
     assert_eq!(against(&again, beside), ["M-435"]);
+    // Two that were withdrawn, approved again by one message.
+    let mut both = status(DEPRECATED, APPROVED);
+    both.associations.push(associate(LINK, STATUS, SET, OTHER, &[("OriginalStatus", DEPRECATED), ("NewStatus", APPROVED)]));
+    let two_withdrawn = |view: &mut RegistryView| {
+        withdrawn(view);
+        view.objects.insert(OTHER.to_owned(), view.objects[REGISTERED].clone());
+    };
+    assert_eq!(against(&both, two_withdrawn), ["M-435", "M-435"]);
+    both.associations[1] = associate(LINK, STATUS, SET, OTHER, &[("OriginalStatus", APPROVED), ("NewStatus", DEPRECATED)]);
+    let one_withdrawn = |view: &mut RegistryView| {
+        two_withdrawn(view);
+        view.objects.get_mut(OTHER).unwrap().status = AvailabilityStatus::Approved;
+        view.manifests.insert(key(), vec![OTHER.to_owned()]);
+    };
+    assert_eq!(against(&both, one_withdrawn), ["M-435"], "what is registered when the message comes counts too");
 }
 
 #[test]
