@@ -15,7 +15,8 @@ use idr_ihe::metadata::{AvailabilityStatus, DocumentEntry};
 pub(in crate::xds) enum UpdatedCheck {
     /// No object of this class with the `lid` that the caller may correct.
     UpdateUnknown,
-    /// PreviousVersion is another than the current one.
+    /// PreviousVersion is another than the current one, or the current one is Deprecated: a correction of metadata does not
+    /// make it Approved.
     VersionNotCurrent,
     /// One of these attributes differs from the current version's; reported for each.
     AttributesChanged(Vec<String>),
@@ -60,7 +61,8 @@ impl UpdatedCheck {
         match self {
             Self::VersionNotCurrent => {
                 let previous = update::previous_version(subject, scope.message);
-                if previous.is_some_and(|previous| previous != latest.version) {
+                let deprecated = latest.status == AvailabilityStatus::Deprecated;
+                if deprecated || previous.is_some_and(|previous| previous != latest.version) {
                     emit(&[(Key::Conflict, "version")]);
                 }
             }

@@ -227,6 +227,8 @@ fn a_version_follows_what_is_there_and_the_caller_may_correct() {
     assert_eq!(against(&version(), |view| view.latest.clear()), ["M-604"]);
     assert_eq!(against(&version(), |view| latest(view).correctable = false), ["M-604"], "denied equals unknown");
     assert_eq!(against(&version(), |view| latest(view).version = 2), ["M-608"]);
+    let withdrawn = |view: &mut RegistryView| latest(view).status = AvailabilityStatus::Deprecated;
+    assert_eq!(against(&version(), withdrawn), ["M-608"], "what was withdrawn does not come back by a correction");
 }
 
 #[test]
