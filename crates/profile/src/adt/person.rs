@@ -242,7 +242,8 @@ pub(super) fn ids(
         // An id that is not in force now stays a name of the person, but not the first one.
         let day = |n: usize| time::date(&part.component(n).value()).ok();
         let in_force = day(7).is_none_or(|from| from <= desk.today) && day(8).is_none_or(|to| desk.today <= to);
-        if checked.may_be_primary() && in_force {
+        // One that is merged may have ended: that is why it is merged.
+        if checked.may_be_primary() && (in_force || segment == "MRG") {
             if !read.strong.iter().any(|known| known.id == checked.id) {
                 read.strong.push(checked);
             }

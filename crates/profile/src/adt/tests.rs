@@ -315,3 +315,10 @@ fn the_shipped_file_lets_nobody_send_and_its_examples_hold() {
     assert_eq!((read.authority("HETU"), read.unit("RTG", "A")), (Some("1.2.246.21"), Some("1.2.246.10.90000011.10.1")));
     assert!(read.receives("IDR", "CENTRAL"));
 }
+
+#[test]
+fn an_id_that_has_ended_is_merged() {
+    let merge = message("A40^ADT_A39", &[&pid(HETU), &format!("MRG|{TEMPORARY}^^^20250101^20250610")]);
+    let Act::Merge(pairs) = judged(merge).expect("taken").order.act else { panic!("a merge") };
+    assert_eq!(pairs[0].old[0].id.to_cx(), TEMPORARY);
+}
