@@ -515,7 +515,7 @@ impl Work {
         }
     }
 
-    /// The opening record of the change, one per access unit.
+    /// The opening records of the change, one per access unit; the last of them names whatever else is changed too.
     async fn open(&self, permitted: &Permitted, prepared: &Prepared) -> Result<Opening, Refusal> {
         let named = prepared.named().map(|(document, study)| (Some(document), study));
         let targets = prepared.status_targets().map(|target| (Some(target), None));
@@ -534,22 +534,19 @@ impl Work {
         let mut named = named.collect::<Vec<_>>().into_iter();
         let mut records: Vec<Record> = Vec::new();
         let units = permitted.units.iter().map(Some).chain(std::iter::repeat(None));
-        for (permit, unit) in permitted.permits.iter().zip(units) {
-            let mut record = self.who.record(&self.central, Kind::U, Outcome::Permit);
-            match unit {
-                Some(unit) => log::permitted(&mut record, unit, permit, &request),
-                None => record.patient.clone_from(&self.who.claims().patient),
+        for ((permit, unit), number) in permitted.permits.iter().zip(units).zip(1..) {
+            let count = if number == permitted.permits.len() { usize::MAX } else { 1 };
+            for object in objects(named.by_ref().take(count)) {
+                let mut record = self.who.record(&self.central, Kind::U, Outcome::Permit);
+                match unit {
+                    Some(unit) => log::permitted(&mut record, unit, permit, &request),
+                    None => record.patient.clone_from(&self.who.claims().patient),
+                }
+                // As known now: the survivor of merges.
+                record.patient = permitted.state.ids.first().cloned().or(record.patient);
+                record.object = Some(object);
+                records.push(record);
             }
-            // As known now: the survivor of merges.
-            record.patient = permitted.state.ids.first().cloned().or(record.patient);
-            let (document, study) = named.next().unwrap_or_default();
-            record.object = Some(Object {
-                documents: document.map(str::to_owned).into_iter().collect(),
-                study: study.map(str::to_owned),
-                manifest: document.filter(|_| study.is_some()).map(str::to_owned),
-                ..Object::default()
-            });
-            records.push(record);
         }
         records
     }
@@ -614,6 +611,25 @@ impl Failed {
     }
 }
 
+/// What records say of the documents, by uniqueId or entryUUID, and their studies; at least one.
+fn objects<'a>(named: impl Iterator<Item = (Option<&'a str>, Option<&'a str>)>) -> Vec<Object> {
+    let mut objects = vec![Object::default()];
+    for (document, study) in named {
+        let full =
+            objects.last().is_some_and(|object| object.documents.len() == DOCUMENTS_MAX || study.is_some() && object.study.is_some());
+        if full {
+            objects.push(Object::default());
+        }
+        let Some(object) = objects.last_mut() else { break };
+        object.documents.extend(document.map(str::to_owned));
+        if let Some(study) = study {
+            object.study = Some(study.to_owned());
+            object.manifest = document.map(str::to_owned);
+        }
+    }
+    objects
+}
+
 /// R4 of a submission that was registered before.
 async fn repeated(tx: &mut Tx, message: &Message<'_>) -> Result<Vec<String>, StoreError> {
     let mut receipts = Vec::new();
@@ -639,7 +655,28 @@ fn zone(central: &Central) -> TimeZone {
     TimeZone::get(&central.config.central.timezone).unwrap_or(TimeZone::UTC)
 }
 
+/// Documents of one record (07 §2).
+const DOCUMENTS_MAX: usize = 1000;
 /// Status of a replay in the use log.
 pub(super) const REPLAYED: &str = "replayed";
 /// Bytes of a part (BD-14).
 const MANIFEST_BYTES_MAX: u64 = 134_217_728;
+
+#[cfg(test)]
+mod tests {
+    use super::{DOCUMENTS_MAX, objects};
+
+    #[test]
+    fn every_object_that_is_changed_stands_in_the_records() {
+        let documents = |named: &[(Option<&'static str>, Option<&'static str>)]| -> Vec<Vec<String>> {
+            objects(named.iter().copied()).into_iter().map(|object| object.documents).collect()
+        };
+        assert_eq!(documents(&[(Some("a"), None), (Some("b"), None)]), [["a", "b"]]);
+        let with_version = [(Some("v"), Some("1.2.3")), (Some("a"), None)];
+        let object = objects(with_version.into_iter()).remove(0);
+        assert_eq!((object.documents.len(), object.study.as_deref(), object.manifest.as_deref()), (2, Some("1.2.3"), Some("v")));
+        assert_eq!(documents(&[]), [Vec::<String>::new()], "a record all the same");
+        let many = vec![(Some("a"), None); DOCUMENTS_MAX + 1];
+        assert_eq!(documents(&many).iter().map(Vec::len).collect::<Vec<_>>(), [DOCUMENTS_MAX, 1]);
+    }
+}

@@ -307,3 +307,22 @@ async fn of_sixteen_updates_of_one_version_one_wins() {
     assert!(answers.iter().flatten().all(|context| context.starts_with("IDR-M-608")), "{answers:?}");
     assert_eq!(entries(&world, "$XDSDocumentEntryLogicalID", &revision.entry_uuid).await.len(), 2);
 }
+
+#[tokio::test]
+async fn every_target_of_an_update_is_recorded() {
+    let world = World::new().await;
+    let revision = world.registered(&[Instance::ct(1)]).await;
+    let membership = revision.submission.associations[0].entry_uuid.clone();
+    let mut update = status(&revision.submission, 1, &revision.entry_uuid, APPROVED, DEPRECATED);
+    update.associations.extend(status(&revision.submission, 2, &membership, APPROVED, DEPRECATED).associations);
+    update.associations[1].source = set_of(&update);
+    let answer = sent(&world, &update).await;
+    assert_eq!(answer.contexts(), Vec::<String>::new(), "{}", answer.envelope);
+    let openings = world.sink.entries().into_iter().map(|(_, value)| value["opening"].clone());
+    let documents = openings.filter(|opening| opening["transaction"] == "ITI-57").flat_map(|opening| {
+        let documents = opening["object"]["documents"].as_array().cloned();
+        documents.unwrap_or_default()
+    });
+    let documents: std::collections::BTreeSet<String> = documents.filter_map(|id| id.as_str().map(str::to_owned)).collect();
+    assert_eq!(documents, [revision.entry_uuid, membership].into());
+}
