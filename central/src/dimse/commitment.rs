@@ -201,14 +201,25 @@ impl Commitments {
                 return Err(Status::RESOURCE_LIMITATION);
             }
         };
-        tx.commit().await.map_err(fault)?;
+        // The association of the first time may be dead without our knowing: who asks now is told now. The lease changes inside the
+        // transaction: `close` forgets nothing that was asked for again.
+        let ticket = self.lease(id, asking.peer);
+        if let Err(error) = tx.commit().await {
+            if id == new.id {
+                self.book().requests.remove(&id);
+            }
+            return Err(fault(error));
+        }
         tracing::info!(peer = asking.peer, instances = listed, committed, failed, "storage commitment asked for and decided");
         oldest.map(|oldest| self.book().requests.remove(&oldest));
-        // The association of the first time may be dead without our knowing: who asks now is told now.
+        Ok(ticket)
+    }
+
+    fn lease(self: &Arc<Self>, id: Uuid, peer: &str) -> Ticket {
         let mut book = self.book();
         let lease = book.lease();
-        book.requests.insert(id, Waiting { peer: asking.peer.to_owned(), failures: 0, place: Place::Leased(lease) });
-        Ok(Ticket { commitments: self.clone(), id, lease })
+        book.requests.insert(id, Waiting { peer: peer.to_owned(), failures: 0, place: Place::Leased(lease) });
+        Ticket { commitments: self.clone(), id, lease }
     }
 
     /// Each instance once: what may be told and is there is committed. Recorded before anything is told.
@@ -302,15 +313,20 @@ impl Commitments {
 
     /// The report was taken. Whoever has asked again in the meantime is told again.
     async fn close(&self, ticket: &Ticket) {
-        let Some(waiting) = self.book().take(ticket) else { return };
         let forgotten = async {
             let mut tx = self.central.store.begin().await?;
+            // Asked inside the transaction: whoever asks again has another lease before its own commit.
+            let Some(waiting) = self.book().take(ticket) else { return Ok(None) };
             tx.forget_commitment(ticket.id).await?;
-            tx.commit().await
+            tx.commit().await.map(|()| Some(waiting.peer))
         };
         match forgotten.await {
-            Ok(()) => tracing::info!(peer = waiting.peer, "storage commitment reported"),
-            Err(error) => tracing::warn!(cause = %error, "a reported request stays; it is reported again at the next start"),
+            Ok(Some(peer)) => tracing::info!(peer, "storage commitment reported"),
+            Ok(None) => {}
+            Err(error) => {
+                self.book().take(ticket);
+                tracing::warn!(cause = %error, "a reported request stays; it is reported again at the next start");
+            }
         }
     }
 
@@ -499,4 +515,44 @@ fn targets(config: &Config, client: Option<Arc<ClientConfig>>) -> anyhow::Result
         targets.insert(row.name.clone(), Target { address, ae_title, tls: Some((client.clone(), name)), certificates });
     }
     Ok(targets)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{World, t0};
+
+    #[tokio::test]
+    async fn what_is_asked_for_again_while_its_report_is_closed_is_kept() {
+        let world = World::new().await;
+        let commitments = Commitments::open(world.central.clone(), None).await.unwrap();
+        let request = Commitment {
+            id: Uuid::from_u128(1),
+            peer: "a".into(),
+            calling_ae: "PACS".into(),
+            called_ae: "IDRCENTRAL".into(),
+            transaction_uid: "1.2.3".into(),
+            digest: "d".into(),
+            received_at: t0(),
+            report: Report::default(),
+        };
+        let mut tx = world.central.store.begin().await.unwrap();
+        tx.keep_commitment(&request, 9).await.unwrap().unwrap();
+        tx.commit().await.unwrap();
+        let reported = commitments.lease(request.id, "a");
+        // As `accept`, with the answer to the report of the first time in the middle.
+        let mut tx = world.central.store.begin().await.unwrap();
+        let closing = tokio::spawn({
+            let commitments = commitments.clone();
+            async move { commitments.close(&reported).await }
+        });
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        tx.keep_commitment(&request, 9).await.unwrap().unwrap();
+        let again = commitments.lease(request.id, "a");
+        tx.commit().await.unwrap();
+        closing.await.unwrap();
+        assert!(commitments.report(&again).await.unwrap().is_some(), "the peer that asked again is not told");
+        commitments.close(&again).await;
+        assert!(commitments.kept(request.id).await.unwrap().is_none());
+    }
 }
