@@ -60,6 +60,7 @@ over_every_store! {
     merged:
         a_merge_that_is_taken_back_leaves_everything_as_it_was
         what_came_late_under_the_old_id_goes_back_with_it
+        a_version_goes_with_the_one_before_when_a_merge_is_taken_back
         ten_thousand_units_move_with_one_merge;
     once:
         of_64_presentations_of_an_assertion_one_is_first

@@ -8,7 +8,7 @@ use super::sql::{Row, Value, sql};
 use super::units::{self, ENTRY, NEWEST, specifier_column};
 use super::{CHUNK, StoreError, Tx};
 use crate::objects::ObjectKey;
-use idr_ihe::metadata::{Association, Author, AvailabilityStatus, DocumentEntry, EntryType, Folder, Submission, SubmissionSet};
+use idr_ihe::metadata::{Association, Author, AvailabilityStatus, DocumentEntry, EntryType, Folder, PatientId, Submission, SubmissionSet};
 use idr_profile::access::{AccessUnit, Status, StoredUnder};
 use idr_profile::receipt::{Carried, Source};
 use jiff::Timestamp;
@@ -225,6 +225,7 @@ impl Tx {
     ) -> Result<(), StoreError> {
         let patient = self.ensure_patient(&entry.patient_id, Origin::Registration, new.now).await?;
         let uuid = &entry.entry_uuid;
+        let recorded = self.recorded_before(entry).await?.unwrap_or_else(|| entry.patient_id.clone());
         let values: [(&str, Value); 37] = [
             ("entry_uuid", uuid.into()),
             ("logical_id", entry.logical_id.as_ref().unwrap_or(uuid).into()),
@@ -233,8 +234,8 @@ impl Tx {
             ("entry_type", units::name(&entry.entry_type).into()),
             ("unique_id", (&entry.unique_id).into()),
             ("patient_key", patient.0.into()),
-            ("recorded_authority", (&entry.patient_id.authority).into()),
-            ("recorded_id", (&entry.patient_id.id).into()),
+            ("recorded_authority", recorded.authority.into()),
+            ("recorded_id", recorded.id.into()),
             ("mime_type", (&entry.mime_type).into()),
             ("hash", entry.hash.as_ref().map(|hash| hash.to_ascii_lowercase()).into()),
             ("size", entry.size.into()),
@@ -286,6 +287,15 @@ impl Tx {
         self.insert_authors(uuid, &entry.authors).await
     }
 
+    /// The id that the version before an entry was recorded under: a merge that is taken back parts patients, not versions of an
+    /// object.
+    async fn recorded_before(&mut self, entry: &DocumentEntry) -> Result<Option<PatientId>, StoreError> {
+        let Some(logical_id) = entry.logical_id.as_ref().filter(|logical_id| **logical_id != entry.entry_uuid) else { return Ok(None) };
+        let select =
+            "SELECT recorded_authority AS authority, recorded_id AS id FROM entries WHERE logical_id = $1 ORDER BY version DESC LIMIT 1";
+        self.row(sql(select).bind(logical_id)).await?.as_ref().map(super::patients::patient_id).transpose()
+    }
+
     async fn insert_authors(&mut self, uuid: &str, authors: &[Author]) -> Result<(), StoreError> {
         let persons: BTreeSet<&String> = authors.iter().filter_map(|author| author.person.as_ref()).collect();
         let persons = persons.into_iter().map(|person| vec![uuid.into(), person.into()]).collect();
@@ -294,6 +304,14 @@ impl Tx {
 
     async fn insert_folder(&mut self, folder: &Folder, set: &str, new: &Registration<'_>) -> Result<(), StoreError> {
         let patient = self.ensure_patient(&folder.patient_id, Origin::Registration, new.now).await?;
+        // As for an entry; a folder's metadata has the id that it was recorded under.
+        let mut recorded = folder.clone();
+        if let Some(logical_id) = folder.logical_id.as_ref().filter(|logical_id| **logical_id != folder.entry_uuid) {
+            let select = sql("SELECT metadata FROM folders WHERE logical_id = $1 ORDER BY version DESC LIMIT 1").bind(logical_id);
+            if let Some(before) = self.row(select).await? {
+                recorded.patient_id = before.json::<Folder>("metadata")?.patient_id;
+            }
+        }
         let insert = "INSERT INTO folders (entry_uuid, logical_id, version, unique_id, patient_key, status, last_update_time, controller, \
                       register, specifier, submission_uuid, stored_by, registered_at, metadata) \
                       VALUES ($1, $2, $3, $4, $5, 'Approved', $6, $7, $8, $9, $10, $11, $12, $13) ON CONFLICT DO NOTHING";
@@ -310,7 +328,7 @@ impl Tx {
             .bind(set)
             .bind(new.stored_by)
             .bind(new.now)
-            .bind(units::json(folder));
+            .bind(units::json(&recorded));
         if self.execute(insert).await? == 0 {
             return Err(StoreError::Taken { what: "a folder's entryUUID" });
         }

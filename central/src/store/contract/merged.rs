@@ -4,9 +4,10 @@ use super::super::declarations::{Declaration, NewDeclaration};
 use super::super::merges::NewMerge;
 use super::super::patients::Origin;
 use super::super::sql::{Value, sql};
+use super::super::versions::Succession;
 use super::super::{CentralStore, Tx};
 use super::fixtures::*;
-use idr_ihe::metadata::PatientId;
+use idr_ihe::metadata::{Folder, PatientId};
 use idr_profile::access::{Freshness, PatientState};
 use idr_profile::identifier::NoneAndActive;
 use jiff::civil::date;
@@ -136,6 +137,49 @@ pub async fn what_came_late_under_the_old_id_goes_back_with_it(store: Arc<dyn Ce
     for (table, theirs) in [("entries", 4), ("submission_sets", 4), ("imaging_units", 4), ("declarations", 4), ("patient_aliases", 1)] {
         let of = |line: &&String| line.starts_with(table) && line.ends_with(&old_key.0);
         assert_eq!(all.iter().filter(of).count(), theirs, "{table}: {all:#?}");
+    }
+}
+
+pub async fn a_version_goes_with_the_one_before_when_a_merge_is_taken_back(store: Arc<dyn CentralStore>) {
+    let folder = |n: u64, version: u32| Folder {
+        entry_uuid: uuid(4, n),
+        logical_id: Some(uuid(4, 2)),
+        version: Some(version),
+        unique_id: "2.25.4002".into(),
+        patient_id: if version == 1 { old() } else { patient() },
+        codes: Vec::new(),
+        title: None,
+        comments: None,
+        last_update_time: None,
+        home_community_id: None,
+        status: None,
+        extra: Vec::new(),
+    };
+    submitted(1, &patient()).commit(&*store).await;
+    let mut first = submitted(2, &old());
+    first.submission.folders.push(folder(2, 1));
+    first.commit(&*store).await;
+    let mut tx = store.begin().await.unwrap();
+    merge(&mut tx, "m").await;
+    tx.commit().await.unwrap();
+    // The update names the survivor.
+    let mut second = Case::new(3);
+    second.submission.folders.push(folder(3, 2));
+    let second = second.change(|entry, _| (entry.logical_id, entry.version) = (Some(uuid(1, 2)), Some(2)));
+    let mut tx = store.begin().await.unwrap();
+    second.register(&mut tx).await.unwrap();
+    let of = |previous, new| Succession { previous, new, propagate: true };
+    let successions = [of(uuid(1, 2), uuid(1, 3)), of(uuid(4, 2), uuid(4, 3))];
+    tx.succeed(&successions, &second.submission.submission_sets[0].entry_uuid, second.now).await.unwrap();
+    tx.commit().await.unwrap();
+    split(&*store, "m").await;
+    let key = store.read().await.unwrap().patient_key(&old()).await.unwrap().unwrap();
+    let all = whose(&*store).await;
+    for (table, kind) in [("entries", 1), ("folders", 4)] {
+        for n in [2, 3] {
+            let line = format!("{table} {} {}", uuid(kind, n), key.0);
+            assert!(all.contains(&line), "a version of the old patient's object stays with the other: {all:#?}");
+        }
     }
 }
 
