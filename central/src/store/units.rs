@@ -95,8 +95,8 @@ pub(super) type Units = HashMap<String, AccessUnit>;
 
 impl Tx {
     /// The access unit of an instance row that has the columns [`IMAGING_UNIT`]. The manifest entry with the same study,
-    /// patient, controller, register, specifier and service event gives what the assertion did not say; the Approved one,
-    /// the newest if there are several. If the instance was stored without a service event, an entry with one serves too:
+    /// patient, controller, register, specifier and service event gives what the assertion did not say, by its newest version, whatever
+    /// service event that names; the Approved one, the newest if there are several. If the instance was stored without a service event, an entry with one serves too:
     /// otherwise a delayed release or a minor's code on it would not hold for its images.
     pub(super) async fn unit_of_instance(&mut self, row: &Row, units: &mut Units) -> Result<AccessUnit, StoreError> {
         let id = row.text("unit_id")?;
@@ -105,10 +105,10 @@ impl Tx {
         }
         let mut unit = imaging_unit(row)?;
         let select = format!(
-            "SELECT {ENTRY} FROM manifests m JOIN entries e ON e.entry_uuid = m.entry_uuid {NEWEST} \
-             WHERE m.study_uid = $1 AND e.patient_key = $2 AND e.controller = $3 AND e.register = $4 AND e.specifier = $5 \
-             AND (e.service_event = $6 OR $6 = '') \
-             ORDER BY CASE WHEN e.service_event = $6 THEN 0 ELSE 1 END, CASE WHEN e.removed_at IS NULL THEN 0 ELSE 1 END, \
+            "SELECT {ENTRY} FROM manifests m JOIN entries o ON o.entry_uuid = m.entry_uuid JOIN entries e ON e.logical_id = o.logical_id {NEWEST} \
+             WHERE e.version = n.version AND m.study_uid = $1 AND o.patient_key = $2 AND o.controller = $3 AND o.register = $4 \
+             AND o.specifier = $5 AND (o.service_event = $6 OR $6 = '') \
+             ORDER BY CASE WHEN o.service_event = $6 THEN 0 ELSE 1 END, CASE WHEN e.removed_at IS NULL THEN 0 ELSE 1 END, \
              CASE e.status WHEN 'Approved' THEN 0 ELSE 1 END, \
              e.registered_at DESC, e.version DESC, e.entry_uuid LIMIT 1"
         );

@@ -173,3 +173,17 @@ pub async fn an_older_version_shows_nothing_that_the_newest_hides(store: Arc<dyn
     let state = tx.objects_by_id(&[uuid(1, 1)]).await.unwrap().remove(0);
     assert_eq!((state.unit.unwrap().unreadable, state.version), (true, Some(1)));
 }
+
+pub async fn images_follow_a_version_that_names_another_service_event(store: Arc<dyn CentralStore>) {
+    store_instances(&*store, [instance(1)]).await;
+    Case::manifest(1, [1]).commit(&*store).await;
+    let moved = second(2).change(|_, unit| {
+        (unit.service_event, unit.release_date) = (Some(event(2)), Some(jiff::civil::date(2031, 1, 1)));
+    });
+    commit(&*store, &moved, &[succession(uuid(1, 1), uuid(1, 2), true)]).await;
+    let unit = store.read().await.unwrap().unit_of(&uid(1)).await.unwrap().unwrap();
+    assert_eq!((unit.status, unit.release_date), (Status::Active, Some(jiff::civil::date(2031, 1, 1))));
+    change(&*store, &uuid(1, 2), AvailabilityStatus::Deprecated).await;
+    let unit = store.read().await.unwrap().unit_of(&uid(1)).await.unwrap().unwrap();
+    assert_eq!(unit.status, Status::Invalidated, "withdrawn with its manifest");
+}
