@@ -100,3 +100,15 @@ impl CentralStore for SqliteStore {
         Ok(Tx::new(Connection::Sqlite(self.readers.begin().await?)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn migrations_are_numbered_from_one_without_gap_or_repetition() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store/migrations");
+        let names = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
+        let mut numbers: Vec<usize> = names.map(|name| name.split('_').next().unwrap().parse().expect("NNNN_name.sql")).collect();
+        numbers.sort_unstable();
+        assert_eq!(numbers, (1..=numbers.len()).collect::<Vec<_>>(), "two migrations of one number, or one is missing");
+    }
+}
