@@ -173,16 +173,17 @@ impl Prepared {
         }
     }
 
-    /// Does what an update asks for besides registering its objects, in the same transaction.
+    /// Does what an update asks for besides registering its objects, in the same transaction. `limit`: of associations that its versions
+    /// repeat.
     ///
     /// # Errors
     /// [`StoreError`]; the transaction must then be dropped.
-    pub async fn change(&self, tx: &mut Tx, changes: &Changes, now: Timestamp) -> Result<(), StoreError> {
+    pub async fn change(&self, tx: &mut Tx, changes: &Changes, limit: usize, now: Timestamp) -> Result<(), StoreError> {
         let named = |id: &String| self.names.get(id).unwrap_or(id).clone();
         let succession = |new: &NewVersion| Succession { previous: new.previous.clone(), new: named(&new.id), propagate: new.propagate };
         let successions: Vec<Succession> = changes.versions.iter().map(succession).collect();
         let set = self.submission.submission_sets.first().map_or("", |set| set.entry_uuid.as_str());
-        tx.succeed(&successions, set, now).await?;
+        tx.succeed(&successions, set, limit, now).await?;
         for change in &changes.statuses {
             tx.change_status(&named(&change.target), change.status).await?;
         }

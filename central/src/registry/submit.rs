@@ -470,7 +470,10 @@ impl Work {
                     prepared.follow(&changes);
                     let registered = prepared.register(central, &mut tx, &self.who, &permitted.stored_under, now).await;
                     let registered = registered.map_err(|error| self.store_failed(&error))?;
-                    prepared.change(&mut tx, &changes, now).await.map_err(|error| self.store_failed(&error))?;
+                    prepared
+                        .change(&mut tx, &changes, central.xds.limits.submission_objects, now)
+                        .await
+                        .map_err(|error| self.store_failed(&error))?;
                     let response = warnings.and(findings).response();
                     let receipts = registered.receipts.iter().map(idr_profile::receipt::Carried::to_json).collect();
                     let mut owned: HashSet<ObjectKey> = received.parts.iter().map(|part| part.written.key().clone()).collect();
@@ -590,6 +593,8 @@ impl Work {
             StoreError::Taken { what } if what.contains("document") => ("M-136", Vec::new()),
             StoreError::Taken { what } if what.contains("SubmissionSet") => ("M-308", vec![(Key::Kind, "set".to_owned())]),
             StoreError::Taken { .. } => ("M-008", Vec::new()),
+            // What its versions would repeat.
+            StoreError::TooMany { limit } => ("M-048", vec![(Key::Limit, limit.to_string())]),
             error => return resource_problem(&self.central, error, self.answerer).into(),
         };
         let (code, text) = self.central.xds.rule(rule).unwrap_or(("XDSRegistryMetadataError", "entryUUID is already registered"));

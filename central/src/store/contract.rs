@@ -103,7 +103,8 @@ over_every_store! {
         two_versions_of_one_number_are_not_registered
         a_withdrawn_manifest_takes_those_that_it_followed_with_it
         an_older_version_shows_nothing_that_the_newest_hides
-        images_follow_a_version_that_names_another_service_event;
+        images_follow_a_version_that_names_another_service_event
+        associations_are_repeated_up_to_a_limit_and_never_to_what_is_deprecated;
     whole:
         a_transaction_that_is_dropped_leaves_nothing
         a_registration_that_fails_leaves_nothing

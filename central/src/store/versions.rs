@@ -80,11 +80,12 @@ impl Tx {
 
     /// Puts new versions in the place of those before: these become Deprecated, a manifest stays the manifest of its study and
     /// source, and, where it is asked, Approved associations are repeated with the new version as their end (memberships of
-    /// SubmissionSets are not). `set`: entryUUID of the update's SubmissionSet.
+    /// SubmissionSets are not, nor what leads to something Deprecated). `set`: entryUUID of the update's SubmissionSet; `limit`: of
+    /// what is repeated.
     ///
     /// # Errors
-    /// [`StoreError`]; the transaction must then be dropped.
-    pub async fn succeed(&mut self, successions: &[Succession], set: &str, now: Timestamp) -> Result<(), StoreError> {
+    /// [`StoreError::TooMany`] above the limit; [`StoreError`]. The transaction must then be dropped.
+    pub async fn succeed(&mut self, successions: &[Succession], set: &str, limit: usize, now: Timestamp) -> Result<(), StoreError> {
         for succession in successions {
             if !self.set_status(&succession.previous, AvailabilityStatus::Deprecated, Status::Superseded).await? {
                 self.set_folder_status(&succession.previous, AvailabilityStatus::Deprecated).await?;
@@ -98,7 +99,7 @@ impl Tx {
         }
         let propagated = successions.iter().filter(|succession| succession.propagate);
         let new: BTreeMap<&str, &str> = propagated.map(|of| (of.previous.as_str(), of.new.as_str())).collect();
-        let repeated = self.propagated(&new, set).await?;
+        let repeated = self.propagated(&new, set, limit).await?;
         for association in &repeated {
             self.insert_association(association, set, now).await?;
         }
@@ -108,7 +109,7 @@ impl Tx {
     }
 
     /// The associations of versions before, with the new ones as their ends.
-    async fn propagated(&mut self, new: &BTreeMap<&str, &str>, set: &str) -> Result<Vec<Association>, StoreError> {
+    async fn propagated(&mut self, new: &BTreeMap<&str, &str>, set: &str, limit: usize) -> Result<Vec<Association>, StoreError> {
         let ids: Vec<&str> = new.keys().copied().collect();
         let (mut seen, mut repeated) = (BTreeSet::new(), Vec::new());
         for chunk in ids.chunks(CHUNK) {
@@ -121,8 +122,12 @@ impl Tx {
                 .bind(set)
                 .bind(UPDATE_AVAILABILITY_STATUS)
                 .bind(SUBMIT_ASSOCIATION);
-                select.push_list(chunk.iter().copied()).push(" ORDER BY a.registered_at, a.entry_uuid");
-                for row in self.rows(select).await? {
+                select.push_list(chunk.iter().copied()).push(" ORDER BY a.registered_at, a.entry_uuid LIMIT ").push_bind(limit as u64 + 1);
+                let rows = self.rows(select).await?;
+                if rows.len() > limit {
+                    return Err(StoreError::TooMany { limit });
+                }
+                for row in rows {
                     let association: Association = row.json("metadata")?;
                     let now = |id: &String| new.get(id.as_str()).map_or_else(|| id.clone(), |new| (*new).to_owned());
                     let (source, target) = (now(&association.source), now(&association.target));
@@ -133,7 +138,27 @@ impl Tx {
                 }
             }
         }
+        let ends: BTreeSet<String> = repeated.iter().flat_map(|of| [of.source.clone(), of.target.clone()]).collect();
+        let deprecated = self.deprecated_among(&ends.into_iter().collect::<Vec<_>>()).await?;
+        repeated.retain(|of| !deprecated.contains(&of.source) && !deprecated.contains(&of.target));
+        if repeated.len() > limit {
+            return Err(StoreError::TooMany { limit });
+        }
         Ok(repeated)
+    }
+
+    async fn deprecated_among(&mut self, ids: &[String]) -> Result<BTreeSet<String>, StoreError> {
+        let mut found = BTreeSet::new();
+        for chunk in ids.chunks(CHUNK) {
+            for table in ["entries", "folders"] {
+                let mut select = sql(&format!("SELECT entry_uuid FROM {table} WHERE status = 'Deprecated' AND entry_uuid IN "));
+                select.push_list(chunk);
+                for row in self.rows(select).await? {
+                    found.insert(row.text("entry_uuid")?);
+                }
+            }
+        }
+        Ok(found)
     }
 
     /// Sets the status of an entry, folder or association. A manifest that becomes Deprecated was withdrawn (02 §7 row 5): its

@@ -170,7 +170,7 @@ pub async fn a_version_goes_with_the_one_before_when_a_merge_is_taken_back(store
     second.register(&mut tx).await.unwrap();
     let of = |previous, new| Succession { previous, new, propagate: true };
     let successions = [of(uuid(1, 2), uuid(1, 3)), of(uuid(4, 2), uuid(4, 3))];
-    tx.succeed(&successions, &second.submission.submission_sets[0].entry_uuid, second.now).await.unwrap();
+    tx.succeed(&successions, &second.submission.submission_sets[0].entry_uuid, 9, second.now).await.unwrap();
     tx.commit().await.unwrap();
     split(&*store, "m").await;
     let key = store.read().await.unwrap().patient_key(&old()).await.unwrap().unwrap();

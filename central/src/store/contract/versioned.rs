@@ -44,7 +44,7 @@ fn succession(previous: String, new: String, propagate: bool) -> Succession {
 async fn commit(store: &dyn CentralStore, case: &Case, successions: &[Succession]) {
     let mut tx = store.begin().await.unwrap();
     case.register(&mut tx).await.unwrap();
-    tx.succeed(successions, &case.submission.submission_sets[0].entry_uuid, case.now).await.unwrap();
+    tx.succeed(successions, &case.submission.submission_sets[0].entry_uuid, 9, case.now).await.unwrap();
     tx.commit().await.unwrap();
 }
 
@@ -186,4 +186,25 @@ pub async fn images_follow_a_version_that_names_another_service_event(store: Arc
     change(&*store, &uuid(1, 2), AvailabilityStatus::Deprecated).await;
     let unit = store.read().await.unwrap().unit_of(&uid(1)).await.unwrap().unwrap();
     assert_eq!(unit.status, Status::Invalidated, "withdrawn with its manifest");
+}
+
+pub async fn associations_are_repeated_up_to_a_limit_and_never_to_what_is_deprecated(store: Arc<dyn CentralStore>) {
+    Case::new(5).commit(&*store).await;
+    let mut case = Case::new(1);
+    for n in 5..8 {
+        case = case.with(association(10 + n, APND, &uuid(1, 1), &uuid(1, n)));
+    }
+    case.commit(&*store).await;
+    change(&*store, &uuid(1, 5), AvailabilityStatus::Deprecated).await;
+    let case = second(2);
+    let (set, successions) = (case.submission.submission_sets[0].entry_uuid.clone(), [succession(uuid(1, 1), uuid(1, 2), true)]);
+    let mut tx = store.begin().await.unwrap();
+    case.register(&mut tx).await.unwrap();
+    assert!(matches!(tx.succeed(&successions, &set, 1, case.now).await, Err(StoreError::TooMany { limit: 1 })));
+    drop(tx);
+    commit(&*store, &case, &successions).await;
+    let repeated = store.read().await.unwrap().association_rows(&[uuid(1, 2)], &[APND.to_owned()], 9).await.unwrap();
+    let mut targets: Vec<String> = repeated.into_iter().map(|of| of.target).collect();
+    targets.sort_unstable();
+    assert_eq!(targets, [uuid(1, 6), uuid(1, 7)]);
 }
