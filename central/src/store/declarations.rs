@@ -205,6 +205,7 @@ impl Tx {
         for other in linked {
             let mut theirs = PatientState::nobody(state.freshness, state.store_version);
             self.declared(Some(other), &mut theirs).await?;
+            state.linked_denials.extend(theirs.denials.iter().map(|denial| denial.id.clone()));
             state.denials.append(&mut theirs.denials);
             state.unreadable |= theirs.unreadable;
         }

@@ -238,6 +238,7 @@ async fn i26_linked_patients_share_denials_and_nothing_else() {
     for id in [&a, &b, &c] {
         assert_eq!(denials(&world.state(id).await), [false], "the union");
     }
+    assert_eq!((world.state(&a).await.linked_denials.len(), world.state(&b).await.linked_denials), (0, [denied.id.clone()].into()));
     assert_eq!((health(&world.state(&a).await), health(&world.state(&b).await)), ("none", "active"), "consents are not shared");
     let own = world.declare(&b, denial(false)).await;
     assert!(!own.repeated && own.id != denied.id, "the same denial of a linked patient is not this patient's");

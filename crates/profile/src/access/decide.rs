@@ -353,13 +353,13 @@ impl Facts<'_> {
     /// E8a, E8b, E8c.
     fn denied(&self, hits: &Hits<'_>, witness: &mut impl Witness) -> Option<Decision> {
         if let Some(denial) = hits.absolute.first() {
-            return Some(self.omit(Rule::E8a, witness, || format!("denial {} of {} is absolute", denial.id, denial.set_on)));
+            return Some(self.omit(Rule::E8a, witness, || format!("{} is absolute", self.state.told(denial))));
         }
         no(witness, Rule::E8a);
         let emergency = self.claims().purpose == Purpose::Emergency;
         match hits.emergency_allowed.first() {
             Some(denial) if !emergency => {
-                Some(self.omit(Rule::E8b, witness, || format!("denial {} of {} allows emergency use only", denial.id, denial.set_on)))
+                Some(self.omit(Rule::E8b, witness, || format!("{} allows emergency use only", self.state.told(denial))))
             }
             Some(_) => {
                 witness.step("E8c", StepResult::Noted, || format!("{} denials allow emergency use", hits.emergency_allowed.len()));

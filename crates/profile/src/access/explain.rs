@@ -178,7 +178,11 @@ fn alternatives(
     }
     let hits = denial::hits(state, claims.controller.as_deref(), unit, policy, today);
     for denial in hits.absolute.iter().chain(&hits.emergency_allowed) {
-        cases.push(with(&format!("denial {} ended", denial.id), &|c| {
+        let fact = match state.linked_denials.contains(&denial.id) {
+            true => "a denial of the link set ended".to_owned(),
+            false => format!("denial {} ended", denial.id),
+        };
+        cases.push(with(&fact, &|c| {
             for other in c.state.denials.iter_mut().filter(|other| other.id == denial.id) {
                 other.status = DenialStatus::Ended;
             }

@@ -6,7 +6,7 @@ use crate::identifier::Specifier;
 use idr_ihe::metadata::PatientId;
 use jiff::Timestamp;
 use jiff::civil::Date;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// Name of an access unit in our index: a document's entry UUID, or a manifest entry's key. No patient data.
@@ -319,6 +319,9 @@ pub struct PatientState {
     pub consents: BTreeMap<Sector, Consent>,
     /// Denials, whatever their life.
     pub denials: Vec<Denial>,
+    /// Ids of the denials that are not the patient's own but of one that it is linked with: they bite, and are never told.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub linked_denials: BTreeSet<String>,
     /// Authorisations: the patient's and those for everybody.
     pub authorisations: Vec<Authorisation>,
     /// Service events by OID.
@@ -348,6 +351,7 @@ impl PatientState {
             informed: Informed::None,
             consents: BTreeMap::new(),
             denials: Vec::new(),
+            linked_denials: BTreeSet::new(),
             authorisations: Vec::new(),
             service_events: BTreeMap::new(),
             birth_date: None,
@@ -366,6 +370,14 @@ impl PatientState {
     /// Whether two identifiers name one person, aliases resolved (06 §7.1).
     pub fn same_patient(&self, a: &PatientId, b: &PatientId) -> bool {
         a == b || self.is_of(a) && self.is_of(b)
+    }
+
+    /// What a trace says of a denial: of another person's, that there is one.
+    pub(super) fn told(&self, denial: &Denial) -> String {
+        match self.linked_denials.contains(&denial.id) {
+            true => "a denial of the link set".to_owned(),
+            false => format!("denial {} of {}", denial.id, denial.set_on),
+        }
     }
 
     /// Consent of a sector.

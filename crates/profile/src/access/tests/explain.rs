@@ -35,6 +35,19 @@ fn the_trace_lists_the_rules_in_order_up_to_the_one_that_fired() {
 }
 
 #[test]
+fn a_denial_of_a_linked_person_is_told_without_its_name_and_day() {
+    let mut state = state("P2");
+    apply(&mut state, "D8");
+    state.linked_denials = state.denials.iter().map(|denial| denial.id.clone()).collect();
+    let requester = claims("RA2", "n");
+    let e = explain(&requester, Limits::default(), &request(Operation::Search), Some(&unit("EC2")), &state, &policy(), now());
+    let last = e.trace.last().expect("a trace");
+    assert_eq!((last.rule, last.why.as_str()), ("E8b", "a denial of the link set allows emergency use only"));
+    assert_eq!(would(&e)[0], ("a denial of the link set ended", "permit E12"));
+    assert!(!format!("{e:?}").contains("D8"), "{e:?}");
+}
+
+#[test]
 fn a_permit_needs_nothing_changed() {
     let e = explained("RA2", "e", "P2", "D8", "EC2");
     assert_eq!((e.decision, e.rule, e.basis), (Outcome::Permit, "E9+E8c", Some("emergency")));
