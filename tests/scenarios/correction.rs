@@ -203,22 +203,6 @@ fn a_registered_study_of_the_wrong_patient_is_rejected_withdrawn_and_shown_to_th
         let new: BTreeSet<&str> = rows.iter().filter_map(|row| row["corrected"].as_str()).collect();
         let uid = corrected["corrected_study_uid"].as_str().context("a study")?;
 
-        // A centre without ITI-57 holds the withdrawal, and with it all that comes after.
-        let held = poll::until("the old manifest is withdrawn or waits for somebody", poll::DEADLINE, || async {
-            let queue = answer(program, &["queue", "list", "--json"]).ok()?;
-            let held = queue["manifests"].as_array()?.iter().any(|row| row["study_uid"] == *study.uid);
-            let gone = answer(program, &words).ok()?["waits_for"].is_null();
-            (held || gone).then_some(held)
-        })
-        .await?;
-        if held {
-            let waits_for = answer(program, &words)?["waits_for"].clone();
-            anyhow::ensure!(waits_for.as_str().is_some_and(|what| what.contains("manifest")), "{waits_for}");
-            let stored = world.stored_digests().await?;
-            anyhow::ensure!(new.iter().all(|uid| !stored.contains_key(*uid)), "a corrected instance was sent before the withdrawal");
-            world.deprecate(&study.uid).await?;
-            program.command(&["queue", "release", &study.uid])?;
-        }
         registered(&world.viewer()?, &patient_id(&right), uid, &new).await?;
         anyhow::ensure!(
             look(&world.viewer()?, &patient_id(&wrong), &study.uid).await?.is_none(),

@@ -156,7 +156,7 @@ impl World {
         let sites_and_viewers = gateways
             .iter()
             .zip(&ids)
-            .map(|(gateway, id)| peer(id, &hospital, "C1", gateway, &["STOW-RS", "RAD-68", "ITI-18", "CUSTODY"]))
+            .map(|(gateway, id)| peer(id, &hospital, "C1", gateway, &["STOW-RS", "RAD-68", "ITI-18", "ITI-57", "CUSTODY"]))
             .chain([
                 peer("hospital-viewer", &hospital, "C4", &hospital.viewer, &["ITI-18", "ITI-43", "RAD-69", "WADO-RS"]),
                 peer("other-viewer", &other, "C4", &other.viewer, &["ITI-18", "ITI-43", "RAD-69", "WADO-RS"]),
@@ -345,19 +345,6 @@ impl World {
     async fn index(&self) -> anyhow::Result<SqliteConnection> {
         let options = SqliteConnectOptions::new().filename(self.central.program.state().join("central.db")).read_only(true);
         Ok(SqliteConnection::connect_with(&options).await?)
-    }
-
-    /// Makes the entries of a study Deprecated in the centre's database, as somebody there would who withdraws them by hand.
-    ///
-    /// # Errors
-    /// The database cannot be written.
-    pub async fn deprecate(&self, study_uid: &str) -> anyhow::Result<()> {
-        let options = SqliteConnectOptions::new().filename(self.central.program.state().join("central.db"));
-        let mut database = SqliteConnection::connect_with(&options).await?;
-        let change = "UPDATE entries SET status = 'Deprecated' WHERE entry_uuid IN (SELECT entry_uuid FROM manifests WHERE study_uid = ?)";
-        let changed = sqlx::query(change).bind(study_uid).execute(&mut database).await?;
-        anyhow::ensure!(changed.rows_affected() > 0, "the centre has no entry of study {study_uid}");
-        Ok(())
     }
 
     /// Reads the centre's index, read-only: each instance has one row, and the digest is that of what was sent.
