@@ -51,6 +51,8 @@ use crate::store::instances::StoredInstance;
 const REPORTS_MAX: usize = 4;
 /// Longest attempt to report on an association of our own.
 const ATTEMPT_MAX: Duration = Duration::from_secs(600);
+/// Pause of the worker after a fault of ours.
+const AFTER_FAULT: Duration = Duration::from_secs(5);
 /// Longest sleep of the worker.
 const SLEEP_MAX: Duration = Duration::from_secs(60);
 
@@ -352,7 +354,11 @@ impl Commitments {
                 Some(ended) = attempts.join_next() => {
                     match ended {
                         Ok(peer) => busy.retain(|other| *other != peer),
-                        Err(error) => tracing::error!(cause = %error, "a storage commitment report ended in a fault"),
+                        // It may come again at once.
+                        Err(error) => {
+                            tracing::error!(cause = %error, "a storage commitment report ended in a fault");
+                            tokio::time::sleep(AFTER_FAULT).await;
+                        }
                     }
                     if attempts.is_empty() {
                         busy.clear();
