@@ -25,7 +25,9 @@ const SLOW: usize = 200;
 const SLOW_IN_ASSOCIATION: usize = 40;
 /// How long the good sender works among them: longer than ARTIM and the handshake time, which are shortened.
 const AMONG_THEM: Duration = Duration::from_secs(20);
-/// What 1 200 connections may cost beside what the site needs anyway.
+/// How long the crowd is alone: all of it comes and is ended at least once.
+const CROWD_ALONE: Duration = Duration::from_secs(12);
+/// What 1 200 connections may cost beside what the site needs when nobody is there.
 const MEMORY_MAX: u64 = 96 << 20;
 
 #[derive(Default)]
@@ -152,10 +154,6 @@ fn a_thousand_idle_and_two_hundred_slow_connections_stop_nobody() {
         let mut world = World::prepare(Plan { site, ..Plan::default() })?;
         world.site_mut().program.start().await?;
         let (plain, tls) = (world.site().modality(), world.site().modality_tls());
-        // At work, as before the crowd came.
-        let until = Instant::now() + AMONG_THEM / 2;
-        let (before, over_tls) = futures::future::join(work(plain.clone(), 1_000_000, until), work(tls.clone(), 1_100_000, until)).await;
-        println!("before they came: {} objects in plain, {} over TLS in half the time", before?.0, over_tls?.0);
         let rest = pss_bytes(world.site().program.pid())?;
 
         let crowd = Arc::new(Crowd::default());
@@ -178,24 +176,30 @@ fn a_thousand_idle_and_two_hundred_slow_connections_stop_nobody() {
         }
         poll::holds("all are connected", poll::DEADLINE, || crowd.connected.load(Ordering::Relaxed) == IDLE + SLOW).await?;
 
+        // What the crowd costs is measured before anyone works: what the objects leave in memory is of another story (`soak-memory`).
+        let mut with_crowd = 0;
+        let until = Instant::now() + CROWD_ALONE;
+        while Instant::now() < until {
+            with_crowd = with_crowd.max(pss_bytes(world.site().program.pid())?);
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
         let until = Instant::now() + AMONG_THEM;
         let (of_plain, of_tls) = futures::future::join(work(plain, 2_000, until), work(tls, 3_000, until)).await;
         let ((in_plain, longest_plain), (over_tls, longest_tls)) = (of_plain?, of_tls?);
-        let peak = pss_bytes(world.site().program.pid())?;
         println!(
             "{in_plain} objects in plain, longest association of three {} ms; {over_tls} over TLS, longest {} ms; {} came again; \
-             {} MiB above {} MiB",
+             the crowd costs {} MiB above {} MiB",
             longest_plain.as_millis(),
             longest_tls.as_millis(),
             crowd.again.load(Ordering::Relaxed),
-            peak.saturating_sub(rest) >> 20,
+            with_crowd.saturating_sub(rest) >> 20,
             rest >> 20
         );
         // The crowd was there all the time: who was ended came again, and the slow devices still have their associations.
         ensure!(crowd.again.load(Ordering::Relaxed) > IDLE, "the idle ones were not ended: {}", crowd.again.load(Ordering::Relaxed));
         ensure!(slow.len() == SLOW_IN_ASSOCIATION && slow.try_join_next().is_none(), "a slow device lost its association");
         ensure!(in_plain >= 30 && over_tls >= 30, "{in_plain} objects in plain, {over_tls} over TLS");
-        ensure!(peak.saturating_sub(rest) < MEMORY_MAX, "{} MiB above {} MiB", peak.saturating_sub(rest) >> 20, rest >> 20);
+        ensure!(with_crowd.saturating_sub(rest) < MEMORY_MAX, "the crowd costs {} MiB above {} MiB", with_crowd.saturating_sub(rest) >> 20, rest >> 20);
         crowd.over.store(true, Ordering::Relaxed);
         bad.shutdown().await;
         slow.shutdown().await;
