@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use idr_host::monitor::Counter;
+use idr_host::monitor::{Counter, Durations};
 use idr_ihe::assertion::Revocation;
 use idr_ihe::hl7::AckCode;
 use idr_ihe::metadata::PatientId;
@@ -254,6 +254,8 @@ pub struct Counters {
     pub associations_accepted: Counter,
     /// Associations rejected.
     pub associations_rejected: Counter,
+    /// From the head of an HTTP request to the head of its answer.
+    pub requests: Durations,
     /// HTTP answers by hundreds: 1xx … 5xx.
     pub answers: [Counter; 5],
 }

@@ -1,8 +1,8 @@
 //! What a monitor is told: whether requests are taken, and counters. No label names a rule that omitted (05 §10).
 
-use std::fmt::Write as _;
+use std::fmt;
 
-use idr_host::monitor::Monitored;
+use idr_host::monitor::{Monitored, Page};
 
 use crate::central::Central;
 
@@ -22,39 +22,33 @@ impl Monitored for Central {
         refusing(self)
     }
 
-    fn metrics(&self) -> String {
-        metrics(self)
+    fn metrics(&self, page: &mut Page<'_>) -> fmt::Result {
+        let counters = &self.counters;
+        let instances = [
+            ("stored", &counters.instances_stored),
+            ("duplicate", &counters.instances_duplicate),
+            ("refused", &counters.instances_refused),
+            ("failed", &counters.instances_failed),
+            ("sent", &counters.instances_sent),
+        ];
+        let instances = instances.map(|(result, counter)| ([("result", result)], counter.value()));
+        page.counters("idr_central_instances_total", "Instances, by what became of them.", instances)?;
+        page.counter("idr_central_stored_bytes_total", "Data set bytes of instances stored.", counters.bytes_stored.value())?;
+        let associations = [("accepted", &counters.associations_accepted), ("rejected", &counters.associations_rejected)];
+        let associations = associations.map(|(result, counter)| ([("result", result)], counter.value()));
+        page.counters("idr_central_associations_total", "Associations asked for.", associations)?;
+        let answers = (1..).zip(&counters.answers).map(|(hundred, counter)| ([("status", format!("{hundred}xx"))], counter.value()));
+        page.counters("idr_central_answers_total", "HTTP answers, by their hundred.", answers)?;
+        page.durations("idr_central_request_seconds", "From the head of an HTTP request to the head of its answer.", &counters.requests)?;
+        let messages = counters.feed.answers().map(|(answer, count)| ([("answer", answer)], count));
+        page.counters("idr_central_adt_messages_total", "ADT messages, by their acknowledgment code.", messages)?;
+        page.counter("idr_central_adt_repeated_total", "ADT messages that were answered before.", counters.feed.repeated.value())?;
+        let skipped = counters.feed.skipped_bytes.value();
+        page.counter("idr_central_adt_skipped_bytes_total", "Bytes between MLLP frames.", skipped)?;
+        page.counter("idr_central_panics_total", "Requests that ended in a panic (IDR-B-04).", counters.panics.value())?;
+        match self.space.free_bytes() {
+            Some(free) => page.gauge("idr_central_storage_free_bytes", "Bytes free on the disk of the objects.", free),
+            None => Ok(()),
+        }
     }
-}
-
-fn metrics(central: &Central) -> String {
-    let counters = &central.counters;
-    let mut text = String::new();
-    let mut line = |name: &str, labels: &str, value: u64| writeln!(text, "{name}{labels} {value}").expect("writing to memory");
-    for (result, counter) in [
-        ("stored", &counters.instances_stored),
-        ("duplicate", &counters.instances_duplicate),
-        ("refused", &counters.instances_refused),
-        ("failed", &counters.instances_failed),
-        ("sent", &counters.instances_sent),
-    ] {
-        line("idr_central_instances_total", &format!("{{result=\"{result}\"}}"), counter.value());
-    }
-    line("idr_central_stored_bytes_total", "", counters.bytes_stored.value());
-    for (result, counter) in [("accepted", &counters.associations_accepted), ("rejected", &counters.associations_rejected)] {
-        line("idr_central_associations_total", &format!("{{result=\"{result}\"}}"), counter.value());
-    }
-    for (hundred, counter) in (1..).zip(&counters.answers) {
-        line("idr_central_answers_total", &format!("{{status=\"{hundred}xx\"}}"), counter.value());
-    }
-    for (answer, count) in counters.feed.answers() {
-        line("idr_central_adt_messages_total", &format!("{{answer=\"{answer}\"}}"), count);
-    }
-    line("idr_central_adt_repeated_total", "", counters.feed.repeated.value());
-    line("idr_central_adt_skipped_bytes_total", "", counters.feed.skipped_bytes.value());
-    line("idr_central_panics_total", "", counters.panics.value());
-    if let Some(free) = central.space.free_bytes() {
-        line("idr_central_storage_free_bytes", "", free);
-    }
-    text
 }

@@ -163,6 +163,7 @@ impl Ingress {
         let in_force = self.in_force();
         let Some(set) = in_force.set((self.clock)()) else {
             tracing::error!(sets = ?in_force.config.site.rule_sets, "no rule set is in force today: every association is refused; install a current rule set");
+            self.counters.rejected("no rule set in force");
             return Err(Rejection::CONGESTION);
         };
         let site_rules = set.rules_for(None);
@@ -210,15 +211,20 @@ impl Ingress {
         self.in_force.load().config.inbound.iter().any(|row| row.name == admitted_by.name && row.query)
     }
 
+    /// Associations that are open.
+    pub fn associations_open(&self) -> usize {
+        self.associations.open()
+    }
+
     fn place(&self, peer: IpAddr, rules: &Rules) -> Option<Place> {
         let parameters = rules.parameters();
         self.associations.take(peer, parameters.associations_max as usize, parameters.associations_per_peer_max as usize).ok()
     }
 
     fn refuse(&self, rules: &Rules, occurrence: Occurrence, calling_ae: &str, peer: &Peer) -> Rejection {
-        self.counters.associations_rejected.add(1);
         match rules.occurrence(occurrence, (self.clock)()) {
             Some(finding) => {
+                self.counters.rejected(&finding.rule);
                 tracing::warn!(
                     rule = finding.rule, calling_ae_title = calling_ae, peer = %peer.address, tls = peer.tls, remedy = finding.remedy,
                     "association refused: {}", finding.comment
@@ -229,7 +235,10 @@ impl Ingress {
                 }
             }
             // The rows of this stage are locked, so this is a rule set without the row: refuse without a reason.
-            None => Rejection::NO_REASON,
+            None => {
+                self.counters.rejected("no rule");
+                Rejection::NO_REASON
+            }
         }
     }
 

@@ -24,10 +24,12 @@ use idr_dimse::status::Status;
 use idr_profile::rules::study::accession_name;
 use idr_profile::rules::{Context, Disposition, Finding, Rules, Source, Stage, Verdict};
 use idr_profile::scan::{Fed, Header, Part10Reader, Scan, Scanner, tags};
+use tokio::time::Instant;
 
 use crate::admission::{Admitted, InForce, Ingress, Peer};
 use crate::config::Inbound;
 use crate::header_memory::Held;
+use crate::health::Ingested;
 use crate::spool::{Announced, Cause, Facts, SpoolError, State, Tenant, Writer, fits};
 
 /// One instance while its bytes come.
@@ -37,6 +39,8 @@ pub struct Reception {
     in_force: Arc<InForce>,
     rules: Arc<Rules>,
     calling_ae: String,
+    ingested: Arc<Ingested>,
+    began: Instant,
     /// SOP class, instance and transfer syntax are empty until file meta is read.
     announced: Announced,
     way: Way,
@@ -149,6 +153,8 @@ impl Reception {
             row: admitted.row.clone(),
             in_force: admitted.in_force.clone(),
             calling_ae: admitted.calling_ae.clone(),
+            ingested: ingress.counters.of_ae(&admitted.row.ae_title),
+            began: Instant::now(),
             way: Way::Dimse { abstract_syntax: context.abstract_syntax.clone() },
             memory: ingress.header_memory.begin(),
             ingress,
@@ -183,6 +189,8 @@ impl Reception {
             in_force: origin.in_force.clone(),
             rules: origin.rules.clone(),
             calling_ae: origin.row.ae_title.clone(),
+            ingested: ingress.counters.of_ae(&origin.row.ae_title),
+            began: Instant::now(),
             way,
             memory: ingress.header_memory.begin(),
             ingress,
@@ -277,6 +285,7 @@ impl Reception {
     pub async fn conclude(mut self: Box<Self>) -> Received {
         let (mut sop_class_uid, mut sop_instance_uid) = (None, None);
         let (outcome, fate) = self.become_of((&mut sop_class_uid, &mut sop_instance_uid)).await;
+        self.ingress.counters.ingest.observe(self.began.elapsed());
         Received { sop_class_uid, sop_instance_uid, outcome, fate }
     }
 
@@ -346,10 +355,12 @@ impl Reception {
             }
         };
         let bytes = writer.size_bytes();
+        let begin = Instant::now();
         match writer.commit(facts).await {
             Ok(committed) => {
-                self.ingress.counters.objects_stored.add(1);
-                self.ingress.counters.bytes_stored.add(bytes);
+                self.ingress.counters.commit.observe(begin.elapsed());
+                self.ingested.stored.add(1);
+                self.ingested.stored_bytes.add(bytes);
                 if committed.repeated {
                     tracing::info!(object = %committed.id, calling_ae_title = self.calling_ae, "the same bytes were handed over before; the first copy stands");
                 }
@@ -360,12 +371,12 @@ impl Reception {
     }
 
     fn refused(&self, outcome: Outcome, findings: Vec<Finding>) -> (Outcome, Fate) {
-        self.ingress.counters.objects_refused.add(1);
+        self.ingested.refused.add(1);
         (outcome, Fate::Refused(findings))
     }
 
     fn failed(&self, outcome: Outcome) -> (Outcome, Fate) {
-        self.ingress.counters.objects_failed.add(1);
+        self.ingested.failed.add(1);
         (outcome, Fate::Failed)
     }
 

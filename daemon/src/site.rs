@@ -316,14 +316,12 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     behind.spawn(control::serve(&config.control_socket(), operator, after_ingress.clone())?);
     if let Some(listener) = health_listener {
         let connections = [connections.clone(), stow_connections.clone()];
-        let header_memory = ingress.header_memory.clone();
         let monitor = Monitor {
-            counters,
-            spool: seam,
+            ingress: ingress.clone(),
+            spool,
             commitments,
             completeness,
             connections,
-            header_memory,
             reload,
             retention,
             scrub,

@@ -110,7 +110,7 @@ fn senders_of_large_headers_wait_for_each_other_and_all_are_taken() {
         })
         .await?;
         ensure!(metric(health, "idr_site_header_memory_waits_total").await.is_some_and(|waits| waits >= 5), "the waits are counted");
-        ensure!(metric(health, "idr_site_ingest_objects_total{result=\"failed\"}").await == Some(0), "nothing failed");
+        ensure!(metric(health, "idr_site_ingest_objects_total{ae=\"MODALITY\",result=\"failed\"}").await == Some(0), "nothing failed");
         world.site_mut().program.stop().await
     });
 }

@@ -18,6 +18,7 @@ mod image_reaches_central_and_comes_back;
 mod kill_site_mid_transfer;
 mod late_image;
 mod memory_bounded;
+mod metrics;
 mod quarantine;
 mod read_routes;
 mod reconcile;

@@ -199,7 +199,12 @@ fn a_thousand_idle_and_two_hundred_slow_connections_stop_nobody() {
         ensure!(crowd.again.load(Ordering::Relaxed) > IDLE, "the idle ones were not ended: {}", crowd.again.load(Ordering::Relaxed));
         ensure!(slow.len() == SLOW_IN_ASSOCIATION && slow.try_join_next().is_none(), "a slow device lost its association");
         ensure!(in_plain >= 30 && over_tls >= 30, "{in_plain} objects in plain, {over_tls} over TLS");
-        ensure!(with_crowd.saturating_sub(rest) < MEMORY_MAX, "the crowd costs {} MiB above {} MiB", with_crowd.saturating_sub(rest) >> 20, rest >> 20);
+        ensure!(
+            with_crowd.saturating_sub(rest) < MEMORY_MAX,
+            "the crowd costs {} MiB above {} MiB",
+            with_crowd.saturating_sub(rest) >> 20,
+            rest >> 20
+        );
         crowd.over.store(true, Ordering::Relaxed);
         bad.shutdown().await;
         slow.shutdown().await;

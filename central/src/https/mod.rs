@@ -126,6 +126,7 @@ pub fn router(central: Arc<Central>) -> Router {
 
 /// Bounds the target, counts the answer, and ends a request that panics with 500 and an incident (09 §7).
 async fn guarded(State(central): State<Arc<Central>>, request: Request, next: Next) -> Response {
+    let begin = tokio::time::Instant::now();
     let request_id = problem::request_id(request.headers()).unwrap_or_default();
     let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
     let response = if target > TARGET_BYTES_MAX {
@@ -140,6 +141,7 @@ async fn guarded(State(central): State<Arc<Central>>, request: Request, next: Ne
             }
         }
     };
+    central.counters.requests.observe(begin.elapsed());
     if let Some(counter) = central.counters.answers.get(usize::from(response.status().as_u16() / 100).saturating_sub(1)) {
         counter.add(1);
     }

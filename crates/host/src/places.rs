@@ -90,6 +90,11 @@ impl Places {
         Ok(Place { places: self.clone(), peer, replaceable: Some(number), lost })
     }
 
+    /// How many are taken.
+    pub fn open(&self) -> usize {
+        self.lock().all
+    }
+
     fn lock(&self) -> MutexGuard<'_, Open> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
