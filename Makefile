@@ -17,7 +17,7 @@ setup-build:          ## what building needs, from Debian
 setup-tests: setup-build ## the test runner: cargo-nextest
 	@packaging/setup.sh runner
 
-setup: setup-tests    ## what the tests need besides: DICOM, XML and SOAP peers
+setup: setup-tests    ## what the tests need besides: DICOM, XML and SOAP peers, PostgreSQL
 	@packaging/setup.sh peers
 
 demo: setup-build     ## both programs, a throw-away PKI, studies of test persons, the whole path; KEEP=1 leaves it running

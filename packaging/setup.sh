@@ -8,7 +8,7 @@ want=${1:?build, runner, peers, fuzz or deb}
 case $want in
 build) packages=(libsystemd-dev pkg-config gcc make) ;;
 runner) packages=() ;;
-peers) packages=(curl dcmtk orthanc xmlsec1 libxml2-utils dicom3tools strace python3 python3-venv nodejs npm) ;;
+peers) packages=(curl dcmtk orthanc xmlsec1 libxml2-utils dicom3tools strace python3 python3-venv nodejs npm postgresql) ;;
 fuzz) packages=(g++) ;;
 deb) packages=(dpkg-dev) ;;
 *) echo "setup.sh: 'build', 'runner', 'peers', 'fuzz' or 'deb', not '$want'" >&2; exit 2 ;;
@@ -24,7 +24,12 @@ if ((${#missing[@]})); then
     echo "setup: installing ${missing[*]}"
     sudo=$([[ $EUID -eq 0 ]] || echo sudo)
     $sudo apt-get update -qq
-    $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+    # The tests start servers of their own: Debian's package shall not make and start one for the machine.
+    if [[ " ${missing[*]} " == *" postgresql "* ]] && ! present postgresql-common; then
+        $sudo install -d -m 755 /etc/postgresql-common
+        echo "create_main_cluster = false" | $sudo tee /etc/postgresql-common/createcluster.conf >/dev/null
+    fi
+    $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends -o Dpkg::Options::=--force-confold "${missing[@]}" >/dev/null
 fi
 if [[ $want == runner ]] && ! cargo nextest --version >/dev/null 2>&1; then
     echo "setup: installing cargo-nextest"

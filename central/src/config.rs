@@ -6,6 +6,7 @@
 //! # Standard
 //! Profile 00 §2 (which file holds what), 10 §2 (no row, no traffic), 10 §11 (bounds), 08 §6 (limits).
 
+mod database;
 mod mllp;
 
 use std::net::SocketAddr;
@@ -16,6 +17,7 @@ use serde::Deserialize;
 
 mod dimse;
 
+pub use database::{Database, Engine};
 pub use dimse::{Commitment, Dimse};
 pub use idr_host::config::ConfigError;
 pub use idr_profile::identifier::Environment;
@@ -294,6 +296,9 @@ pub struct ConfigFile {
     pub files: Files,
     /// Where data is kept.
     pub storage: Storage,
+    /// Which database.
+    #[serde(default)]
+    pub database: Database,
     /// HTTPS listener.
     pub https: Https,
     /// DICOM over TLS.
@@ -371,6 +376,7 @@ impl ConfigFile {
         if file.revocation == Revocation::Off && file.environment == Environment::Production {
             return fault("revocation", "\"off\" is for environment = \"test\" only".to_owned());
         }
+        file.database.check(file.environment)?;
         file.dimse.check()?;
         file.commitment.check()?;
         check_loopback("health_listen", file.health_listen)?;
@@ -467,6 +473,9 @@ impl Config {
         for path in [&mut file.control_socket, &mut file.dimse.certificate, &mut file.dimse.key].into_iter().flatten() {
             *path = base.join(&*path);
         }
+        for path in file.database.paths() {
+            *path = base.join(&*path);
+        }
     }
 }
 
@@ -487,6 +496,9 @@ mod tests {
         assert!(config.https.listen.iter().all(|a| a.ip().is_loopback()));
         assert!(!config.direct.enabled);
         assert!(config.dimse.listen.is_empty(), "no DICOM listener by default");
+        assert_eq!(config.database.engine, Engine::Sqlite, "no server is needed by default");
+        let default = Database { tls_authorities: "/etc/idr-central/tls/database-ca.pem".into(), ..Database::default() };
+        assert_eq!(format!("{:?}", config.database), format!("{default:?}"), "the file says the defaults");
         assert!(with("", "").expect_err("no default").to_string().contains("environment"));
     }
 

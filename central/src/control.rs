@@ -25,16 +25,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::audit::{self, Entry, Kind, Outcome, Record, Stream, User};
 use crate::central::Central;
-use crate::config::Config;
+use crate::config::{Config, Engine};
 use crate::consent::log;
 use crate::health;
 use crate::keys::Keys;
 use crate::objects::{ObjectError, Objects, Reader};
 use crate::run::{self, Open};
-use crate::store::CentralStore as _;
 use crate::store::overview::{HeldDocument, HeldObject};
 
 mod consent;
+mod migrate;
 mod patient;
 
 pub use consent::ConsentCommand;
@@ -74,6 +74,18 @@ pub enum Command {
         /// Look at existence and size only.
         #[arg(long)]
         quick: bool,
+        /// Machine-readable.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Move the database to the other engine, all or nothing; no centre may run.
+    Migrate {
+        /// Where everything is.
+        #[arg(long)]
+        from: Engine,
+        /// Where it goes; must be empty.
+        #[arg(long)]
+        to: Engine,
         /// Machine-readable.
         #[arg(long)]
         json: bool,
@@ -308,7 +320,7 @@ pub fn execute(config: &Config, command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Receipt(ReceiptCommand::Key { json }) => {
             let holder = Holder::new(&config.central.organisation, &config.central.node)?;
-            let nothing_signed = !run::database(config).exists();
+            let nothing_signed = run::never_ran(config);
             let row = Keys::new(config.storage.path.join("keys")).receipt(nothing_signed)?.to_receipt_key(&holder);
             if json {
                 println!("{}", json!({"holder": row.holder, "kid": row.kid, "key": row.key}));
@@ -323,6 +335,7 @@ pub fn execute(config: &Config, command: Command) -> anyhow::Result<ExitCode> {
             let patient = patient.as_deref().map(self::patient).transpose()?;
             tail(config, stream, count, patient, reason)
         }
+        Command::Migrate { from, to, json } => migrate::migrate(config, from, to, json),
         Command::Fsck { quick, json } => {
             let findings = runtime()?.block_on(fsck(config, quick))?;
             if json {
@@ -385,7 +398,7 @@ fn ask(config: &Config, request: Request) -> anyhow::Result<Value> {
 /// # Errors
 /// Database or objects cannot be opened.
 pub async fn fsck(config: &Config, quick: bool) -> anyhow::Result<Vec<String>> {
-    let store = run::open_store(config).await?;
+    let store = run::open_store(config, false).await?;
     let objects = Objects::local(&config.storage.path.join("objects"))?;
     let operator = Operator::own();
     let bytes = objects.checked_by(&operator);
@@ -474,7 +487,7 @@ fn verify_receipts(config: &Config, files: &[PathBuf], log: bool) -> anyhow::Res
 }
 
 async fn own_log(config: &Config, holder: &Holder) -> anyhow::Result<Vec<Carried>> {
-    let store = run::open_store(config).await?;
+    let store = run::open_store(config, false).await?;
     let operator = Operator::own();
     let mut receipts: Vec<Carried> = Vec::new();
     loop {

@@ -40,7 +40,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::audit::{AuditSink as _, Closing, Delivered, Entry, Extent, FileConfig, FileSink, Note, Orphan, Outcome, Stream};
 use crate::central::{Central, Counters, Places, RECEIVING_MAX, Space};
-use crate::config::{Config, Https, Revocation as Mode};
+use crate::config::{Config, Engine, Https, Revocation as Mode};
 use crate::control;
 use crate::dimse::commitment::Commitments;
 use crate::dimse::{self, Dimse};
@@ -50,7 +50,7 @@ use crate::keys::Keys;
 use crate::objects::Objects;
 use crate::store::committer::Committer;
 use crate::store::receipts::Custody;
-use crate::store::{CentralStore, SqliteOptions, SqliteStore};
+use crate::store::{CentralStore, PostgresStore, SqliteOptions, SqliteStore};
 
 /// Longest wait for requests in flight at a stop.
 const STOP_REQUESTS: Duration = Duration::from_secs(40);
@@ -229,7 +229,6 @@ pub struct Open {
     /// What routes and commands use.
     pub central: Arc<Central>,
     sink: Arc<FileSink>,
-    store: SqliteStore,
 }
 
 impl Open {
@@ -253,8 +252,13 @@ impl Open {
         };
         let (sink, orphans) = FileSink::start(audit).await?;
         let sink = Arc::new(sink);
-        let store = open_store(&config).await?;
+        let store = open_store(&config, true).await?;
         let holder = Holder::new(&config.central.organisation, &config.central.node)?;
+        anyhow::ensure!(
+            !store.read().await?.was_moved().await?,
+            "database.engine = \"{}\": its content was moved to the other database by `migrate`; set that one",
+            config.database.engine.name()
+        );
         let nothing_signed = store.read().await?.nothing_signed(&holder).await?;
         let random = || {
             let mut bytes = [0; 10];
@@ -262,15 +266,14 @@ impl Open {
             bytes
         };
         let custody = Custody::new(holder, Arc::new(keys.receipt(nothing_signed)?), Arc::new(random));
-        settle(&sink, &store, orphans, clock).await?;
-        // The audit log's lock says that no other process works on this state.
+        settle(&sink, &*store, orphans, clock).await?;
+        // The audit log's lock says that no other process works on this state, and the store that none works on its database.
         let mut tx = store.begin().await?;
         let forgotten = tx.forget_running_messages().await?;
         tx.commit().await?;
         if forgotten > 0 {
             tracing::info!(count = forgotten, "messages that a crash interrupted may be sent again at once");
         }
-        let shared: Arc<dyn CentralStore> = Arc::new(store.clone());
         let central = Central {
             rules: ArcSwap::from_pointee(loaded.rules),
             trust: ArcSwap::from_pointee(loaded.trust),
@@ -284,8 +287,8 @@ impl Open {
             xds: loaded.xds,
             errors: loaded.errors,
             slots: loaded.slots,
-            committer: Committer::start(shared.clone(), custody.clone(), Arc::new(clock)),
-            store: shared,
+            committer: Committer::start(store.clone(), custody.clone(), Arc::new(clock)),
+            store,
             custody,
             objects: Objects::local(&state.join("objects"))?,
             audit: sink.clone(),
@@ -295,28 +298,54 @@ impl Open {
             config,
             clock,
         };
-        Ok(Self { central: Arc::new(central), sink, store })
+        Ok(Self { central: Arc::new(central), sink })
     }
 
     /// Signs the audit logs and closes the database.
     pub async fn close(self) {
         self.sink.shutdown().await;
+        let store = self.central.store.clone();
         drop(self.central);
-        self.store.close().await;
+        store.close().await;
     }
 }
 
-/// Opens the database of a configuration.
+/// Opens the database of a configuration; `alone`: for a process that writes. Commands that only read beside a running centre are not
+/// alone.
 ///
 /// # Errors
-/// [`crate::store::StoreError::Open`].
-pub async fn open_store(config: &Config) -> anyhow::Result<SqliteStore> {
-    Ok(SqliteStore::open(&database(config), SqliteOptions::default()).await?)
+/// [`crate::store::StoreError::Open`]; a file of the configuration cannot be read.
+pub async fn open_store(config: &Config, alone: bool) -> anyhow::Result<Arc<dyn CentralStore>> {
+    open_engine(config, config.database.engine, alone).await
 }
 
-/// The database file.
+/// [`open_store`] of a database that the configuration may not have in use.
+///
+/// # Errors
+/// As [`open_store`].
+pub async fn open_engine(config: &Config, engine: Engine, alone: bool) -> anyhow::Result<Arc<dyn CentralStore>> {
+    Ok(match engine {
+        Engine::Sqlite => Arc::new(SqliteStore::open(&database(config), SqliteOptions::default()).await?),
+        Engine::Postgresql => {
+            let server = &config.database;
+            let opened = PostgresStore::open(server.postgres(alone)?).await;
+            Arc::new(opened.with_context(|| format!("database {} at {}:{}", server.name, server.host, server.port))?)
+        }
+    })
+}
+
+/// The database file of SQLite.
 pub fn database(config: &Config) -> PathBuf {
     config.storage.path.join("central.db")
+}
+
+/// Whether no centre has worked on this state yet, as far as can be seen without opening it.
+pub fn never_ran(config: &Config) -> bool {
+    match config.database.engine {
+        Engine::Sqlite => !database(config).exists(),
+        // What the database holds is not asked; a centre that ran has left its logs.
+        Engine::Postgresql => is_empty(&config.storage.path.join("audit")),
+    }
 }
 
 fn prepare(state: &Path) -> anyhow::Result<()> {
@@ -337,7 +366,7 @@ fn is_empty(folder: &Path) -> bool {
 }
 
 /// Closes the openings that a crash left: a store of which nothing was committed is `failed`, anything else `unknown`.
-async fn settle(sink: &FileSink, store: &SqliteStore, orphans: Vec<Orphan>, clock: fn() -> Timestamp) -> anyhow::Result<()> {
+async fn settle(sink: &FileSink, store: &dyn CentralStore, orphans: Vec<Orphan>, clock: fn() -> Timestamp) -> anyhow::Result<()> {
     if !orphans.is_empty() {
         tracing::warn!(count = orphans.len(), "audit: records of a crash are closed");
     }

@@ -1,5 +1,8 @@
 //! Test support: a centre in memory, organisations with their keys, and instances made element by element.
 
+#[path = "../../tests/src/postgres.rs"]
+#[allow(dead_code, clippy::disallowed_methods, reason = "the tests of both programs share it; each uses a part")]
+pub mod postgres;
 pub mod soap;
 
 use std::net::SocketAddr;

@@ -64,6 +64,27 @@ pub(super) struct Log {
     _lock: File,
 }
 
+/// Keeps every other process off the logs below `root`, for a command that works on the state beside them; until it is dropped.
+///
+/// # Errors
+/// A log is being written.
+pub fn hold(root: &Path) -> io::Result<Vec<File>> {
+    let mut held = Vec::new();
+    let folders = match std::fs::read_dir(root) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(held),
+        folders => folders?,
+    };
+    for folder in folders {
+        let lock = folder?.path().join("lock");
+        if lock.exists() {
+            let lock = OpenOptions::new().write(true).open(lock)?;
+            lock.try_lock().map_err(io::Error::from)?;
+            held.push(lock);
+        }
+    }
+    Ok(held)
+}
+
 impl Log {
     /// Opens or creates `<root>/<log_id>` and repairs a torn tail.
     pub(super) fn open(root: &Path, log_id: &str, keys: LogKeys, sync: SyncFile, now: Timestamp) -> Result<(Self, Recovered), AuditError> {

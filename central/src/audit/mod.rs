@@ -28,6 +28,7 @@ mod contract;
 
 pub use file::{FileConfig, FileSink, Orphan};
 pub use format::{BodyKey, CheckpointKey};
+pub use log::hold;
 pub use memory::MemorySink;
 pub use record::{
     AssertionRef, Closing, Delivered, Emergency, Entry, Extent, Kind, Note, Object, Outcome, Purpose, Record, Representation, Source, Tls,

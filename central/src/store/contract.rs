@@ -6,10 +6,12 @@ mod custody;
 mod declared;
 mod fixtures;
 mod merged;
+mod on_a_server;
 mod once;
 mod registered;
 mod removed;
 mod searched;
+mod transferred;
 mod versioned;
 mod whole;
 
@@ -30,6 +32,13 @@ macro_rules! over_every_store {
             async fn $test() {
                 let folder = tempfile::tempdir().unwrap();
                 super::$module::$test(super::file_store(folder.path()).await).await;
+            })+)+
+        }
+        mod postgresql {
+            $($(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() {
+                let Some(database) = crate::testing::postgres::shared().unwrap() else { return };
+                super::$module::$test(super::postgres_store(&database).await).await;
             })+)+
         }
     };
@@ -117,4 +126,27 @@ async fn memory_store() -> Arc<dyn CentralStore> {
 
 async fn file_store(folder: &std::path::Path) -> Arc<dyn CentralStore> {
     Arc::new(SqliteStore::open(&folder.join("central.db"), SqliteOptions::default()).await.unwrap())
+}
+
+async fn postgres_store(database: &crate::testing::postgres::Database) -> Arc<dyn CentralStore> {
+    Arc::new(PostgresStore::open(postgres_options(&database.host, &database.name)).await.unwrap())
+}
+
+/// Of a database of the tests' own server. Its waits are long: it is shared by everything that runs at the same time.
+fn postgres_options(host: &std::path::Path, name: &str) -> PostgresOptions {
+    PostgresOptions {
+        host: host.to_str().unwrap().to_owned(),
+        port: crate::testing::postgres::PORT,
+        database: name.to_owned(),
+        user: crate::testing::postgres::USER.to_owned(),
+        password: None,
+        tls: Tls::Off,
+        readers: 4,
+        writers: 4,
+        lock_wait: std::time::Duration::from_secs(120),
+        statement: std::time::Duration::from_secs(120),
+        idle: std::time::Duration::from_secs(120),
+        durability: Durability::NotAsked,
+        alone: true,
+    }
 }

@@ -1,25 +1,27 @@
 //! The centre's one transactional store: registry, instance index, identity, declarations, idempotency, used
 //! assertions, receipts.
 //!
-//! [`CentralStore`] is the seam, [`SqliteStore`] the default and, in memory, the one of unit tests. Everything is done on
+//! [`CentralStore`] is the seam, [`SqliteStore`] the default and, in memory, the one of unit tests; [`PostgresStore`] is the other,
+//! with the same schema, the same statements and the same contract tests. Everything is done on
 //! a [`Tx`]: what one `Tx` does appears whole or not at all, because profile 08 §6.3, 06 §7 and 05 §2 each need several of
 //! these tables in one commit. The operations stand by subject: [`instances`], [`registry`], [`versions`], [`removal`], [`query`], [`graph`],
 //! [`patients`], [`declarations`], [`feed`] (what patient administration tells), [`merges`], [`links`], [`messages`], [`receipts`];
-//! [`committer`] gathers instances into common commits. The schema, with its comments, is `migrations/`.
+//! [`committer`] gathers instances into common commits; [`transfer`] moves everything to the other database. The schema, with its comments, is `migrations/`.
 //!
 //! What belongs to a patient is given as [`Candidate`]: it can be read only after the
 //! access decision.
 //!
 //! # Failure
-//! A `Tx` that is dropped, or whose process dies, leaves nothing. `commit` returns after the commit is on stable storage.
-//! [`StoreError::Busy`] is the only error that trying again may cure.
+//! A `Tx` that is dropped, or whose process dies, leaves nothing. `commit` returns after the commit is on stable storage; when it
+//! fails, nothing was kept or, if the database went away meanwhile, nobody knows: success is told of neither.
+//! [`StoreError::Busy`] and [`StoreError::Away`] are the errors that trying again may cure.
 //!
 //! # Bounds
 //! Lists of ids are cut into statements of at most 500 values; result sizes are the caller's `limit`.
 //!
 //! # Isolation
-//! Writers run one after the other for one patient (08 §6.4); SQLite lets them run one after the other altogether. A
-//! reader sees one commit point.
+//! Writers run one after the other altogether, for one patient and for all (08 §6.4): SQLite knows no other way, and on PostgreSQL
+//! every writer takes one lock (`docs/decisions/0004-postgresql.md`). A reader sees one commit point.
 
 pub mod commitments;
 pub mod committer;
@@ -32,18 +34,21 @@ pub mod merges;
 pub mod messages;
 pub mod overview;
 pub mod patients;
+mod postgres;
 pub mod query;
 pub mod receipts;
 pub mod registry;
 pub mod removal;
 mod sql;
 mod sqlite;
+pub mod transfer;
 mod units;
 pub mod versions;
 
 #[cfg(test)]
 mod contract;
 
+pub use postgres::{Durability, PostgresOptions, PostgresStore, Tls};
 pub use sqlite::{SqliteOptions, SqliteStore};
 
 use async_trait::async_trait;
@@ -64,6 +69,9 @@ pub trait CentralStore: Send + Sync {
     /// # Errors
     /// As [`begin`](Self::begin).
     async fn read(&self) -> Result<Tx, StoreError>;
+
+    /// Ends all connections.
+    async fn close(&self);
 }
 
 /// One unit of work. Dropped without [`commit`](Self::commit) it leaves nothing.
@@ -104,7 +112,7 @@ impl Tx {
     /// Returns after everything done here is on stable storage.
     ///
     /// # Errors
-    /// [`StoreError`]: nothing was kept.
+    /// [`StoreError`]: nothing was kept; [`StoreError::Away`], [`StoreError::Database`]: or it is not known.
     pub async fn commit(self) -> Result<(), StoreError> {
         self.connection.commit().await
     }
@@ -158,6 +166,12 @@ pub enum StoreError {
         /// Keys allowed.
         capacity: u64,
     },
+    /// The database cannot be reached, or does not answer: try again later (IDR-B-01). Connections are made again by themselves.
+    #[error("the database cannot be reached")]
+    Away(#[source] sqlx::Error),
+    /// A statement of this unit of work failed before; nothing of it is kept.
+    #[error("an earlier statement of the unit of work failed")]
+    Broken,
     /// No space is left where the database is: nothing is stored until there is (IDR-B-03).
     #[error("the database has no space left")]
     Full,
@@ -194,13 +208,25 @@ pub enum StoreError {
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         let code = error.as_database_error().and_then(|error| error.code()).unwrap_or_default().into_owned();
-        // SQLite: the low byte of the extended code is SQLITE_BUSY 5, SQLITE_LOCKED 6, SQLITE_FULL 13. PostgreSQL has
-        // codes of five characters: serialization failure, deadlock, disk full.
+        // SQLite: the low byte of the extended code is SQLITE_BUSY 5, SQLITE_LOCKED 6, SQLITE_FULL 13.
         let primary = code.parse::<u16>().ok().filter(|_| code.len() < 5).map(|code| code & 0xff);
-        match (code.as_str(), primary) {
-            ("40001" | "40P01", _) | (_, Some(5 | 6)) => Self::Busy,
-            ("53100", _) | (_, Some(13)) => Self::Full,
+        match primary {
+            Some(5 | 6) => return Self::Busy,
+            Some(13) => return Self::Full,
+            _ => {}
+        }
+        // PostgreSQL has codes of five characters (its documentation, Appendix A).
+        match code.as_str() {
+            // serialization failure, deadlock, lock not available, statement timeout
+            "40001" | "40P01" | "55P03" | "57014" => Self::Busy,
+            // disk full
+            "53100" => Self::Full,
+            // too many connections, shut down, crashed, starting up; the session ended while the unit of work stood still
+            "53300" | "57P01" | "57P02" | "57P03" | "57P05" | "25P03" => Self::Away(error),
+            // connection exceptions
+            code if code.starts_with("08") => Self::Away(error),
             _ if matches!(error, sqlx::Error::PoolTimedOut) => Self::Busy,
+            _ if matches!(error, sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolClosed) => Self::Away(error),
             _ => Self::Database(error),
         }
     }
@@ -212,6 +238,9 @@ type Found<T> = Vec<(AccessUnit, T)>;
 fn candidates<T>(found: Found<T>) -> Vec<Candidate<T>> {
     found.into_iter().map(|(unit, payload)| Candidate::new(unit, payload)).collect()
 }
+
+/// The schema, the same for both databases: each file is applied once, in order, and its text may not change afterwards.
+static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("src/store/migrations");
 
 /// Values in one statement's list.
 const CHUNK: usize = 500;

@@ -101,7 +101,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn totals(&mut self) -> Result<Totals, StoreError> {
-        let select = "SELECT (SELECT COUNT(*) FROM instances) AS instances, (SELECT COALESCE(SUM(size_bytes), 0) FROM instances) AS bytes, \
+        let select = "SELECT (SELECT COUNT(*) FROM instances) AS instances, (SELECT CAST(COALESCE(SUM(size_bytes), 0) AS BIGINT) FROM instances) AS bytes, \
                       (SELECT COUNT(*) FROM entries) AS entries, (SELECT COUNT(*) FROM receipts) AS receipts";
         let row = self.row(sql(select)).await?.ok_or(StoreError::Unreadable { column: "instances" })?;
         Ok(Totals {
@@ -118,7 +118,7 @@ impl Tx {
     /// [`StoreError`].
     pub async fn study_overview(&mut self, _: &Operator, study_uid: &str) -> Result<Option<StudyOverview>, StoreError> {
         let select = "SELECT COUNT(*) AS instances, COUNT(rejected_title) AS rejected, COUNT(DISTINCT series_uid) AS series, \
-                      COALESCE(SUM(size_bytes), 0) AS bytes, MIN(stored_at) AS first_stored, MAX(stored_at) AS last_stored \
+                      CAST(COALESCE(SUM(size_bytes), 0) AS BIGINT) AS bytes, MIN(stored_at) AS first_stored, MAX(stored_at) AS last_stored \
                       FROM instances WHERE study_uid = $1";
         let row = self.row(sql(select).bind(study_uid)).await?.ok_or(StoreError::Unreadable { column: "instances" })?;
         let time = |column| -> Result<Option<Timestamp>, StoreError> {

@@ -4,15 +4,18 @@
 //! What differs is a method of [`Connection`].
 
 use super::StoreError;
+use super::postgres::PostgresUnit;
 use jiff::Timestamp;
 use jiff::civil::Date;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{AssertSqlSafe, Row as _, Sqlite, Transaction};
+use sqlx::postgres::{PgArguments, PgRow};
+use sqlx::sqlite::{SqliteArguments, SqliteRow};
+use sqlx::{AssertSqlSafe, Postgres, Row as _, Sqlite, Transaction};
 use std::fmt::Write as _;
 
 /// A transaction on one of the databases.
 pub(super) enum Connection {
     Sqlite(Transaction<'static, Sqlite>),
+    Postgres(PostgresUnit),
 }
 
 impl Connection {
@@ -21,6 +24,31 @@ impl Connection {
         match self {
             // A writer is alone from BEGIN IMMEDIATE on.
             Self::Sqlite(_) => "",
+            Self::Postgres(_) => " FOR UPDATE",
+        }
+    }
+
+    /// The names of our tables, in their order.
+    pub(super) fn tables(&self) -> &'static str {
+        match self {
+            Self::Sqlite(_) => {
+                "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%' AND name <> '_sqlx_migrations' ORDER BY name"
+            }
+            Self::Postgres(_) => {
+                "SELECT table_name::text AS name FROM information_schema.tables WHERE table_schema = 'public' \
+                 AND table_name <> '_sqlx_migrations' ORDER BY table_name::text COLLATE \"C\""
+            }
+        }
+    }
+
+    /// Names and types of the columns of table `$1`, in their order.
+    pub(super) fn columns(&self) -> &'static str {
+        match self {
+            Self::Sqlite(_) => "SELECT name, type FROM pragma_table_info($1) ORDER BY cid",
+            Self::Postgres(_) => {
+                "SELECT column_name::text AS name, data_type::text AS type FROM information_schema.columns \
+                 WHERE table_schema = 'public' AND table_name = $1 ORDER BY ordinal_position"
+            }
         }
     }
 
@@ -40,50 +68,62 @@ impl Connection {
                     .collect();
                 statement.push(column).push(" GLOB ").push_bind(glob);
             }
+            // The standard's LIKE knows no escape (ITI TF-2 §3.18.4.1.2.3.5).
+            Self::Postgres(_) => {
+                statement.push(column).push(" LIKE ").push_bind(pattern).push(" ESCAPE ''");
+            }
         }
     }
 
     pub(super) async fn execute(&mut self, statement: Statement) -> Result<u64, StoreError> {
         match self {
             Self::Sqlite(tx) => Ok(sqlite(statement).execute(&mut **tx).await?.rows_affected()),
+            Self::Postgres(unit) => unit.execute(postgres(statement)).await,
         }
     }
 
     pub(super) async fn rows(&mut self, statement: Statement) -> Result<Vec<Row>, StoreError> {
         match self {
             Self::Sqlite(tx) => Ok(sqlite(statement).fetch_all(&mut **tx).await?.into_iter().map(Row::Sqlite).collect()),
+            Self::Postgres(unit) => Ok(unit.rows(postgres(statement)).await?.into_iter().map(Row::Postgres).collect()),
         }
     }
 
     pub(super) async fn row(&mut self, statement: Statement) -> Result<Option<Row>, StoreError> {
         match self {
             Self::Sqlite(tx) => Ok(sqlite(statement).fetch_optional(&mut **tx).await?.map(Row::Sqlite)),
+            Self::Postgres(unit) => Ok(unit.row(postgres(statement)).await?.map(Row::Postgres)),
         }
     }
 
     pub(super) async fn commit(self) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(tx) => Ok(tx.commit().await?),
+            Self::Postgres(unit) => unit.commit().await,
         }
     }
 
     pub(super) async fn rollback(self) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(tx) => Ok(tx.rollback().await?),
+            Self::Postgres(unit) => unit.rollback().await,
         }
     }
 }
 
-fn sqlite(statement: Statement) -> sqlx::query::Query<'static, Sqlite, sqlx::sqlite::SqliteArguments> {
-    // Only text of this module's callers becomes SQL; whatever came from outside is bound.
-    let mut query = sqlx::query(AssertSqlSafe(statement.sql));
-    for value in statement.values {
-        query = match value {
-            Value::Text(text) => query.bind(text),
-            Value::Integer(integer) => query.bind(integer),
-        };
-    }
-    query
+// Only text of this module's callers becomes SQL; whatever came from outside is bound.
+fn sqlite(statement: Statement) -> sqlx::query::Query<'static, Sqlite, SqliteArguments> {
+    statement.values.into_iter().fold(sqlx::query(AssertSqlSafe(statement.sql)), |query, value| match value {
+        Value::Text(text) => query.bind(text),
+        Value::Integer(integer) => query.bind(integer),
+    })
+}
+
+fn postgres(statement: Statement) -> sqlx::query::Query<'static, Postgres, PgArguments> {
+    statement.values.into_iter().fold(sqlx::query(AssertSqlSafe(statement.sql)), |query, value| match value {
+        Value::Text(text) => query.bind(text),
+        Value::Integer(integer) => query.bind(integer),
+    })
 }
 
 /// A bound value. Typed also when absent, as PostgreSQL wants it.
@@ -178,12 +218,14 @@ impl Statement {
 /// A result row, read by column name.
 pub(super) enum Row {
     Sqlite(SqliteRow),
+    Postgres(PgRow),
 }
 
 impl Row {
     pub(super) fn optional_text(&self, column: &str) -> Result<Option<String>, StoreError> {
         match self {
             Self::Sqlite(row) => Ok(row.try_get(column)?),
+            Self::Postgres(row) => Ok(row.try_get(column)?),
         }
     }
 
@@ -199,6 +241,7 @@ impl Row {
     pub(super) fn optional_integer(&self, column: &str) -> Result<Option<i64>, StoreError> {
         match self {
             Self::Sqlite(row) => Ok(row.try_get(column)?),
+            Self::Postgres(row) => Ok(row.try_get(column)?),
         }
     }
 

@@ -67,12 +67,6 @@ impl SqliteStore {
         migrate(&writer).await?;
         Ok(Self { readers: writer.clone(), writer })
     }
-
-    /// Ends all connections; the write-ahead log is taken into the database file.
-    pub async fn close(&self) {
-        self.readers.close().await;
-        self.writer.close().await;
-    }
 }
 
 fn pool(connections: u32, wait: Duration) -> SqlitePoolOptions {
@@ -87,7 +81,7 @@ fn pool(connections: u32, wait: Duration) -> SqlitePoolOptions {
 }
 
 async fn migrate(pool: &SqlitePool) -> Result<(), StoreError> {
-    sqlx::migrate!("src/store/migrations").run(pool).await.map_err(|error| StoreError::Open(error.into()))
+    super::MIGRATIONS.run(pool).await.map_err(|error| StoreError::Open(error.into()))
 }
 
 #[async_trait]
@@ -98,6 +92,12 @@ impl CentralStore for SqliteStore {
 
     async fn read(&self) -> Result<Tx, StoreError> {
         Ok(Tx::new(Connection::Sqlite(self.readers.begin().await?)))
+    }
+
+    /// The write-ahead log is taken into the database file.
+    async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
     }
 }
 
