@@ -9,7 +9,7 @@ use idr_host::monitor::{Counter, Durations};
 use idr_ihe::assertion::Revocation;
 use idr_ihe::hl7::AckCode;
 use idr_ihe::metadata::PatientId;
-use idr_profile::access::Policy;
+use idr_profile::access::{Policy, PolicyFiles};
 use idr_profile::adt::Sources;
 use idr_profile::identifier::IdentityRules;
 use idr_profile::mapping::Slots;
@@ -44,8 +44,10 @@ pub struct Central {
     pub xua: XuaRules,
     /// Access policy.
     pub policy: Policy,
-    /// SHA-256 of the access policy as it was read, hex: what a record's `policy_hash` says.
+    /// Hash of [`Self::policy_files`]: what a record's `policy_hash` says.
     pub policy_sha256: String,
+    /// The files that decisions follow; the decision log keeps them under their hash.
+    pub policy_files: PolicyFiles,
     /// Identity rules.
     pub identity: IdentityRules,
     /// Who may send ADT messages.

@@ -287,6 +287,10 @@ pub fn execute(config: &Config, command: Command) -> anyhow::Result<ExitCode> {
             }
             Ok(if answer["refusing"].is_null() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
+        Command::Consent(ConsentCommand::Decide { batch, json: _ }) => Ok(consent::decide(config, &batch).unwrap_or_else(|error| {
+            eprintln!("idr-central: {error:#}");
+            ExitCode::from(2)
+        })),
         Command::Consent(command) => {
             let (consent, json) = command.into_request(config)?;
             let answer = ask(config, Request::Consent { consent })?;

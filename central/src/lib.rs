@@ -1,7 +1,7 @@
 //! `idr-central`: the national instance.
 //!
 //! The modules, in the order in which a request meets them: [`config`], [`https`] (listener, routes) and [`dimse`] (DICOM over TLS), [`peer`] (whose
-//! certificate this is, and what its row allows), [`assertion`] (who asks), then by what is asked: [`archive`] (instances
+//! certificate this is, and what its row allows), [`assertion`] (who asks; by the files of [`policy`]), then by what is asked: [`archive`] (instances
 //! in and out), [`registry`] (submissions and stored queries), [`repository`] (documents), [`consent`] (declarations, and
 //! what a refused caller is told), [`identity`] (ADT messages: patients, merges, links). Below them [`store`] (one transactional store), [`objects`] (bytes), [`audit`] (what is
 //! written before each reply). [`central`] holds what all of them share; [`run`] starts and stops it; [`control`] and [`health`]
@@ -27,6 +27,7 @@ pub mod identity;
 pub mod keys;
 pub mod objects;
 pub mod peer;
+pub mod policy;
 pub mod registry;
 pub mod repository;
 pub mod run;

@@ -21,7 +21,7 @@ use idr_host::places::Connections;
 use idr_host::process::{self, Phase};
 use idr_host::{files, monitor, service_manager};
 use idr_ihe::assertion::{Revocation, RevocationMode};
-use idr_profile::access::Policy;
+use idr_profile::access::{Policy, PolicyFiles};
 use idr_profile::adt::Sources;
 use idr_profile::identifier::IdentityRules;
 use idr_profile::mapping::{AffinityDomain, Slots};
@@ -33,7 +33,6 @@ use idr_profile::xua::{Trust, XuaRules};
 use jiff::{SignedDuration, Timestamp};
 use rand::RngCore as _;
 use serde_json::json;
-use sha2::{Digest as _, Sha256};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -48,6 +47,7 @@ use crate::https::{self, server};
 use crate::identity::mllp;
 use crate::keys::Keys;
 use crate::objects::Objects;
+use crate::policy::{self, Reading};
 use crate::store::committer::Committer;
 use crate::store::receipts::Custody;
 use crate::store::{CentralStore, PostgresStore, SqliteOptions, SqliteStore};
@@ -74,7 +74,7 @@ pub struct Loaded {
     revocation: Revocation,
     xua: XuaRules,
     policy: Policy,
-    policy_sha256: String,
+    policy_files: PolicyFiles,
     identity: IdentityRules,
     sources: Sources,
     xds: XdsRules,
@@ -118,11 +118,9 @@ impl Loaded {
     /// # Errors
     /// File and key of the first problem.
     pub fn read(config: &Config) -> anyhow::Result<Self> {
-        let (access, xua, xds) = (set_files(config, "access.toml")?, set_files(config, "xua.toml")?, set_files(config, "xds.toml")?);
-        let mut hash = Sha256::new();
-        access.iter().for_each(|text| hash.update(text.as_bytes()));
-        let identity = base_file(config, "identity.toml")?;
-        let errors = base_file(config, "errors.toml")?;
+        let xds = policy::set_files(config, "xds.toml")?;
+        let errors = policy::base_file(config, "errors.toml")?;
+        let reading = Reading::read(config)?;
         let trust = files::trust(&config.files.trust)?;
         // The shipped base of xds.toml is in the program; a base file in the folder stands over it.
         Ok(Self {
@@ -135,12 +133,12 @@ impl Loaded {
             )?,
             revocation: load_revocation(config, &trust)?,
             trust,
-            xua: XuaRules::layered(&texts(&xua))?,
-            policy: Policy::layered(&texts(&access))?,
-            policy_sha256: hex::encode(hash.finalize()),
-            identity: IdentityRules::parse(&identity)?,
+            xua: reading.xua,
+            policy: reading.policy,
+            policy_files: reading.files,
+            identity: reading.identity,
             sources: load_sources(config)?,
-            xds: XdsRules::load(&texts(&xds))?,
+            xds: XdsRules::load(&policy::texts(&xds))?,
             errors: Errors::load(&errors)?,
             slots: load_slots(config)?,
         })
@@ -159,24 +157,6 @@ fn load_slots(config: &Config) -> anyhow::Result<Slots> {
         None => Ok(Slots::default()),
         Some(text) => Ok(AffinityDomain::load(&text).with_context(|| path.display().to_string())?.slots),
     }
-}
-
-fn base_file(config: &Config, name: &str) -> anyhow::Result<String> {
-    files::read_text(&config.files.rules.join("base").join(name))
-}
-
-/// The file of the base set, then that of the first set in use if it has one of its own.
-fn set_files(config: &Config, name: &str) -> anyhow::Result<Vec<String>> {
-    let mut texts = vec![base_file(config, name)?];
-    let own = config.central.rule_sets.first().filter(|set| *set != "base").map(|set| config.files.rules.join(set).join(name));
-    if let Some(path) = own.filter(|path| path.is_file()) {
-        texts.push(files::read_text(&path)?);
-    }
-    Ok(texts)
-}
-
-fn texts(files: &[String]) -> Vec<&str> {
-    files.iter().map(String::as_str).collect()
 }
 
 fn tls_listener(config: &Config, trust: &Trust, protocols: &[&[u8]]) -> anyhow::Result<rustls::ServerConfig> {
@@ -280,7 +260,8 @@ impl Open {
             revocation: ArcSwap::from_pointee(loaded.revocation),
             xua: loaded.xua,
             policy: loaded.policy,
-            policy_sha256: loaded.policy_sha256,
+            policy_sha256: loaded.policy_files.hash().to_owned(),
+            policy_files: loaded.policy_files,
             identity: loaded.identity,
             sources: loaded.sources,
             places: Places::new(&loaded.xds.concurrency),

@@ -15,7 +15,7 @@ use axum::body::Body;
 use http::{Request, Response};
 use idr_ihe::assertion::{Revocation, RevocationMode, SigningKey, sha256};
 use idr_ihe::metadata::{Code, PatientId};
-use idr_profile::access::{Claims, Kind, Policy, Purpose};
+use idr_profile::access::{Claims, Kind, Policy, PolicyFiles, Purpose};
 use idr_profile::adt::Sources;
 use idr_profile::digest::{Digest, Digester};
 use idr_profile::identifier::{Environment, IdentityRules};
@@ -287,6 +287,7 @@ impl World {
             bytes
         };
         let custody = Custody::new(holder, signer, Arc::new(random));
+        let policy_files = policy_files();
         let site_rules = Some(site_rules).filter(|text| !text.is_empty());
         let central = Arc::new(Central {
             rules: ArcSwap::from_pointee(RuleSets::load(&shipped_files(), site_rules, Environment::Test).expect("valid rules")),
@@ -294,7 +295,8 @@ impl World {
             revocation: ArcSwap::from_pointee(Revocation::new(RevocationMode::Off, 86_400)),
             xua: XuaRules::shipped(),
             policy: Policy::shipped(),
-            policy_sha256: "00".repeat(32),
+            policy_sha256: policy_files.hash().to_owned(),
+            policy_files,
             identity: IdentityRules::shipped(),
             sources: Sources::parse(SOURCES).expect("a valid file"),
             places: Places::new(&xds.concurrency),
@@ -525,4 +527,9 @@ pub fn element(tag: (u16, u16), vr: &str, value: &[u8]) -> Vec<u8> {
     }
     out.extend(value);
     out
+}
+
+fn policy_files() -> PolicyFiles {
+    let (access, xua) = (include_str!("../../configs/rules/base/access.toml"), include_str!("../../configs/rules/base/xua.toml"));
+    PolicyFiles::of(&[access], &[xua], &[include_str!("../../configs/rules/base/identity.toml")]).expect("readable")
 }

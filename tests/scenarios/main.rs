@@ -9,6 +9,7 @@ mod central_down_then_resumes;
 mod changed_index;
 mod completeness;
 mod correction;
+mod decisions;
 mod defects;
 mod disk_faults;
 mod drop_folder;

@@ -312,7 +312,7 @@ pub async fn explain(central: &Central, reader: &str, case: &Case) -> Result<Exp
     drop(tx);
     let request = Request { operation: case.operation, patient: Some(patient) };
     let mut explanation = explained(&case.requester, Limits::default(), &request, Some(&unit), &state, &central.policy, at);
-    explanation.policy_hash = Some(central.policy_sha256.clone());
+    explanation.policy_hash = Some(format!("sha256:{}", central.policy_sha256));
     explanation.rule_set = central.config.central.rule_sets.first().cloned();
     Ok(explanation)
 }

@@ -1,11 +1,12 @@
 //! `consent …`: declarations as an operator records, lists and ends them, and why something is or is not shown.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Subcommand, ValueEnum};
 use idr_ihe::metadata::PatientId;
-use idr_profile::access::{DenialTarget, Sector};
+use idr_profile::access::{CaseFile, DenialTarget, Sector};
 use idr_profile::identifier::Specifier;
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,7 @@ use super::Operator;
 use crate::central::Central;
 use crate::config::Config;
 use crate::consent::declarations::{self, Act, Case, Ending, Performer, Recording};
+use crate::policy::{self, Reading};
 
 /// Commands about declarations.
 #[derive(Debug, Subcommand)]
@@ -87,6 +89,15 @@ pub enum ConsentCommand {
         #[arg(long)]
         decided_on: Option<Date>,
         /// Machine-readable.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Decide cases that stand in a file, without a centre: see docs/consent-decide.md. Exit status 1: not as a case expects.
+    Decide {
+        /// File of cases (`idr-decide/1`).
+        #[arg(long)]
+        batch: PathBuf,
+        /// Machine-readable, which the answer is in any case.
         #[arg(long)]
         json: bool,
     },
@@ -164,6 +175,7 @@ impl ConsentCommand {
                 let decided_on = decided_on.map_or_else(today, Ok)?;
                 (Consent::End { id, ending, performer: performer(representative)?, decided_on }, json)
             }
+            Self::Decide { .. } => anyhow::bail!("cases are decided without a centre"),
             Self::Explain { case, json } => {
                 let text = std::fs::read_to_string(&case).with_context(|| format!("{}: cannot be read", case.display()))?;
                 // What serde says could repeat a value of the file; its place does not.
@@ -208,6 +220,35 @@ fn target_of(text: &str, today: Date) -> anyhow::Result<DenialTarget> {
     })
 }
 
+/// Decides the cases of a file by the policy in force; nothing is opened, recorded or asked.
+///
+/// # Errors
+/// File, case and member of the first thing that cannot be read.
+pub(super) fn decide(config: &Config, file: &std::path::Path) -> anyhow::Result<ExitCode> {
+    let size = std::fs::metadata(file).with_context(|| format!("{}: cannot be read", file.display()))?.len();
+    anyhow::ensure!(size <= BATCH_BYTES_MAX, "{}: {size} bytes, at most {BATCH_BYTES_MAX} are taken", file.display());
+    let text = idr_host::files::read_text(file)?;
+    let reading = Reading::read(config)?;
+    let in_name = || file.display().to_string();
+    let cases = CaseFile::read(&text).with_context(in_name)?.cases;
+    let access = policy::texts(&reading.access);
+    let mut decided = Vec::with_capacity(cases.len());
+    for case in &cases {
+        decided.push(match case.policy {
+            None => case.decide_by(&reading.policy),
+            Some(_) => case.decide(&access).with_context(in_name)?,
+        });
+    }
+    let as_expected = decided.iter().all(|decided| decided.as_expected != Some(false));
+    let answer = json!({
+        "policy_hash": format!("sha256:{}", reading.files.hash()),
+        "rule_set": config.central.rule_sets.first(),
+        "decisions": decided,
+    });
+    println!("{}", serde_json::to_string_pretty(&answer)?);
+    Ok(if as_expected { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
 /// Does a command.
 ///
 /// # Errors
@@ -238,6 +279,9 @@ pub(super) fn show(answer: &Value) -> String {
     }
     serde_json::to_string_pretty(answer).unwrap_or_default()
 }
+
+/// Bytes of a file of cases.
+const BATCH_BYTES_MAX: u64 = 256 << 20;
 
 #[cfg(test)]
 mod tests {

@@ -185,7 +185,7 @@ impl Basis {
 }
 
 /// Log records of a decision (05 §10).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
 pub enum LogKind {
     /// Use log.
     U,

@@ -19,6 +19,7 @@
 //! # Bounds
 //! Linear in declarations and units; the caller bounds both (05 §14: 50 declarations and 200 units in 5 ms).
 
+mod case;
 mod combine;
 mod decide;
 mod decision;
@@ -28,11 +29,13 @@ mod gate;
 mod outsourced;
 mod own_device;
 mod policy;
+mod policy_files;
 mod state;
 mod subject;
 #[cfg(test)]
 mod tests;
 
+pub use case::{CASE_FORMAT, CASES_MAX, Case, CaseError, CaseFile, Decided, Expected};
 pub use combine::{Combined, combine};
 pub use decide::{check_gates, decide};
 pub use decision::{Basis, Decision, Gate, LogKind, Permit, Request, Rule};
@@ -45,6 +48,7 @@ pub use policy::{
     LabelPolicy, OfflinePolicy, Operation, OutsourcedPolicy, PermitPolicy, Policy, PolicyError, RegisterPolicy, RepresentativePolicy,
     UnknownAttribute,
 };
+pub use policy_files::{PolicyFiles, PolicyFilesError};
 pub use state::{
     AccessUnit, Authorisation, AuthorisationType, Consent, DateRange, Denial, DenialStatus, DenialTarget, Freshness, Informed, KnownEvent,
     PatientState, RegisterEntry, Sector, Status, UnitId,

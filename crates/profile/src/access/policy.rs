@@ -307,6 +307,9 @@ pub enum PolicyError {
         /// Operation.
         operation: Operation,
     },
+    /// Keys over the file are no table, or hold what TOML has no value for.
+    #[error("access.toml: the keys over it are no table")]
+    Patch,
     /// `representative.enabled = true`.
     #[error("access.toml: representative.enabled must be false: no rule permits an adult's representative yet")]
     Representative,
@@ -327,11 +330,21 @@ impl Policy {
     /// # Errors
     /// [`PolicyError`] names the key.
     pub fn layered(files: &[&str]) -> Result<Self, PolicyError> {
-        let mut merged = toml::Table::new();
-        for file in files {
-            merge(&mut merged, file.parse()?);
-        }
-        let policy: Self = merged.try_into()?;
+        Self::of(merged(files)?)
+    }
+
+    /// As [`Self::layered`], with the keys of `patch` over them all: the same keys, as JSON.
+    ///
+    /// # Errors
+    /// [`PolicyError`] names the key.
+    pub fn patched(files: &[&str], patch: &serde_json::Value) -> Result<Self, PolicyError> {
+        let mut table = merged(files)?;
+        merge(&mut table, serde_json::from_value(patch.clone()).map_err(|_| PolicyError::Patch)?);
+        Self::of(table)
+    }
+
+    fn of(table: toml::Table) -> Result<Self, PolicyError> {
+        let policy: Self = table.try_into()?;
         policy.checked()
     }
 
@@ -388,6 +401,15 @@ fn is_fixed_out(kind: Kind, operation: Operation) -> bool {
         Kind::Representative => true,
         Kind::Professional | Kind::Citizen | Kind::Guardian => false,
     }
+}
+
+/// Tables of one inheritance chain as one.
+pub(super) fn merged(files: &[&str]) -> Result<toml::Table, PolicyError> {
+    let mut merged = toml::Table::new();
+    for file in files {
+        merge(&mut merged, file.parse()?);
+    }
+    Ok(merged)
 }
 
 fn merge(into: &mut toml::Table, from: toml::Table) {

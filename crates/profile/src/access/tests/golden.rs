@@ -3,9 +3,9 @@
 use super::fixtures::*;
 use crate::access::*;
 
-const CASES: &str = include_str!("../../../../../configs/rules/base/access-cases.tsv");
+pub(super) const CASES: &str = include_str!("../../../../../configs/rules/base/access-cases.tsv");
 
-fn operation(name: &str) -> Operation {
+pub(super) fn operation(name: &str) -> Operation {
     Operation::ALL.into_iter().find(|operation| operation.name() == name).unwrap_or_else(|| panic!("no operation {name}"))
 }
 
