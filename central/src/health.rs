@@ -11,6 +11,9 @@ pub fn refusing(central: &Central) -> Option<String> {
     if let Some(reason) = central.audit.refusing() {
         return Some(format!("the audit store takes no records: {reason}"));
     }
+    if let Some(reason) = central.store.refusing() {
+        return Some(reason.to_owned());
+    }
     if central.space.is_short() {
         return Some("less than storage.reserve_bytes is left: stores are refused (IDR-B-03)".to_owned());
     }

@@ -20,6 +20,7 @@ mod kill_site_mid_transfer;
 mod late_image;
 mod memory_bounded;
 mod metrics;
+mod on_postgresql;
 mod quarantine;
 mod read_routes;
 mod reconcile;

@@ -1,4 +1,4 @@
-//! A private PostgreSQL for tests: in a folder of its own, on a Unix socket (and loopback, if asked), of the Debian package's programs.
+//! A private PostgreSQL for tests: in a folder of its own, on a Unix socket (and on loopback, where asked), of the Debian package's programs.
 //! No system cluster is touched.
 //!
 //! [`shared`] is one server for all tests of a workspace, whatever process they run in: the first one makes and starts it, each takes a
@@ -48,7 +48,7 @@ pub struct Database {
 
 impl Drop for Database {
     fn drop(&mut self) {
-        let _ = sql(&self.bin, &self.host, "postgres", &format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name));
+        let _ = sql(&self.bin, &self.host, PORT, "postgres", &format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name));
     }
 }
 
@@ -73,13 +73,13 @@ pub fn shared() -> Result<Option<Database>> {
     let starting = lock("start")?;
     starting.lock()?;
     let server = folder.join("server");
-    if !answers(&bin, &server) {
+    if !answers(&bin, &server, PORT) {
         start_shared(&bin, &folder, &server)?;
     }
     drop(starting);
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let name = format!("t{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-    create(&bin, &server, &name)?;
+    create(&bin, &server, PORT, &name)?;
     Ok(Some(Database { host: server, name, bin, _user: user }))
 }
 
@@ -116,13 +116,13 @@ fn start_shared(bin: &Path, folder: &Path, server: &Path) -> Result<()> {
         if [ $unused -ge $UNUSED ]; then kill -INT $server; wait $server; rm -rf \"$SERVER\"; exit; fi; flock -u 9; \
         else unused=0; fi; done";
     let mut command = Command::new("sh");
-    command.args(["-c", keeper, "keeper"]).args(server_command(bin, server, &["-F"], None));
+    command.args(["-c", keeper, "keeper"]).args(server_command(bin, server, &["-F"]));
     command.env("USERS", folder.join("users")).env("UNUSED", UNUSED_SECONDS.to_string()).env("SERVER", server);
     quiet(&mut command, server)?;
     command.process_group(0);
     // The keeper is nobody's child that is waited for: the test's process may end before it.
     let mut keeper = command.spawn()?;
-    wait_until_it_answers(bin, server, &mut keeper)
+    wait_until_it_answers(bin, server, PORT, &mut keeper)
 }
 
 /// Files of a new server in `folder`, which its user owns.
@@ -149,14 +149,13 @@ fn initialise(bin: &Path, folder: &Path) -> Result<()> {
 }
 
 /// `postgres` with its arguments; as another user where this one is root.
-fn server_command(bin: &Path, folder: &Path, more: &[&str], tcp: Option<u16>) -> Vec<String> {
+fn server_command(bin: &Path, folder: &Path, more: &[&str]) -> Vec<String> {
     let mut command: Vec<String> = user_prefix();
     let text = |path: PathBuf| path.to_string_lossy().into_owned();
     command.extend([text(bin.join("postgres")), "-D".to_owned(), text(folder.join("data")), "-k".to_owned(), text(folder.to_owned())]);
-    let (listen, port) = tcp.map_or(("", PORT), |port| ("127.0.0.1", port));
     for setting in [
-        format!("listen_addresses={listen}"),
-        format!("port={port}"),
+        "listen_addresses=".to_owned(),
+        format!("port={PORT}"),
         // Every test has connections of its own.
         "max_connections=400".to_owned(),
         "shared_buffers=32MB".to_owned(),
@@ -207,14 +206,14 @@ fn quiet(command: &mut Command, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-fn answers(bin: &Path, folder: &Path) -> bool {
-    let asked = Command::new(bin.join("pg_isready")).arg("-q").arg("-h").arg(folder).args(["-p", &PORT.to_string()]).status();
+fn answers(bin: &Path, folder: &Path, port: u16) -> bool {
+    let asked = Command::new(bin.join("pg_isready")).arg("-q").arg("-h").arg(folder).args(["-p", &port.to_string()]).status();
     folder.exists() && asked.is_ok_and(|status| status.success())
 }
 
-fn wait_until_it_answers(bin: &Path, folder: &Path, process: &mut Child) -> Result<()> {
+fn wait_until_it_answers(bin: &Path, folder: &Path, port: u16, process: &mut Child) -> Result<()> {
     let give_up = Instant::now() + START;
-    while !answers(bin, folder) {
+    while !answers(bin, folder, port) {
         if let Some(ended) = process.try_wait()? {
             return Err(Error::other(format!("PostgreSQL ended with {ended}; see {}", folder.join("log").display())));
         }
@@ -226,16 +225,16 @@ fn wait_until_it_answers(bin: &Path, folder: &Path, process: &mut Child) -> Resu
     Ok(())
 }
 
-fn create(bin: &Path, folder: &Path, name: &str) -> Result<()> {
-    let made = sql(bin, folder, "postgres", &format!("DROP DATABASE IF EXISTS {name}"));
-    made.and_then(|_| sql(bin, folder, "postgres", &format!("CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C'")))
+fn create(bin: &Path, folder: &Path, port: u16, name: &str) -> Result<()> {
+    let made = sql(bin, folder, port, "postgres", &format!("DROP DATABASE IF EXISTS {name}"));
+    made.and_then(|_| sql(bin, folder, port, "postgres", &format!("CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C'")))
         .map(|_| ())
 }
 
 /// Runs a statement by `psql`; gives its rows, unaligned.
-fn sql(bin: &Path, folder: &Path, database: &str, text: &str) -> Result<String> {
+fn sql(bin: &Path, folder: &Path, port: u16, database: &str, text: &str) -> Result<String> {
     let mut psql = Command::new(bin.join("psql"));
-    psql.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-U", USER, "-d", database, "-p", &PORT.to_string(), "-c", text]);
+    psql.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-U", USER, "-d", database, "-p", &port.to_string(), "-c", text]);
     let done = psql.arg("-h").arg(folder).stdin(Stdio::null()).output()?;
     match done.status.success() {
         true => Ok(String::from_utf8_lossy(&done.stdout).into_owned()),
@@ -249,6 +248,7 @@ pub struct Cluster {
     bin: PathBuf,
     folder: PathBuf,
     settings: Vec<String>,
+    port: u16,
     process: Option<Child>,
 }
 
@@ -272,7 +272,7 @@ impl Cluster {
         let _ = std::fs::remove_dir_all(&folder);
         initialise(&bin, &folder)?;
         let settings = settings.iter().map(|setting| format!("-c{setting}")).collect();
-        let mut cluster = Self { bin, folder, settings, process: None };
+        let mut cluster = Self { bin, folder, settings, port: PORT, process: None };
         cluster.go_on()?;
         Ok(Some(cluster))
     }
@@ -283,14 +283,36 @@ impl Cluster {
     /// It does not start.
     pub fn go_on(&mut self) -> Result<()> {
         let settings: Vec<&str> = self.settings.iter().map(String::as_str).collect();
-        let words = server_command(&self.bin, &self.folder, &settings, None);
+        let words = server_command(&self.bin, &self.folder, &settings);
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]);
         quiet(&mut command, &self.folder)?;
         let mut process = command.spawn()?;
-        wait_until_it_answers(&self.bin, &self.folder, &mut process)?;
+        wait_until_it_answers(&self.bin, &self.folder, self.port, &mut process)?;
         self.process = Some(process);
         Ok(())
+    }
+
+    /// Starts again on loopback too, with TLS by this certificate and key (PEM); gives the port, which is now also that of the socket.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn listen(&mut self, certificate: &str, key: &str) -> Result<u16> {
+        self.stop()?;
+        for (name, text) in [("server.crt", certificate), ("server.key", key)] {
+            let path = self.folder.join(name);
+            std::fs::write(&path, text)?;
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+            if let Some((uid, gid)) = other_user() {
+                chown(&path, Some(uid), Some(gid))?;
+            }
+            let setting = if name == "server.crt" { "ssl_cert_file" } else { "ssl_key_file" };
+            self.settings.push(format!("-c{setting}={}", path.display()));
+        }
+        self.port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        self.settings.extend([format!("-cport={}", self.port), "-clisten_addresses=127.0.0.1".to_owned(), "-cssl=on".to_owned()]);
+        self.go_on()?;
+        Ok(self.port)
     }
 
     /// Folder of the socket.
@@ -303,7 +325,7 @@ impl Cluster {
     /// # Errors
     /// What `psql` says.
     pub fn create(&self, name: &str) -> Result<()> {
-        create(&self.bin, &self.folder, name)
+        create(&self.bin, &self.folder, self.port, name)
     }
 
     /// Runs a statement as superuser; gives its rows, unaligned.
@@ -311,7 +333,7 @@ impl Cluster {
     /// # Errors
     /// What `psql` says.
     pub fn sql(&self, database: &str, text: &str) -> Result<String> {
-        sql(&self.bin, &self.folder, database, text)
+        sql(&self.bin, &self.folder, self.port, database, text)
     }
 
     /// `kill -9` of the server: its sessions end with it.

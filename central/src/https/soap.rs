@@ -376,7 +376,10 @@ pub fn timed_out(central: &Central, answerer: Answerer, seconds: u32) -> Registr
 /// What a store error is told as: busy, out of resources, or an incident.
 pub fn resource_problem(central: &Central, error: &StoreError, answerer: Answerer) -> RegistryProblem {
     match error {
-        StoreError::Busy | StoreError::LeaseLost => {
+        StoreError::Busy | StoreError::LeaseLost | StoreError::Away(_) => {
+            if let StoreError::Away(cause) = error {
+                tracing::error!(%cause, "the database cannot be reached; the request is answered as busy");
+            }
             resource_of(central, "B-01", answerer, &[(Key::Limit, central.xds.lock_wait_seconds().to_string())])
         }
         StoreError::Full => resource_of(central, "B-03", answerer, &[]),

@@ -8,6 +8,7 @@ mod fixtures;
 mod merged;
 mod on_a_server;
 mod once;
+mod planned;
 mod registered;
 mod removed;
 mod searched;

@@ -70,6 +70,11 @@ pub trait CentralStore: Send + Sync {
     /// As [`begin`](Self::begin).
     async fn read(&self) -> Result<Tx, StoreError>;
 
+    /// Why no unit of work can begin now, if it is known.
+    fn refusing(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Ends all connections.
     async fn close(&self);
 }
@@ -80,6 +85,9 @@ pub struct Tx {
     /// Statements after which every one fails.
     #[cfg(test)]
     left: Option<usize>,
+    /// What was asked, if a test wants to know.
+    #[cfg(test)]
+    asked: Option<Vec<Statement>>,
 }
 
 impl Tx {
@@ -88,6 +96,8 @@ impl Tx {
             connection,
             #[cfg(test)]
             left: None,
+            #[cfg(test)]
+            asked: None,
         }
     }
 
@@ -98,7 +108,10 @@ impl Tx {
     }
 
     #[cfg(test)]
-    fn step(&mut self) -> Result<(), StoreError> {
+    fn step(&mut self, statement: &Statement) -> Result<(), StoreError> {
+        if let Some(asked) = &mut self.asked {
+            asked.push(statement.clone());
+        }
         match &mut self.left {
             Some(0) => Err(StoreError::Full),
             Some(left) => {
@@ -127,19 +140,19 @@ impl Tx {
 
     async fn execute(&mut self, statement: Statement) -> Result<u64, StoreError> {
         #[cfg(test)]
-        self.step()?;
+        self.step(&statement)?;
         self.connection.execute(statement).await
     }
 
     async fn rows(&mut self, statement: Statement) -> Result<Vec<Row>, StoreError> {
         #[cfg(test)]
-        self.step()?;
+        self.step(&statement)?;
         self.connection.rows(statement).await
     }
 
     async fn row(&mut self, statement: Statement) -> Result<Option<Row>, StoreError> {
         #[cfg(test)]
-        self.step()?;
+        self.step(&statement)?;
         self.connection.row(statement).await
     }
 }

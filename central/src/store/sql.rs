@@ -161,6 +161,7 @@ value! {
 }
 
 /// SQL with its values.
+#[derive(Debug, Clone)]
 pub(super) struct Statement {
     sql: String,
     values: Vec<Value>,
@@ -175,6 +176,18 @@ impl Statement {
     pub(super) fn bind(mut self, value: impl Into<Value>) -> Self {
         self.values.push(value.into());
         self
+    }
+
+    /// The text, with another before it.
+    #[cfg(test)]
+    pub(super) fn after(mut self, head: &str) -> Self {
+        self.sql.insert_str(0, head);
+        self
+    }
+
+    #[cfg(test)]
+    pub(super) fn text(&self) -> &str {
+        &self.sql
     }
 
     pub(super) fn push(&mut self, text: &str) -> &mut Self {

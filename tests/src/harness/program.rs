@@ -105,7 +105,11 @@ impl Program {
             };
             async move { answer }
         });
-        let bound = bound.await.and_then(|bound| bound).with_context(|| format!("log of the program:\n{}", self.tail()))?;
+        let bound = bound.await.and_then(|bound| bound);
+        if self.exited().is_some() {
+            self.child = None;
+        }
+        let bound = bound.with_context(|| format!("log of the program:\n{}", self.tail()))?;
         if !self.wrapper.is_empty() {
             self.pid = self.pid.and_then(child_of);
         }

@@ -3,7 +3,7 @@
 use super::super::messages::{Claim, Lease, MessageKey, Presentation, Presented};
 use super::super::query::DocumentFilter;
 use super::super::sql::sql;
-use super::super::{CentralStore, Durability, PostgresOptions, PostgresStore, StoreError};
+use super::super::{CentralStore, Durability, PostgresOptions, PostgresStore, StoreError, Tls};
 use super::fixtures::*;
 use super::{postgres_options, postgres_store};
 use crate::testing::postgres::{Cluster, Database, shared};
@@ -96,12 +96,17 @@ async fn a_server_that_is_killed_keeps_what_was_committed_and_is_found_again() {
     cluster.kill().unwrap();
     assert!(matches!(open.commit().await, Err(StoreError::Away(_))), "a commit that nobody confirmed counts as none");
     assert!(store.begin().await.is_err(), "nobody is there");
+    assert!(store.read().await.is_err() && store.refusing().is_some(), "monitors are told");
     cluster.go_on().unwrap();
     let give_up = tokio::time::Instant::now() + Duration::from_secs(120);
     while store.read().await.is_err() {
         assert!(tokio::time::Instant::now() < give_up, "the store does not come back");
     }
     assert_eq!(entries(&store).await, 5, "what was committed, and nothing of what was not");
+    while store.refusing().is_some() {
+        assert!(tokio::time::Instant::now() < give_up, "monitors are not told that it is back");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     Case::new(6).commit(&store).await;
     assert_eq!(entries(&store).await, 6);
 }
@@ -194,4 +199,40 @@ async fn over_two_processes_an_assertion_counts_once_and_a_message_is_done_once(
     let outcomes = tasks.join_all().await;
     assert_eq!(outcomes.iter().filter(|(first, _)| *first).count(), 1);
     assert_eq!(outcomes.iter().filter(|(_, mine)| *mine).count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_elsewhere_is_known_by_its_certificate() {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let Some(mut cluster) = Cluster::start(&[]).unwrap() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let authority = |name: &str| {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let certificate = params.self_signed(&key).unwrap();
+        let path = folder.path().join(name);
+        std::fs::write(&path, certificate.pem()).unwrap();
+        (rcgen::Issuer::new(params, key), path)
+    };
+    let ((issuer, right), (_, wrong)) = (authority("right.pem"), authority("wrong.pem"));
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+    let port = cluster.listen(&certificate.pem(), &key.serialize_pem()).unwrap();
+    cluster.create("central").unwrap();
+    let over_tls = |host: &str, authorities: &std::path::Path| PostgresOptions {
+        host: host.to_owned(),
+        port,
+        tls: Tls::Verified { authorities: authorities.to_owned(), identity: None },
+        ..postgres_options(cluster.host(), "central")
+    };
+    for (host, authorities) in [("localhost", &wrong), ("127.0.0.1", &right)] {
+        let refused = PostgresStore::open(over_tls(host, authorities)).await.expect_err("refused");
+        assert!(why(&refused).contains("certificate"), "{}", why(&refused));
+    }
+    let store = PostgresStore::open(over_tls("localhost", &right)).await.unwrap();
+    Case::new(1).commit(&store).await;
+    let mut tx = store.read().await.unwrap();
+    let row = tx.row(sql("SELECT version AS protocol FROM pg_stat_ssl WHERE pid = pg_backend_pid()")).await.unwrap().unwrap();
+    assert_eq!(row.text("protocol").unwrap(), "TLSv1.3");
 }

@@ -23,6 +23,8 @@ mod session;
 mod unit;
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -33,8 +35,8 @@ use super::sql::Connection;
 use super::{CentralStore, MIGRATIONS, StoreError, Tx};
 pub(super) use unit::PostgresUnit;
 
-/// Where the database is and how it is used.
-#[derive(Debug, Clone)]
+/// Where the database is and how it is used. Not `Debug`: it holds a password.
+#[derive(Clone)]
 pub struct PostgresOptions {
     /// Name or address, or the folder of the server's Unix socket (absolute path).
     pub host: String,
@@ -91,6 +93,8 @@ pub enum Durability {
 pub const ANSWER_MARGIN: Duration = Duration::from_secs(5);
 /// How long the start waits for another process to end: of one that was killed, the server keeps the session for a while.
 const OTHERS_WAIT: Duration = Duration::from_secs(30);
+/// Between two looks for a server that is away.
+const LOOK: Duration = Duration::from_secs(1);
 const OTHERS_PAUSE: Duration = Duration::from_millis(250);
 
 /// The store on a PostgreSQL server.
@@ -99,6 +103,8 @@ pub struct PostgresStore {
     writers: PgPool,
     readers: PgPool,
     answer: Duration,
+    /// No connection was to be had; somebody looks for one.
+    away: Arc<AtomicBool>,
 }
 
 impl PostgresStore {
@@ -114,8 +120,12 @@ impl PostgresStore {
         let first = first(&connect, options.durability, process, options.lock_wait).await?;
         let pool = |connections: u32| {
             let durability = options.durability;
+            // A connection lives as long as the server lets it: with the last one the mark of this process would go.
             PgPoolOptions::new()
+                .min_connections(1)
                 .max_connections(connections.max(1))
+                .idle_timeout(None)
+                .max_lifetime(None)
                 .acquire_timeout(options.lock_wait)
                 .after_connect(move |connection, _| Box::pin(async move { session::check(connection, durability, process).await }))
         };
@@ -130,7 +140,36 @@ impl PostgresStore {
         let readers = pool(options.readers).connect_with(connect).await.map_err(|error| StoreError::Open(error.into()))?;
         // Only now: the mark of this process never goes away in between.
         let _ = first.close().await;
-        Ok(Self { writers, readers, answer: options.statement + ANSWER_MARGIN })
+        Ok(Self { writers, readers, answer: options.statement + ANSWER_MARGIN, away: Arc::default() })
+    }
+
+    async fn unit(&self, pool: &PgPool, begin: &'static str) -> Result<Tx, StoreError> {
+        let begun = match pool.acquire().await {
+            Ok(connection) => PostgresUnit::begin(connection, begin, self.answer).await,
+            // With readers it is the server; with writers it may be that they wait for each other.
+            Err(sqlx::Error::PoolTimedOut) if begin == unit::WRITE && self.writers.size() > 0 => Err(StoreError::Busy),
+            Err(error) => Err(StoreError::Away(error)),
+        };
+        if let Err(StoreError::Away(cause)) = &begun {
+            self.look_for_it(cause);
+        }
+        Ok(Tx::new(Connection::Postgres(begun?)))
+    }
+
+    /// Says that the server is away, until it is not.
+    fn look_for_it(&self, cause: &sqlx::Error) {
+        if self.away.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        tracing::error!(%cause, "the database cannot be reached; nothing is stored or shown until it can");
+        let (readers, away) = (self.readers.clone(), self.away.clone());
+        tokio::spawn(async move {
+            while !readers.is_closed() && readers.acquire().await.is_err() {
+                tokio::time::sleep(LOOK).await;
+            }
+            away.store(false, Ordering::Relaxed);
+            tracing::info!("the database is there again");
+        });
     }
 }
 
@@ -197,11 +236,15 @@ fn connect_options(options: &PostgresOptions) -> PgConnectOptions {
 #[async_trait]
 impl CentralStore for PostgresStore {
     async fn begin(&self) -> Result<Tx, StoreError> {
-        Ok(Tx::new(Connection::Postgres(PostgresUnit::begin(&self.writers, unit::WRITE, self.answer).await?)))
+        self.unit(&self.writers, unit::WRITE).await
     }
 
     async fn read(&self) -> Result<Tx, StoreError> {
-        Ok(Tx::new(Connection::Postgres(PostgresUnit::begin(&self.readers, unit::READ, self.answer).await?)))
+        self.unit(&self.readers, unit::READ).await
+    }
+
+    fn refusing(&self) -> Option<&'static str> {
+        self.away.load(Ordering::Relaxed).then_some("the database cannot be reached")
     }
 
     async fn close(&self) {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
-use sqlx::postgres::{PgArguments, PgPool, PgRow};
+use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::Query;
 use sqlx::{Error, Postgres};
 
@@ -30,8 +30,8 @@ type Statement = Query<'static, Postgres, PgArguments>;
 
 impl PostgresUnit {
     /// `begin`: [`WRITE`] or [`READ`]; `answer`: how long any answer is waited for.
-    pub async fn begin(pool: &PgPool, begin: &'static str, answer: Duration) -> Result<Self, StoreError> {
-        let mut unit = Self { connection: Some(pool.acquire().await?), broken: false, answer };
+    pub async fn begin(connection: PoolConnection<Postgres>, begin: &'static str, answer: Duration) -> Result<Self, StoreError> {
+        let mut unit = Self { connection: Some(connection), broken: false, answer };
         unit.say(begin).await?;
         Ok(unit)
     }
