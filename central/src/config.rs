@@ -166,9 +166,9 @@ fn default_receipts_page() -> usize {
 }
 
 /// What a peer row may list.
-pub const TRANSACTIONS: [&str; 17] = [
-    "ITI-18", "ITI-41", "ITI-42", "ITI-43", "ITI-57", "ITI-61", "ITI-62", "ITI-86", "ITI-92", "RAD-68", "RAD-69", "STOW-RS", "WADO-RS",
-    "CUSTODY", "C-STORE", "N-ACTION", "ADT",
+pub const TRANSACTIONS: [&str; 23] = [
+    "ITI-18", "ITI-38", "ITI-39", "ITI-41", "ITI-42", "ITI-43", "ITI-51", "ITI-57", "ITI-61", "ITI-62", "ITI-86", "ITI-92", "RAD-68",
+    "RAD-69", "RAD-75", "STOW-RS", "WADO-RS", "WADO-URI", "QIDO-RS", "CUSTODY", "C-STORE", "N-ACTION", "ADT",
 ];
 
 /// How a peer is connected (profile 10 §2).

@@ -1,4 +1,4 @@
-//! The repository: documents by uniqueId (ITI-43; profile 08 §7, §11).
+//! The repository: documents by uniqueId (ITI-43, and ITI-39 between communities; profile 08 §7, §11).
 //!
 //! A document is given if one of the entries that have it is permitted; the decision is made before its bytes are opened and
 //! again before they leave. Documents and imaging have one repositoryUniqueId.
@@ -27,7 +27,7 @@ use crate::objects::{ByteStream, ObjectError, ObjectKey, Reader};
 use crate::store::query::StoredDocument;
 use crate::store::{StoreError, Tx};
 
-/// Answers ITI-43.
+/// Answers ITI-43 and ITI-39.
 ///
 /// # Errors
 /// A gate, or the audit store.
@@ -84,9 +84,10 @@ pub async fn answer(
         }
     });
     let retrieval = Retrieval::begin(central.clone(), who, decided).await?;
+    let transaction = exchange.transaction;
     let item = |request: &DocumentRequest| {
         let uid = request.document_unique_id.as_deref().unwrap_or_default();
-        documents::item(central, SERVICE, request, || first.get(uid).copied().ok_or(RetrieveProblem::NotAvailable))
+        documents::item(central, transaction, request, || first.get(uid).copied().ok_or(RetrieveProblem::NotAvailable))
     };
     let items = requests.iter().map(item).collect();
     exchange.stream(central, retrieval, items, None).await

@@ -13,6 +13,7 @@
 
 pub mod rad_69;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -21,8 +22,10 @@ use futures::StreamExt as _;
 use futures::stream;
 use idr_ihe::manifest::IMPLEMENTATION_CLASS_UID;
 use idr_profile::access::{AccessUnit, Decision, Disclosed, UnitId};
+use idr_profile::scan::Scan;
 use idr_profile::xua::Refusal;
 
+use super::header::{self, Until};
 use crate::assertion::Authenticated;
 use crate::audit::{Delivered, Extent, Opening, Outcome};
 use crate::central::Central;
@@ -88,6 +91,29 @@ pub struct Retrieval<T> {
     bytes: u64,
 }
 
+impl Retrieval<StoredInstance> {
+    /// Decides again and reads the header of the `index`-th instance.
+    ///
+    /// # Errors
+    /// [`Stopped`]. Without such an instance: withdrawn.
+    pub async fn header(&mut self, index: usize, until: Until) -> Result<Scan, Stopped> {
+        let disclosed = self.decided.gated.disclosed.get(index).ok_or(Stopped::Withdrawn)?;
+        recheck(&self.central, &self.who, &self.decided, disclosed).await?;
+        Ok(header::read(self.central.objects.permitted(disclosed.permit()), disclosed.payload(), until).await?)
+    }
+
+    /// Bytes of the `index`-th instance, from its data set on, under the decision of the last [`header`](Self::header).
+    ///
+    /// # Errors
+    /// [`Stopped`]. Without such an instance: withdrawn.
+    pub async fn part(&mut self, index: usize, range: Range<u64>) -> Result<ByteStream, Stopped> {
+        let disclosed = self.decided.gated.disclosed.get(index).ok_or(Stopped::Withdrawn)?;
+        let (stored, objects) = (disclosed.payload(), self.central.objects.permitted(disclosed.permit()));
+        let range = stored.data_set_offset.saturating_add(range.start)..stored.data_set_offset.saturating_add(range.end);
+        Ok(objects.open(&stored.object_key, Some(range)).await?.1)
+    }
+}
+
 impl<T: Stored> Retrieval<T> {
     /// Opens the records of what was decided.
     ///
@@ -137,6 +163,11 @@ impl<T: Stored> Retrieval<T> {
     pub fn count_item(&mut self) {
         self.sent += 1;
         self.central.counters.instances_sent.add(1);
+    }
+
+    /// One thing was told of without its bytes: metadata.
+    pub fn count_described(&mut self) {
+        self.sent += 1;
     }
 
     /// Writes the closing record: what was delivered, under which status.

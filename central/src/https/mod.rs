@@ -4,6 +4,7 @@
 //! allows, who asks. What PS3.18 knows and is not served here answers 501; what nobody knows, 404.
 
 pub mod problem;
+pub mod qido;
 pub mod receipts;
 pub mod reconcile;
 pub mod server;
@@ -40,8 +41,6 @@ pub enum Serves {
     Soap,
     /// One transaction: what the handler [`enter`]s with, and so the guard of the route (profile 05 §9).
     One(Transaction),
-    /// Known to PS3.18 or to the profile, and not served yet: 501.
-    Nothing,
 }
 
 /// A method at a path.
@@ -57,7 +56,7 @@ pub struct Route {
 }
 
 /// Every route that a handler of ours answers. The router is made of this table, and the tests ask of it which routes read.
-pub static ROUTES: [Route; 8] = [
+pub static ROUTES: [Route; 19] = [
     Route { path: soap::GATEWAY, method: Method::POST, serves: Serves::Soap, at: |method| on(method, soap::gateway) },
     Route {
         path: "/dicomweb/studies",
@@ -65,14 +64,72 @@ pub static ROUTES: [Route; 8] = [
         serves: Serves::One(Transaction::StowRs),
         at: |method| on(method, stow::store),
     },
-    Route { path: "/dicomweb/studies", method: Method::GET, serves: Serves::Nothing, at: |method| on(method, not_implemented) },
+    Route {
+        path: "/dicomweb/studies",
+        method: Method::GET,
+        serves: Serves::One(Transaction::QidoRs),
+        at: |method| on(method, qido::studies),
+    },
+    Route {
+        path: "/dicomweb/series",
+        method: Method::GET,
+        serves: Serves::One(Transaction::QidoRs),
+        at: |method| on(method, qido::series),
+    },
+    Route {
+        path: "/dicomweb/instances",
+        method: Method::GET,
+        serves: Serves::One(Transaction::QidoRs),
+        at: |method| on(method, qido::instances),
+    },
+    Route {
+        path: "/dicomweb/studies/{study}/series",
+        method: Method::GET,
+        serves: Serves::One(Transaction::QidoRs),
+        at: |method| on(method, qido::series_of_study),
+    },
+    Route {
+        path: "/dicomweb/studies/{study}/instances",
+        method: Method::GET,
+        serves: Serves::One(Transaction::QidoRs),
+        at: |method| on(method, qido::instances_of_study),
+    },
+    Route {
+        path: "/dicomweb/studies/{study}/series/{series}/instances",
+        method: Method::GET,
+        serves: Serves::One(Transaction::QidoRs),
+        at: |method| on(method, qido::instances_of_series),
+    },
     Route {
         path: "/dicomweb/studies/{study}",
         method: Method::POST,
         serves: Serves::One(Transaction::StowRs),
         at: |method| on(method, stow::store_in_study),
     },
-    Route { path: "/dicomweb/studies/{study}", method: Method::GET, serves: Serves::Nothing, at: |method| on(method, not_implemented) },
+    Route {
+        path: "/dicomweb/studies/{study}",
+        method: Method::GET,
+        serves: Serves::One(Transaction::WadoRs),
+        at: |method| on(method, wado::study),
+    },
+    Route {
+        path: "/dicomweb/studies/{study}/metadata",
+        method: Method::GET,
+        serves: Serves::One(Transaction::WadoRs),
+        at: |method| on(method, wado::study_metadata),
+    },
+    Route {
+        path: "/dicomweb/studies/{study}/series/{series}",
+        method: Method::GET,
+        serves: Serves::One(Transaction::WadoRs),
+        at: |method| on(method, wado::series),
+    },
+    Route {
+        path: "/dicomweb/studies/{study}/series/{series}/metadata",
+        method: Method::GET,
+        serves: Serves::One(Transaction::WadoRs),
+        at: |method| on(method, wado::series_metadata),
+    },
     Route {
         path: "/dicomweb/studies/{study}/receipts",
         method: Method::GET,
@@ -86,6 +143,19 @@ pub static ROUTES: [Route; 8] = [
         at: |method| on(method, wado::instance),
     },
     Route {
+        path: "/dicomweb/studies/{study}/series/{series}/instances/{instance}/metadata",
+        method: Method::GET,
+        serves: Serves::One(Transaction::WadoRs),
+        at: |method| on(method, wado::instance_metadata),
+    },
+    Route {
+        path: "/dicomweb/studies/{study}/series/{series}/instances/{instance}/frames/{frames}",
+        method: Method::GET,
+        serves: Serves::One(Transaction::WadoRs),
+        at: |method| on(method, wado::frames),
+    },
+    Route { path: "/wado", method: Method::GET, serves: Serves::One(Transaction::WadoUri), at: |method| on(method, wado::by_parameters) },
+    Route {
         path: "/custody/v1/reconcile",
         method: Method::POST,
         serves: Serves::One(Transaction::Reconcile),
@@ -93,17 +163,11 @@ pub static ROUTES: [Route; 8] = [
     },
 ];
 
-/// Known to PS3.18, and not served yet by any method: metadata, frames, rendered, bulk data, whole studies and series, QIDO, UPS.
-const NOT_SERVED: [&str; 11] = [
+/// Known to PS3.18, and not served by any method: rendered, bulk data, UPS.
+const NOT_SERVED: [&str; 5] = [
     "/dicomweb/studies/{study}/series/{series}/instances/{instance}/{*rest}",
-    "/dicomweb/studies/{study}/series/{series}/instances",
     "/dicomweb/studies/{study}/series/{series}/{resource}",
-    "/dicomweb/studies/{study}/series/{series}",
-    "/dicomweb/studies/{study}/series",
-    "/dicomweb/studies/{study}/instances",
     "/dicomweb/studies/{study}/{resource}",
-    "/dicomweb/series",
-    "/dicomweb/instances",
     "/dicomweb/workitems",
     "/dicomweb/workitems/{*rest}",
 ];
@@ -164,6 +228,21 @@ pub async fn enter(
     uri: &Uri,
     transaction: Transaction,
 ) -> Result<Authenticated, Box<Response>> {
+    enter_with(central, client, headers, uri, RequestFacts::of(transaction)).await
+}
+
+/// As [`enter`], for a request that names its patient.
+///
+/// # Errors
+/// As [`enter`].
+pub async fn enter_with(
+    central: &Central,
+    client: &Client,
+    headers: &HeaderMap,
+    uri: &Uri,
+    facts: RequestFacts<'_>,
+) -> Result<Authenticated, Box<Response>> {
+    let transaction = facts.transaction;
     let request_id = problem::request_id(headers).unwrap_or_default();
     let asked = Asked { transaction: Some(transaction), request_id: request_id.clone(), client: client.clone() };
     let answer = |problem: Problem| Box::new(problem.response(central, &request_id));
@@ -180,7 +259,7 @@ pub async fn enter(
         let refusal = assertion::refused(central, &asked, None, refusal).await;
         return Err(answer(Problem::refused(central, &refusal)));
     }
-    let authenticated = assertion::authenticate_http(central, client, headers, RequestFacts::of(transaction)).await;
+    let authenticated = assertion::authenticate_http(central, client, headers, facts).await;
     authenticated.map_err(|refusal| answer(Problem::refused(central, &refusal)))
 }
 

@@ -14,6 +14,7 @@
 
 mod answer;
 mod body;
+pub mod community;
 pub mod documents;
 pub mod receive;
 
@@ -30,7 +31,6 @@ use idr_ihe::transaction::registry_response::RegistryResponse;
 use idr_ihe::transaction::table::{self, Frame};
 use idr_ihe::transaction::{iti_41, iti_42, iti_43, iti_62, iti_86, rad_69};
 use idr_ihe::xml::Limits;
-use idr_profile::xds::request::RetrieveService;
 use idr_profile::xds::{Answerer, Key, RegistryProblem, SubmitTransaction};
 use idr_profile::xua::{Refusal, RequestFacts, Transaction};
 use tokio::sync::OwnedSemaphorePermit;
@@ -103,19 +103,19 @@ impl Gateway {
         self.asked.request_id = envelope.message_id().to_owned();
         self.relates_to = Some(envelope.message_id().to_owned());
         match served(&self.central, envelope.action()) {
-            Some(Transaction::Iti18) => self.query(incoming, &envelope).await,
-            Some(Transaction::Iti43) => self.documents(incoming, &envelope).await,
-            Some(Transaction::Rad69) => self.imaging(incoming, &envelope).await,
+            Some(own @ (Transaction::Iti18 | Transaction::Iti38 | Transaction::Iti51)) => self.query(incoming, &envelope, own).await,
+            Some(own @ (Transaction::Iti43 | Transaction::Iti39)) => self.documents(incoming, &envelope, own).await,
+            Some(own @ (Transaction::Rad69 | Transaction::Rad75)) => self.imaging(incoming, &envelope, own).await,
             Some(transaction @ (Transaction::Iti62 | Transaction::Iti86)) => self.removal(incoming, &envelope, transaction).await,
             _ => self.submission(incoming, &envelope, &admitted).await,
         }
     }
 
-    async fn query(self, mut incoming: Incoming, envelope: &Envelope<'_>) -> Ended<Response> {
+    async fn query(self, mut incoming: Incoming, envelope: &Envelope<'_>, own: Transaction) -> Ended<Response> {
         incoming.drop_documents();
-        let read = query::Received::read(&self.central, envelope);
+        let read = query::Received::read(&self.central, envelope, own);
         let named = read.as_ref().ok().and_then(query::Received::patient);
-        let who = self.authenticate(envelope, facts(Transaction::Iti18, named.as_ref())).await?;
+        let who = self.authenticate(envelope, facts(own, named.as_ref())).await?;
         let received = self.soap(read.map_err(|refusal| envelope.rejected(refusal))).await?;
         let rest = incoming.rest().await;
         self.received(rest).await?;
@@ -123,38 +123,38 @@ impl Gateway {
         let central = self.central.clone();
         let answered = async {
             let Some(_place) = central.places.take(Work::Query).await else {
-                return Ok(query::failed(&central, &resource_of(&central, "B-01", Answerer::Registry, &[])));
+                return Ok(query::failed(&central, own, resource_of(&central, "B-01", Answerer::Registry, &[])));
             };
             let limit = central.xds.timeout.query;
             match tokio::time::timeout(seconds(limit), query::answer(&central, &who, received, &text)).await {
                 Ok(answered) => answered,
-                Err(_) => Ok(query::failed(&central, &timed_out(&central, Answerer::Registry, limit))),
+                Err(_) => Ok(query::failed(&central, own, timed_out(&central, Answerer::Registry, limit))),
             }
         };
         let body = answered.await.map_err(|refusal| self.refused(&refusal))?;
-        Ok(self.ok("ITI-18", String::new(), &body, false))
+        Ok(self.ok(peer::number(own), String::new(), &body, false))
     }
 
-    async fn documents(self, mut incoming: Incoming, envelope: &Envelope<'_>) -> Ended<Response> {
+    async fn documents(self, mut incoming: Incoming, envelope: &Envelope<'_>, own: Transaction) -> Ended<Response> {
         incoming.drop_documents();
         let read = iti_43::read(envelope);
-        let who = self.authenticate(envelope, facts(Transaction::Iti43, None)).await?;
+        let who = self.authenticate(envelope, facts(own, None)).await?;
         let requests = self.soap(read.map_err(|refusal| envelope.rejected(refusal))).await?;
         let rest = incoming.rest().await;
         self.received(rest).await?;
-        let exchange = self.exchange(RetrieveService::Documents).await?;
-        self.in_time(repository::answer(&self.central, who, exchange, requests)).await
+        let exchange = self.exchange(own).await?;
+        self.in_time(own, repository::answer(&self.central, who, exchange, requests)).await
     }
 
-    async fn imaging(self, mut incoming: Incoming, envelope: &Envelope<'_>) -> Ended<Response> {
+    async fn imaging(self, mut incoming: Incoming, envelope: &Envelope<'_>, own: Transaction) -> Ended<Response> {
         incoming.drop_documents();
         let read = rad_69::read(envelope);
-        let who = self.authenticate(envelope, facts(Transaction::Rad69, None)).await?;
+        let who = self.authenticate(envelope, facts(own, None)).await?;
         let request = self.soap(read.map_err(|refusal| envelope.rejected(refusal))).await?;
         let rest = incoming.rest().await;
         self.received(rest).await?;
-        let exchange = self.exchange(RetrieveService::Imaging).await?;
-        self.in_time(retrieve::rad_69::answer(&self.central, who, exchange, request)).await
+        let exchange = self.exchange(own).await?;
+        self.in_time(own, retrieve::rad_69::answer(&self.central, who, exchange, request)).await
     }
 
     async fn submission(mut self, incoming: Incoming, envelope: &Envelope<'_>, admitted: &Admitted) -> Ended<Response> {
@@ -239,27 +239,27 @@ impl Gateway {
     }
 
     /// A place among the retrieves.
-    async fn exchange(&self, service: RetrieveService) -> Ended<Exchange> {
+    async fn exchange(&self, transaction: Transaction) -> Ended<Exchange> {
         let message_id = self.relates_to.clone().unwrap_or_default();
         match self.central.places.take(Work::Retrieve).await {
-            Some(place) => Ok(Exchange { message_id, service, place }),
-            None => Err(Box::new(self.retrieve_failed(&resource_of(&self.central, "B-01", Answerer::Repository, &[])))),
+            Some(place) => Ok(Exchange { message_id, transaction, place }),
+            None => Err(Box::new(self.retrieve_failed(transaction, resource_of(&self.central, "B-01", Answerer::Repository, &[])))),
         }
     }
 
     /// The first byte of a retrieve's answer comes in time or not at all.
-    async fn in_time(&self, answer: impl Future<Output = Result<Response, Refusal>>) -> Ended<Response> {
+    async fn in_time(&self, own: Transaction, answer: impl Future<Output = Result<Response, Refusal>>) -> Ended<Response> {
         let limit = self.central.xds.timeout.first_byte;
         match tokio::time::timeout(seconds(limit), answer).await {
             Ok(answered) => answered.map_err(|refusal| self.refused(&refusal)),
-            Err(_) => Ok(self.retrieve_failed(&timed_out(&self.central, Answerer::Repository, limit))),
+            Err(_) => Ok(self.retrieve_failed(own, timed_out(&self.central, Answerer::Repository, limit))),
         }
     }
 
-    fn retrieve_failed(&self, problem: &RegistryProblem) -> Response {
-        let registry = RegistryResponse::failure(vec![problem.registry_error()]);
+    fn retrieve_failed(&self, own: Transaction, problem: RegistryProblem) -> Response {
+        let registry = RegistryResponse::failure(vec![community::located(&self.central, own, problem).registry_error()]);
         let body = iti_43::encode_response(&iti_43::RetrieveResponse { registry, documents: Vec::new() });
-        self.ok("ITI-43", String::new(), &body, false)
+        self.ok(peer::number(own), String::new(), &body, false)
     }
 
     /// S-18, if it is asked.
@@ -317,23 +317,31 @@ impl Gateway {
 }
 
 /// The transactions of the endpoint, by their own actions; RAD-68 has that of ITI-41 (profile 08 §7).
-pub const TRANSACTIONS: [Transaction; 10] = [
+pub const TRANSACTIONS: [Transaction; 14] = [
     Transaction::Iti18,
+    Transaction::Iti38,
+    Transaction::Iti39,
     Transaction::Iti41,
     Transaction::Iti42,
     Transaction::Iti43,
+    Transaction::Iti51,
     Transaction::Iti57,
     Transaction::Iti61,
     Transaction::Iti62,
     Transaction::Iti86,
     Transaction::Iti92,
     Transaction::Rad69,
+    Transaction::Rad75,
 ];
 
 /// The transaction of an action, if it is served and not switched off.
 fn served(central: &Central, action: &str) -> Option<Transaction> {
     let number = table::of_action(action)?.number;
-    let on = |transaction: &Transaction| *transaction != Transaction::Iti61 || central.xds.iti61.enabled;
+    let on = |transaction: &Transaction| match transaction {
+        Transaction::Iti61 => central.xds.iti61.enabled,
+        Transaction::Iti51 => central.xds.mpq.enabled,
+        _ => true,
+    };
     TRANSACTIONS.into_iter().find(|transaction| peer::number(*transaction) == number).filter(on)
 }
 

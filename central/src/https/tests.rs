@@ -1,5 +1,7 @@
 //! DICOMweb and receipts, through the router, with real tokens, a database in memory and objects on disk.
 
+mod search;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -426,12 +428,12 @@ async fn a_token_for_queries_retrieves_nothing_and_an_encoding_that_is_not_kept_
 async fn what_is_not_served_says_so() {
     let world = World::new().await;
     for (method, path, status) in [
-        ("GET", "/dicomweb/studies".to_owned(), 501),
-        ("GET", format!("/dicomweb/studies/{STUDY}"), 501),
-        ("GET", format!("/dicomweb/studies/{STUDY}/metadata"), 501),
-        ("GET", format!("/dicomweb/studies/{STUDY}/series/1.2/instances/1.3/frames/1"), 501),
+        ("GET", format!("/dicomweb/studies/{STUDY}/rendered"), 501),
+        ("GET", format!("/dicomweb/studies/{STUDY}/series/1.2/thumbnail"), 501),
+        ("GET", format!("/dicomweb/studies/{STUDY}/series/1.2/instances/1.3/frames/1/rendered"), 501),
         ("GET", format!("/dicomweb/studies/{STUDY}/series/1.2/instances/1.3/rendered"), 501),
-        ("GET", format!("/dicomweb/studies/{STUDY}/series"), 501),
+        ("GET", "/dicomweb/workitems".to_owned(), 501),
+        ("POST", format!("/dicomweb/studies/{STUDY}/series"), 405),
         ("GET", "/custody/v1/reconcile".to_owned(), 405),
         ("GET", "/".to_owned(), 404),
         ("GET", format!("/{}", "x".repeat(9000)), 414),
@@ -447,7 +449,14 @@ async fn what_is_not_served_says_so() {
 
 /// A path of a pattern.
 fn filled(pattern: &str) -> String {
-    let values = [("{study}", STUDY), ("{series}", "1.2"), ("{instance}", "1.3"), ("{resource}", "metadata"), ("{*rest}", "frames/1")];
+    let values = [
+        ("{study}", STUDY),
+        ("{series}", "1.2"),
+        ("{instance}", "1.3"),
+        ("{resource}", "rendered"),
+        ("{frames}", "1"),
+        ("{*rest}", "rendered"),
+    ];
     values.iter().fold(pattern.to_owned(), |path, (name, value)| path.replace(name, value))
 }
 
@@ -455,11 +464,10 @@ fn filled(pattern: &str) -> String {
 async fn what_the_tables_say_is_not_served_answers_501_to_everybody() {
     let world = World::new().await;
     store(&world, &[part(&Instance::ct(1))]).await;
-    let nothing = ROUTES.iter().filter(|route| route.serves == Serves::Nothing).map(|route| (route.method.clone(), route.path));
     let unserved =
         NOT_SERVED.iter().flat_map(|path| [Method::GET, Method::POST, Method::PUT, Method::DELETE].map(|method| (method, *path)));
     let recorded = world.sink.entries().len();
-    for (method, path) in nothing.chain(unserved) {
+    for (method, path) in unserved {
         for authorization in [None, Some(PKI.hospital.bearer(&PKI.hospital.physician(&patient()), "idr.retrieve"))] {
             let mut request = Request::builder().method(method.clone()).uri(filled(path));
             if let Some(authorization) = authorization {

@@ -1,9 +1,11 @@
-//! ITI-18: stored queries (profile 08 §8, §10; 05 §9).
+//! ITI-18, ITI-38 between communities and ITI-51 over many patients: stored queries (profile 08 §8, §10; 05 §9).
 //!
 //! The look-up gives candidates; each is decided; limits, the single-patient rule and the order count what is permitted only.
 //! Equal state and request give equal bytes (08 §6.2).
 //!
 //! A technical user reconciles: its own register's entries, whatever the patient (05 E3).
+
+use std::collections::BTreeSet;
 
 use idr_ihe::ebxml::rim::ObjectRef;
 use idr_ihe::metadata::{Association, Code, DocumentEntry, PatientId, Submission};
@@ -16,7 +18,7 @@ use idr_ihe::transaction::registry_response::RegistryResponse;
 use idr_profile::access::{Disclosed, Gate, PatientState};
 use idr_profile::xds::request::{query_options, query_problem};
 use idr_profile::xds::{Answerer, RegistryProblem, RequireHome};
-use idr_profile::xua::Refusal;
+use idr_profile::xua::{Refusal, Transaction};
 use jiff::Timestamp;
 
 use crate::assertion::Authenticated;
@@ -25,7 +27,7 @@ use crate::central::Central;
 use crate::consent::disclosure;
 use crate::consent::gate::{self, Decided};
 use crate::consent::log::{self, By, Mention};
-use crate::https::soap::resource_problem;
+use crate::https::soap::{community, resource_problem};
 use crate::store::graph::{Graph, Seeds, Thing};
 use crate::store::query::{DocumentFilter, Names, TimeRange, Versions};
 use crate::store::{StoreError, Tx};
@@ -35,6 +37,7 @@ pub struct Received {
     query: Result<Query, Vec<QueryError>>,
     selection: Option<Selection>,
     sent_id: Option<String>,
+    spans_patients: bool,
 }
 
 impl Received {
@@ -42,18 +45,18 @@ impl Received {
     ///
     /// # Errors
     /// S-12, S-32; broken query rules are answered by [`answer`].
-    pub fn read(central: &Central, envelope: &Envelope<'_>) -> Result<Self, SoapRefusal> {
+    pub fn read(central: &Central, envelope: &Envelope<'_>, transaction: Transaction) -> Result<Self, SoapRefusal> {
         let request: AdhocQueryRequest = read(envelope)?;
         let extra = [central.slots.controller_id.as_str(), central.slots.register_code.as_str()];
-        let query = interpret(&request, &query_options(&central.xds, false, &extra));
+        let query = interpret(&request, &query_options(&central.xds, transaction == Transaction::Iti51, &extra));
         let selection = query.as_ref().ok().map(Query::selection);
         let sent_id = request.query.and_then(|query| query.object.id);
-        Ok(Self { query, selection, sent_id })
+        Ok(Self { query, selection, sent_id, spans_patients: transaction.spans_patients() })
     }
 
-    /// The patient that the query names (V16).
+    /// The patient that the query names (V16); none of a query over many.
     pub fn patient(&self) -> Option<PatientId> {
-        self.selection.as_ref().and_then(patient_of)
+        self.selection.as_ref().filter(|_| !self.spans_patients).and_then(patient_of)
     }
 }
 
@@ -72,7 +75,7 @@ fn patient_of(selection: &Selection) -> Option<PatientId> {
 /// # Errors
 /// A gate, or the audit store.
 pub async fn answer(central: &Central, who: &Authenticated, received: Received, text: &str) -> Result<String, Refusal> {
-    let Received { query, selection, sent_id } = received;
+    let Received { query, selection, sent_id, .. } = received;
     let (query, selection) = match (query, selection) {
         (Ok(query), Some(selection)) => (query, selection),
         (Err(errors), _) => {
@@ -85,12 +88,13 @@ pub async fn answer(central: &Central, who: &Authenticated, received: Received, 
         }
         (Ok(_), None) => return refused(central, who, &[problem(central, &QueryError::new("Q-01", Some("id")))]).await,
     };
-    let own = format!("urn:oid:{}", central.config.central.home_community);
+    let own = community::own(central);
     if query.home.as_ref().is_some_and(|home| *home != own) {
-        // There is no other community yet: whatever is not ours is unknown (H-06).
+        // Whatever is not ours is unknown (H-06), and what another gateway asks is never asked on (H-05).
         return refused(central, who, &[problem(central, &QueryError::new("Q-14", Some("home")))]).await;
     }
-    if central.xds.require_home == RequireHome::Always && query.home.is_none() && patient_of(&selection).is_none() {
+    let required = central.xds.require_home == RequireHome::Always || community::is_cross_gateway(who.transaction);
+    if required && query.home.is_none() && patient_of(&selection).is_none() {
         return refused(central, who, &[problem(central, &QueryError::new("Q-15", Some("home")))]).await;
     }
     let decided = match find(central, who, selection).await {
@@ -102,18 +106,19 @@ pub async fn answer(central: &Central, who: &Authenticated, received: Received, 
         Err(error) => return refused(central, who, &[resource_problem(central, &error, Answerer::Registry)]).await,
     };
     let opening = decided.open(central, who, By::Source, Some(text), mention).await?;
-    let answered = told(central, decided, &query, &own);
+    let answered = told(central, decided, &query, &own, who.transaction);
     let status = match &answered {
         Ok(_) => "Success".to_owned(),
         Err(problem) => problem.code(),
     };
     let outcome = if answered.is_ok() { Outcome::Permit } else { Outcome::Failed };
     log::close(central, opening, outcome, None, &status).await;
-    Ok(answered.unwrap_or_else(|problem| failed(central, &problem)))
+    Ok(answered.unwrap_or_else(|problem| failed(central, who.transaction, *problem)))
 }
 
 /// The answer to a query that fails for reasons of the node.
-pub fn failed(_: &Central, problem: &RegistryProblem) -> String {
+pub fn failed(central: &Central, transaction: Transaction, problem: RegistryProblem) -> String {
+    let problem = community::located(central, transaction, problem);
     encode_response(&RegistryResponse::failure(vec![problem.registry_error()]), Results::None)
 }
 
@@ -129,7 +134,8 @@ async fn refused(central: &Central, who: &Authenticated, problems: &[RegistryPro
         tracing::error!(cause = %error, "a query cannot be recorded");
         return Err(Refusal::unavailable("the audit store takes no records"));
     }
-    let errors = problems.iter().map(RegistryProblem::registry_error).collect();
+    let located = problems.iter().map(|problem| community::located(central, who.transaction, problem.clone()));
+    let errors = located.map(|problem| problem.registry_error()).collect();
     Ok(encode_response(&RegistryResponse::failure(errors), Results::None))
 }
 
@@ -144,7 +150,9 @@ struct Looked {
 
 async fn find(central: &Central, who: &Authenticated, selection: Selection) -> Result<Result<Decided<Thing>, Gate>, StoreError> {
     let now = central.now();
-    let request = who.request(patient_of(&selection).map(|patient| central.canonical(&patient)));
+    let spans_patients = who.transaction.spans_patients();
+    let named = patient_of(&selection).filter(|_| !spans_patients);
+    let request = who.request(named.map(|patient| central.canonical(&patient)));
     let mut tx = central.store.read().await?;
     let state = gate::state(&mut tx, who, now).await?;
     if let Err(refused) = gate::check(central, who, &request, &state, now) {
@@ -180,8 +188,11 @@ async fn look_up(central: &Central, tx: &mut Tx, selection: Selection, limit: us
     let all = |graph| Looked { graph, keep: Box::new(|_| true) };
     Ok(match selection {
         Selection::FindDocuments(wanted) => {
-            let Some(patient) = wanted.patients.first().map(|patient| central.canonical(patient)) else { return Ok(all(Graph::default())) };
-            let graph = tx.documents_of(&patient, &filter(central, &wanted), limit).await?;
+            let (filter, mut graph) = (filter(central, &wanted), Graph::default());
+            for patient in each(central, &wanted.patients)? {
+                let left = limit.saturating_sub(graph.candidates.len());
+                join(&mut graph, tx.documents_of(&patient, &filter, left).await?);
+            }
             let excluded = Wanted { patients: Vec::new(), ..*wanted };
             Looked { graph, keep: Box::new(move |thing| matches!(thing, Thing::Entry(entry) if excluded.matches(entry))) }
         }
@@ -204,9 +215,12 @@ async fn look_up(central: &Central, tx: &mut Tx, selection: Selection, limit: us
             Looked { graph, keep: Box::new(keep) }
         }
         Selection::FindFolders(mut wanted) => {
-            let Some(patient) = wanted.patients.first().map(|patient| central.canonical(patient)) else { return Ok(all(Graph::default())) };
-            wanted.patients.clear();
-            let graph = tx.graph(Seeds::FoldersOf(&patient), limit).await?;
+            let patients = std::mem::take(&mut wanted.patients);
+            let mut graph = Graph::default();
+            for patient in each(central, &patients)? {
+                let left = limit.saturating_sub(graph.candidates.len());
+                join(&mut graph, tx.graph(Seeds::FoldersOf(&patient), left).await?);
+            }
             Looked { graph, keep: Box::new(move |thing| matches!(thing, Thing::Folder(folder) if wanted.matches(folder))) }
         }
         Selection::GetAll(wanted) => {
@@ -241,6 +255,20 @@ async fn look_up(central: &Central, tx: &mut Tx, selection: Selection, limit: us
         }
         Selection::GetFoldersForDocument { ids } => all(tx.graph(Seeds::FoldersWith(names(&ids)), limit).await?),
     })
+}
+
+/// The patients of a query, each once. One over many that names none would look at everybody's: too many.
+fn each(central: &Central, patients: &[PatientId]) -> Result<BTreeSet<PatientId>, StoreError> {
+    match patients.is_empty() {
+        true => Err(StoreError::TooMany { limit: central.xds.query.max_objectref }),
+        false => Ok(patients.iter().map(|patient| central.canonical(patient)).collect()),
+    }
+}
+
+fn join(all: &mut Graph, graph: Graph) {
+    all.candidates.extend(graph.candidates);
+    all.dependents.extend(graph.dependents);
+    all.wanted.extend(graph.wanted);
 }
 
 fn of_status(statuses: Vec<idr_ihe::metadata::AvailabilityStatus>) -> Keep {
@@ -306,7 +334,13 @@ fn mention(thing: &Thing) -> Mention {
 }
 
 /// The answer; limits and the single-patient rule count what is permitted (05 §8 rule 2).
-fn told(central: &Central, decided: Decided<Thing>, query: &Query, home: &str) -> Result<String, Box<RegistryProblem>> {
+fn told(
+    central: &Central,
+    decided: Decided<Thing>,
+    query: &Query,
+    home: &str,
+    transaction: Transaction,
+) -> Result<String, Box<RegistryProblem>> {
     let leaf = query.return_type == ReturnType::LeafClass;
     let told: Vec<Disclosed<Thing>> = decided.gated.disclosed.into_iter().chain(decided.dependents).collect();
     let limit = if leaf { central.xds.query.max_leafclass } else { central.xds.query.max_objectref };
@@ -315,7 +349,7 @@ fn told(central: &Central, decided: Decided<Thing>, query: &Query, home: &str) -
     }
     let mut patients = told.iter().map(|thing| &thing.unit().patient);
     let first = patients.next();
-    if leaf && patients.any(|patient| Some(patient) != first) {
+    if leaf && !transaction.spans_patients() && patients.any(|patient| Some(patient) != first) {
         return Err(Box::new(problem(central, &QueryError::new("Q-16", None))));
     }
     let objects = objects(central, told, home, query.definition.name == "GetRelatedDocuments");

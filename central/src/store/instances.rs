@@ -441,7 +441,7 @@ impl Tx {
         }
     }
 
-    async fn unit_with_rejection(&mut self, row: &Row, known: &mut Units) -> Result<AccessUnit, StoreError> {
+    pub(super) async fn unit_with_rejection(&mut self, row: &Row, known: &mut Units) -> Result<AccessUnit, StoreError> {
         let mut unit = self.unit_of_instance(row, known).await?;
         if row.optional_text("rejected_title")?.is_some() {
             unit.status = Status::Rejected;
@@ -537,10 +537,10 @@ fn differs(rows: &[Row], column: &'static str, own: &str) -> Result<bool, StoreE
     Ok(false)
 }
 
-const INSTANCE: &str = "i.sop_instance_uid, i.sop_class_uid, i.study_uid, i.series_uid, i.transfer_syntax_uid, i.digest, i.size_bytes, \
+pub(super) const INSTANCE: &str = "i.sop_instance_uid, i.sop_class_uid, i.study_uid, i.series_uid, i.transfer_syntax_uid, i.digest, i.size_bytes, \
     i.object_key, i.object_size, i.data_set_offset, i.rejected_title, i.stored_at";
 
-fn instance(row: &Row) -> Result<StoredInstance, StoreError> {
+pub(super) fn instance(row: &Row) -> Result<StoredInstance, StoreError> {
     Ok(StoredInstance {
         sop_instance_uid: row.text("sop_instance_uid")?,
         sop_class_uid: row.text("sop_class_uid")?,

@@ -4,7 +4,7 @@
 //! [`CentralStore`] is the seam, [`SqliteStore`] the default and, in memory, the one of unit tests; [`PostgresStore`] is the other,
 //! with the same schema, the same statements and the same contract tests. Everything is done on
 //! a [`Tx`]: what one `Tx` does appears whole or not at all, because profile 08 §6.3, 06 §7 and 05 §2 each need several of
-//! these tables in one commit. The operations stand by subject: [`instances`], [`registry`], [`versions`], [`removal`], [`query`], [`graph`],
+//! these tables in one commit. The operations stand by subject: [`instances`], [`registry`], [`versions`], [`removal`], [`query`], [`graph`], [`search`] (instances, gathered),
 //! [`patients`], [`declarations`], [`feed`] (what patient administration tells), [`merges`], [`links`], [`messages`], [`receipts`];
 //! [`committer`] gathers instances into common commits; [`transfer`] moves everything to the other database. The schema, with its comments, is `migrations/`.
 //!
@@ -39,6 +39,7 @@ pub mod query;
 pub mod receipts;
 pub mod registry;
 pub mod removal;
+pub mod search;
 mod sql;
 mod sqlite;
 pub mod transfer;

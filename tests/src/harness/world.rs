@@ -158,8 +158,20 @@ impl World {
             .zip(&ids)
             .map(|(gateway, id)| peer(id, &hospital, "C1", gateway, &["STOW-RS", "RAD-68", "ITI-18", "ITI-57", "CUSTODY"]))
             .chain([
-                peer("hospital-viewer", &hospital, "C4", &hospital.viewer, &["ITI-18", "ITI-43", "RAD-69", "WADO-RS"]),
-                peer("other-viewer", &other, "C4", &other.viewer, &["ITI-18", "ITI-43", "RAD-69", "WADO-RS"]),
+                peer(
+                    "hospital-viewer",
+                    &hospital,
+                    "C4",
+                    &hospital.viewer,
+                    &["ITI-18", "ITI-43", "RAD-69", "WADO-RS", "QIDO-RS", "WADO-URI", "ITI-38", "ITI-39", "RAD-75"],
+                ),
+                peer(
+                    "other-viewer",
+                    &other,
+                    "C4",
+                    &other.viewer,
+                    &["ITI-18", "ITI-43", "RAD-69", "WADO-RS", "QIDO-RS", "WADO-URI", "ITI-38", "ITI-39", "RAD-75"],
+                ),
                 peer("hospital-pacs", &hospital, "C4", &pacs, &["ITI-18", "ITI-41", "ITI-43", "C-STORE", "N-ACTION"]),
             ]);
         edit(&mut table, [("peer", Value::Array(sites_and_viewers.collect()))]);

@@ -1,4 +1,4 @@
-//! RAD-69 Retrieve Imaging Document Set: instances as MTOM parts (profile 08 §7.3, §11).
+//! RAD-69 Retrieve Imaging Document Set, and RAD-75 between communities: instances as MTOM parts (profile 08 §7.3, §11).
 //!
 //! Each instance of the request is one item of the answer, in order; an instance asked for twice is given twice. Unknown,
 //! denied, rejected, of another study or series: one and the same error (09 §8 D-07). Instances go out in the transfer syntax
@@ -11,7 +11,7 @@ use axum::response::Response;
 use idr_ihe::transaction::iti_43::DocumentRequest;
 use idr_ihe::transaction::rad_69::RetrieveImagingRequest;
 use idr_profile::xds::request::{RetrieveProblem, RetrieveService, request_problem};
-use idr_profile::xua::Refusal;
+use idr_profile::xua::{Refusal, Transaction};
 
 use super::Retrieval;
 use crate::assertion::Authenticated;
@@ -59,7 +59,7 @@ pub async fn answer(
         Err(error) => return exchange.store_failed(central, &who, &error).await,
     };
     let retrieval = Retrieval::begin(central.clone(), who, decided).await?;
-    let items = items(central, &request, &retrieval);
+    let items = items(central, exchange.transaction, &request, &retrieval);
     exchange.stream(central, retrieval, items, Some(central.xds.imaging.max_response_bytes)).await
 }
 
@@ -83,7 +83,12 @@ fn by_study(request: &RetrieveImagingRequest) -> Vec<(&str, Vec<String>)> {
     studies
 }
 
-fn items(central: &Central, request: &RetrieveImagingRequest, retrieval: &Retrieval<StoredInstance>) -> Vec<Item> {
+fn items(
+    central: &Central,
+    transaction: Transaction,
+    request: &RetrieveImagingRequest,
+    retrieval: &Retrieval<StoredInstance>,
+) -> Vec<Item> {
     let permitted: HashMap<(&str, &str, &str), usize> = retrieval
         .items()
         .enumerate()
@@ -93,7 +98,7 @@ fn items(central: &Central, request: &RetrieveImagingRequest, retrieval: &Retrie
     let syntax_of: Vec<&str> = retrieval.items().map(|instance| instance.transfer_syntax_uid.as_str()).collect();
     let item = |study: &str, series: &str, document: &DocumentRequest| {
         let uid = document.document_unique_id.as_deref().unwrap_or_default();
-        documents::item(central, SERVICE, document, || match permitted.get(&(study, series, uid)) {
+        documents::item(central, transaction, document, || match permitted.get(&(study, series, uid)) {
             None => Err(RetrieveProblem::NotAvailable),
             Some(index) if !syntaxes.contains(syntax_of[*index]) => Err(RetrieveProblem::TransferSyntax),
             Some(index) => Ok(*index),

@@ -1,4 +1,4 @@
-//! The streamed answer of ITI-43 and RAD-69: root part first, then each document as it is read.
+//! The streamed answer of ITI-43 and RAD-69, and of ITI-39 and RAD-75: root part first, then each document as it is read.
 //!
 //! # Order
 //! What is in the answer is decided before the first byte: sizes are known from the index, so the answer has a
@@ -22,28 +22,38 @@ use idr_ihe::soap::mtom;
 use idr_ihe::soap::xop::Content;
 use idr_ihe::transaction::iti_43::{DocumentRequest, DocumentResponse, RetrieveResponse, encode_response};
 use idr_ihe::transaction::registry_response::{RegistryResponse, Status};
-use idr_ihe::transaction::table::{Frame, action};
+use idr_ihe::transaction::table::{self, Frame, action};
 use idr_profile::xds::request::{RetrieveProblem, RetrieveService};
 use idr_profile::xds::{Answerer, RegistryProblem, RequireHome};
-use idr_profile::xua::Refusal;
+use idr_profile::xua::{Refusal, Transaction};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::answer::{self, Envelope};
+use super::community;
 use crate::archive::retrieve::{Retrieval, Stopped, Stored};
 use crate::assertion::Authenticated;
 use crate::audit::{Entry, Kind, Outcome};
 use crate::central::Central;
+use crate::peer;
 use crate::store::StoreError;
 
 /// A request that is being answered.
 pub struct Exchange {
     /// Its MessageID.
     pub message_id: String,
-    /// Which texts its errors have.
-    pub service: RetrieveService,
+    /// Which of the four retrieves it is.
+    pub transaction: Transaction,
     /// Its place among the retrieves; freed after the last byte.
     pub place: OwnedSemaphorePermit,
+}
+
+/// Which texts the errors of a retrieve have.
+pub fn service(transaction: Transaction) -> RetrieveService {
+    match transaction {
+        Transaction::Rad69 | Transaction::Rad75 => RetrieveService::Imaging,
+        _ => RetrieveService::Documents,
+    }
 }
 
 /// One document of the request: what it is of the retrieval, or what is wrong.
@@ -52,21 +62,26 @@ pub struct Item {
     outcome: Result<usize, RegistryProblem>,
 }
 
-/// One item: community (R-05, H-07) and repository are judged here, the rest by `find`.
+/// One item: community (R-05, H-07, H-08) and repository are judged here, the rest by `find`.
 pub fn item<'a>(
     central: &Central,
-    service: RetrieveService,
+    transaction: Transaction,
     request: &DocumentRequest,
     find: impl FnOnce() -> Result<usize, RetrieveProblem<'a>>,
 ) -> Item {
     let own = &central.config.central;
     let home = request.home_community_id.as_deref();
     let repository = request.repository_unique_id.as_deref().unwrap_or_default();
-    let problem = |problem: RetrieveProblem<'_>| problem.problem(&central.errors, service, request.document_unique_id.as_deref(), None);
+    let problem = |problem: RetrieveProblem<'_>| {
+        let told = problem.problem(&central.errors, service(transaction), request.document_unique_id.as_deref(), None);
+        community::located(central, transaction, told)
+    };
     let is_own = |home: &str| home.strip_prefix("urn:oid:").is_some_and(|oid| is_oid(oid) && oid == own.home_community);
     let outcome = match home {
         Some(home) if !is_own(home) => Err(problem(RetrieveProblem::CommunityUnknown { home })),
-        None if central.xds.require_home == RequireHome::Always => Err(problem(RetrieveProblem::CommunityMissing)),
+        None if community::is_cross_gateway(transaction) || central.xds.require_home == RequireHome::Always => {
+            Err(problem(RetrieveProblem::CommunityMissing))
+        }
         _ if repository != own.repository_unique_id => Err(problem(RetrieveProblem::RepositoryUnknown { repository })),
         _ => find().map_err(problem),
     };
@@ -85,7 +100,8 @@ impl Exchange {
             tracing::error!(cause = %error, "a failed retrieve cannot be recorded");
             return Err(Refusal::unavailable("the audit store takes no records"));
         }
-        let registry = RegistryResponse::failure(problems.iter().map(RegistryProblem::registry_error).collect());
+        let located = problems.into_iter().map(|problem| community::located(central, self.transaction, problem).registry_error());
+        let registry = RegistryResponse::failure(located.collect());
         Ok(self.respond(central, &RetrieveResponse { registry, documents: Vec::new() }))
     }
 
@@ -98,9 +114,14 @@ impl Exchange {
         self.failed(central, who, vec![problem]).await
     }
 
+    /// `wsa:Action` of the answer.
+    fn action(&self) -> &'static str {
+        table::of_number(peer::number(self.transaction)).map_or(action::ITI_43_RESPONSE, |transaction| transaction.response_action)
+    }
+
     fn respond(&self, central: &Central, response: &RetrieveResponse) -> Response {
         let body = encode_response(response);
-        let envelope = Envelope { action: action::ITI_43_RESPONSE, relates_to: &self.message_id, headers: String::new(), body: &body };
+        let envelope = Envelope { action: self.action(), relates_to: &self.message_id, headers: String::new(), body: &body };
         answer::ok(central, &envelope, Frame::Mtom, false)
     }
 
@@ -120,7 +141,8 @@ impl Exchange {
         let given: Vec<usize> = items.iter().filter_map(|item| item.outcome.as_ref().ok().copied()).collect();
         let total: u64 = given.iter().filter_map(|index| lengths.get(*index)).sum();
         if let Some(limit) = bytes_max.filter(|limit| total > *limit) {
-            let problem = RetrieveProblem::Limit { limit }.problem(&central.errors, self.service, None, None);
+            let problem = RetrieveProblem::Limit { limit }.problem(&central.errors, service(self.transaction), None, None);
+            let problem = community::located(central, self.transaction, problem);
             let registry = RegistryResponse::failure(vec![problem.registry_error()]);
             retrieval.expect(given.len() as u64);
             retrieval.close(&problem.code()).await;
@@ -135,8 +157,7 @@ impl Exchange {
         }
         let writer = answer::writer(central);
         let body = encode_response(&response);
-        let envelope =
-            Envelope { action: action::ITI_43_RESPONSE, relates_to: &self.message_id, headers: String::new(), body: &body }.write(central);
+        let envelope = Envelope { action: self.action(), relates_to: &self.message_id, headers: String::new(), body: &body }.write(central);
         let media_types: Vec<String> = retrieval.items().map(|item| item.media_type().to_owned()).collect();
         let parts = given.iter().map(|index| (media_types[*index].as_str(), lengths[*index]));
         let length = writer.content_length(&envelope, parts);
@@ -165,7 +186,8 @@ impl Exchange {
                 && !checked.get(*index).copied().unwrap_or(false)
             {
                 let document = item.request.document_unique_id.as_deref();
-                item.outcome = Err(RetrieveProblem::Unreadable.problem(&central.errors, self.service, document, None));
+                let problem = RetrieveProblem::Unreadable.problem(&central.errors, service(self.transaction), document, None);
+                item.outcome = Err(community::located(central, self.transaction, problem));
             }
         }
     }

@@ -1,6 +1,7 @@
 //! The gateway through the router, with real assertions, a database in memory and objects on disk.
 
 mod faults;
+mod gateway;
 mod nist;
 mod query;
 mod register;

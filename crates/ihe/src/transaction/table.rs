@@ -10,6 +10,22 @@ pub mod action {
     pub const ITI_18: &str = "urn:ihe:iti:2007:RegistryStoredQuery";
     /// ITI-18 answer.
     pub const ITI_18_RESPONSE: &str = "urn:ihe:iti:2007:RegistryStoredQueryResponse";
+    /// ITI-38 request.
+    pub const ITI_38: &str = "urn:ihe:iti:2007:CrossGatewayQuery";
+    /// ITI-38 answer.
+    pub const ITI_38_RESPONSE: &str = "urn:ihe:iti:2007:CrossGatewayQueryResponse";
+    /// ITI-39 request.
+    pub const ITI_39: &str = "urn:ihe:iti:2007:CrossGatewayRetrieve";
+    /// ITI-39 answer.
+    pub const ITI_39_RESPONSE: &str = "urn:ihe:iti:2007:CrossGatewayRetrieveResponse";
+    /// ITI-51 request.
+    pub const ITI_51: &str = "urn:ihe:iti:2009:MultiPatientStoredQuery";
+    /// ITI-51 answer.
+    pub const ITI_51_RESPONSE: &str = "urn:ihe:iti:2009:MultiPatientStoredQueryResponse";
+    /// RAD-75 request.
+    pub const RAD_75: &str = "urn:ihe:rad:2011:CrossGatewayRetrieveImagingDocumentSet";
+    /// RAD-75 answer.
+    pub const RAD_75_RESPONSE: &str = "urn:ihe:rad:2011:CrossGatewayRetrieveImagingDocumentSetResponse";
     /// ITI-41 and RAD-68 request.
     pub const ITI_41: &str = "urn:ihe:iti:2007:ProvideAndRegisterDocumentSet-b";
     /// ITI-41 and RAD-68 answer.
@@ -105,6 +121,10 @@ mod tests {
             ("ITI-42", action::ITI_42, action::ITI_42_RESPONSE),
             ("ITI-43", action::ITI_43, action::ITI_43_RESPONSE),
             ("RAD-69", action::RAD_69, action::ITI_43_RESPONSE),
+            ("ITI-38", action::ITI_38, action::ITI_38_RESPONSE),
+            ("ITI-39", action::ITI_39, action::ITI_39_RESPONSE),
+            ("ITI-51", action::ITI_51, action::ITI_51_RESPONSE),
+            ("RAD-75", action::RAD_75, action::RAD_75_RESPONSE),
         ] {
             let transaction = of_number(number).expect(number);
             assert_eq!((transaction.request_action, transaction.response_action), (request, response), "{number}");

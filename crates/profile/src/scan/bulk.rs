@@ -21,6 +21,8 @@ pub struct Bulk {
     pub vr: Vr,
     /// Declared length in bytes; `None` for undefined length.
     pub length: Option<u32>,
+    /// Where its value begins in the data set (inflated, if it is deflated): of encapsulated pixel data, the item of the offset table.
+    pub at: u64,
     /// First bytes of the value, ≤ 1 024 (encapsulated: of the first fragment after the offset table).
     pub head: Vec<u8>,
     /// Last bytes of the value, ≤ 1 024 (encapsulated: of the last fragment).
@@ -63,9 +65,9 @@ impl Fragments {
 }
 
 impl Bulk {
-    pub(super) fn new(tag: Tag, vr: Vr, length: Option<u32>) -> Self {
+    pub(super) fn new(tag: Tag, vr: Vr, length: Option<u32>, at: u64) -> Self {
         let pdf = (tag == super::tags::ENCAPSULATED_DOCUMENT).then(Pdf::default);
-        Self { tag, vr, length, head: Vec::new(), tail: Vec::new(), fragments: length.is_none().then(Fragments::default), pdf }
+        Self { tag, vr, length, at, head: Vec::new(), tail: Vec::new(), fragments: length.is_none().then(Fragments::default), pdf }
     }
 
     /// The encapsulated document is a PDF whose trailer says that it is encrypted.

@@ -22,6 +22,7 @@ mod bulk;
 mod codestream;
 mod defect;
 mod header;
+pub mod json;
 mod part10;
 mod pdf;
 mod syntax;
@@ -41,7 +42,7 @@ pub use vr::Vr;
 pub(crate) use vr::implicit_vr;
 
 use defect::Defects;
-use dicom_core::Tag;
+pub use dicom_core::Tag;
 use flate2::{Decompress, FlushDecompress, Status};
 use walk::Walk;
 
@@ -126,6 +127,11 @@ impl Scanner {
     /// Bulk data of the top level has begun: every element with a lower tag has passed. For readers that want the header only.
     pub fn has_bulk(&self) -> bool {
         self.walk.has_bulk()
+    }
+
+    /// Pixel data of the top level has begun: what an image has for its metadata has passed.
+    pub fn has_pixel_data(&self) -> bool {
+        self.walk.has_pixel_data()
     }
 
     /// Bytes that the walk keeps of what it was fed. A fixed part of some tens of KiB is not counted.

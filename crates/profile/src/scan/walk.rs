@@ -169,6 +169,10 @@ impl Walk {
         !self.bulk.is_empty()
     }
 
+    pub(super) fn has_pixel_data(&self) -> bool {
+        self.bulk.iter().any(|bulk| bulk.tag >= tags::FLOAT_PIXEL_DATA)
+    }
+
     pub(super) fn stop(&mut self) {
         self.state = State::Ended(End::Stopped);
     }
@@ -384,7 +388,7 @@ impl Walk {
     fn note_bulk(&mut self, tag: Tag, vr: Vr, length: Option<u32>) -> Option<usize> {
         let noted = self.at_top_level() && self.bulk.len() < NOTES_MAX;
         noted.then(|| {
-            self.bulk.push(Bulk::new(tag, vr, length));
+            self.bulk.push(Bulk::new(tag, vr, length, self.at));
             self.bulk.len() - 1
         })
     }

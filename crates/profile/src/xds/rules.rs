@@ -99,6 +99,14 @@ pub struct Imaging {
     pub transcode: Transcode,
 }
 
+/// Bounds of QIDO-RS (09 §6).
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Qido {
+    /// Permitted matches of one answer.
+    pub max_results: usize,
+}
+
 /// Change of transfer syntax on retrieval.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -125,6 +133,14 @@ pub struct Timeouts {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Iti61 {
+    /// Is it served?
+    pub enabled: bool,
+}
+
+/// ITI-51.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mpq {
     /// Is it served?
     pub enabled: bool,
 }
@@ -278,8 +294,12 @@ pub struct XdsRules {
     pub retrieve: RetrieveLimits,
     /// Bounds of RAD-69 and RAD-75.
     pub imaging: Imaging,
+    /// Bounds of QIDO-RS.
+    pub qido: Qido,
     /// On-Demand entries.
     pub iti61: Iti61,
+    /// Queries over many patients.
+    pub mpq: Mpq,
     /// Restricted updates.
     pub rmu: Rmu,
     /// Time limits.
@@ -341,6 +361,7 @@ impl XdsRules {
             ("query.max_slots", "1-1000", (1..=1_000).contains(&self.query.max_slots)),
             ("query.max_values", "1-10000", (1..=10_000).contains(&self.query.max_values)),
             ("query.max_ids", "1-10000", (1..=10_000).contains(&self.query.max_ids)),
+            ("qido.max_results", "1-100000", (1..=100_000).contains(&self.qido.max_results)),
             ("lock.wait", "1-120", (1..=120).contains(&self.lock.wait)),
         ];
         match ranges.into_iter().find(|(.., holds)| !holds) {

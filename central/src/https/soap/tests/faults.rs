@@ -36,7 +36,7 @@ async fn the_frame_is_refused_with_its_status_or_fault() {
         ),
         ("S-06", plain(format!("<!DOCTYPE a>{good}")), 500, "IDR-S-06"),
         ("S-09", plain(good.replace("MessageID", "MessageNo")), 500, "IDR-S-09"),
-        ("S-11", plain(text("urn:ihe:iti:2007:CrossGatewayQuery", &message_id())), 500, "IDR-S-11"),
+        ("S-11", plain(text("urn:hl7-org:v3:PRPA_IN201309UV02", &message_id())), 500, "IDR-S-11"),
         ("S-19", plain(text(action::ITI_18, "no iri")), 500, "IDR-S-19"),
         ("S-12", plain(text(action::ITI_18, &message_id())), 500, "IDR-S-12"),
         ("X-01 before S-12", plain(envelope("", action::ITI_18, &message_id(), "<a/>")), 500, "IDR-X-01"),
