@@ -15,6 +15,7 @@ mod disk_faults;
 mod drop_folder;
 mod durable_before_answer;
 mod header_budget;
+mod hostile_xml;
 mod image_reaches_central_and_comes_back;
 mod kill_site_mid_transfer;
 mod late_image;
