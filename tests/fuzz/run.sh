@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-all=(pdu command_set storage_commitment completeness query hl7 scanner part10 archive soap_envelope mtom ebxml assertion manifest jwt)
+all=(pdu command_set storage_commitment completeness query hl7 scanner part10 archive soap_envelope stored_query mtom ebxml assertion manifest jwt)
 targets=("${1:-all}")
 minutes=${2:-5}
 [[ ${targets[0]} == all ]] && targets=("${all[@]}")
