@@ -4,9 +4,10 @@
 //! no back-off of its own: what ends it is known here, and it ends at once. A stop is seen here too, so that a round ends
 //! with the requests that are under way.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use idr_profile::outcome::{Admission, Breaker, BreakerChange, Context, Decided, Event, Outcomes, Signal};
+use idr_profile::outcome::{Admission, Breaker, BreakerChange, Class, Context, Decided, Effect, Event, Outcomes, Signal};
 use jiff::SignedDuration;
 
 use super::Forward;
@@ -29,6 +30,8 @@ struct Gate {
     answers: u64,
     /// When its suspension was told last, and since when it is suspended; monotonic.
     suspended: Option<(Duration, Duration)>,
+    /// How long it was suspended before.
+    away: Duration,
 }
 
 /// The breakers of a peer.
@@ -39,7 +42,7 @@ pub(super) struct Breakers {
 
 impl Breakers {
     pub(super) fn new(outcomes: &Outcomes) -> Self {
-        let gate = || Gate { breaker: Breaker::new(&outcomes.breaker), answers: 0, suspended: None };
+        let gate = || Gate { breaker: Breaker::new(&outcomes.breaker), answers: 0, suspended: None, away: Duration::ZERO };
         Self { stow: gate(), soap: gate() }
     }
 
@@ -58,6 +61,15 @@ impl Breakers {
     }
 }
 
+impl Breakers {
+    /// How long a channel was not suspended, since monotonic zero: healthy age (03 §2.2.3) is a difference of two of these.
+    pub(super) fn healthy(&mut self, channel: Channel, now: Duration) -> Duration {
+        let gate = self.of(channel);
+        let away = gate.suspended.map_or(Duration::ZERO, |(_, since)| now.saturating_sub(since));
+        now.saturating_sub(gate.away + away)
+    }
+}
+
 /// The right to make requests on a channel, for one round. A probe that brought no answer is given back at its end: without
 /// that, a round that found nothing due, or failed before its request, would leave the breaker waiting for ever.
 pub(super) struct Pass<'a> {
@@ -72,6 +84,11 @@ pub(super) struct Pass<'a> {
 }
 
 impl Pass<'_> {
+    /// The peer is suspended, and one item is to show whether it still has to be.
+    pub(super) fn is_probe(&self) -> bool {
+        self.probe
+    }
+
     /// Whether the next request may be made: the breaker may have opened since, the clock been found wrong, or the program be
     /// about to end.
     pub(super) fn holds(&self) -> bool {
@@ -97,6 +114,36 @@ impl Drop for Pass<'_> {
             let (now, uniform) = (self.forward.clock.monotonic(), self.forward.uniform());
             let _ = self.forward.breakers().of(self.channel).breaker.record(0, &untried, now, uniform, &self.forward.outcomes);
         }
+    }
+}
+
+impl Gate {
+    /// Since when it is suspended.
+    fn note(&mut self, change: Option<&BreakerChange>, now: Duration) {
+        match change {
+            Some(BreakerChange::Opened { .. }) => self.suspended = self.suspended.or(Some((now, now))),
+            Some(BreakerChange::Closed) => {
+                if let Some((_, since)) = self.suspended.take() {
+                    self.away += now.saturating_sub(since);
+                }
+            }
+            None => {}
+        }
+    }
+}
+
+/// Tells the journal of a change.
+fn tell(channel: Channel, change: Option<BreakerChange>, now: Duration) {
+    match change {
+        Some(BreakerChange::Opened { row, until, openings: 1 }) => tracing::warn!(
+            ?channel, %row, seconds = until.saturating_sub(now).as_secs(),
+            "the centre is suspended; its items are safe here and wait; it is tried again by itself"
+        ),
+        Some(BreakerChange::Opened { row, until, openings }) => {
+            tracing::debug!(?channel, %row, openings, seconds = until.saturating_sub(now).as_secs(), "the centre stays suspended");
+        }
+        Some(BreakerChange::Closed) => tracing::info!(?channel, "the centre works again"),
+        None => {}
     }
 }
 
@@ -128,26 +175,30 @@ impl Forward {
             if let Some(wait) = retry_after.and_then(|value| self.outcomes.retry_after.http(value, at)) {
                 gate.breaker.close_gate(now + self.outcomes.retry_after.gate(wait, uniform));
             }
-            let change = gate.breaker.record(item, decided, now, uniform, &self.outcomes);
-            match change {
-                Some(BreakerChange::Opened { openings: 1, .. }) => gate.suspended = Some((now, now)),
-                Some(BreakerChange::Closed) => gate.suspended = None,
-                _ => {}
+            if decided.effects.contains(&Effect::HalveParallelism) {
+                gate.breaker.halve(now, &self.outcomes.breaker);
             }
+            let change = gate.breaker.record(item, decided, now, uniform, &self.outcomes);
+            gate.note(change.as_ref(), now);
             change
         };
         self.memory().last = Some((at, decided.row.to_string()));
-        match change {
-            Some(BreakerChange::Opened { row, until, openings: 1 }) => tracing::warn!(
-                ?channel, %row, seconds = until.saturating_sub(now).as_secs(),
-                "the centre is suspended; its items are safe here and wait; it is tried again by itself"
-            ),
-            Some(BreakerChange::Opened { row, until, openings }) => {
-                tracing::debug!(?channel, %row, openings, seconds = until.saturating_sub(now).as_secs(), "the centre stays suspended");
-            }
-            Some(BreakerChange::Closed) => tracing::info!(?channel, "the centre works again"),
-            None => {}
-        }
+        tell(channel, change, now);
+    }
+
+    /// Suspends the peer for something that no single answer says (03 §2.5).
+    pub(super) fn suspend(&self, channel: Channel, class: Class, row: &Arc<str>) {
+        let (now, uniform) = (self.clock.monotonic(), self.uniform());
+        let change = {
+            let mut breakers = self.breakers();
+            let gate = breakers.of(channel);
+            gate.answers += 1;
+            let change = gate.breaker.open(class, row, now, uniform, &self.outcomes);
+            gate.note(Some(&change), now);
+            change
+        };
+        self.memory().last = Some((self.clock.now(), row.to_string()));
+        tell(channel, Some(change), now);
     }
 
     /// One line an hour for each channel that is still suspended.
@@ -175,7 +226,9 @@ impl Forward {
         }
     }
 
+    /// Asked before every request and every look, so that whatever the wall clock shows is seen by [`super::waits`].
     pub(super) fn clock_level(&self) -> Level {
+        let _ = self.waits().lead(self.clock.now(), self.clock.monotonic());
         self.drift().level(self.clock.now(), self.clock.monotonic(), &self.outcomes.clock)
     }
 

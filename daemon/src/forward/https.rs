@@ -4,7 +4,7 @@
 //! boundary, so that the centre stores nothing of what is incomplete.
 //!
 //! # Bounds
-//! An answer is read to [`ANSWER_BYTES_MAX`]; connect and handshake 10 s, progress of a body either way 60 s, head of the
+//! Those of `[limits]` of the outcome table: bytes of an answer, connect and handshake together, progress of a body either way; head of the
 //! answer `response_seconds`, and its body as long again (profile 03 §2.7): with STOW-RS from the last byte of the request on,
 //! and how long that takes is not bounded, since a large object on a slow line arrives too; with SOAP from the beginning.
 
@@ -23,11 +23,11 @@ use idr_ihe::soap::{self, Envelope, FaultCode, Framing, HeaderName, mtom, multip
 use idr_ihe::transaction::table::action;
 use idr_ihe::transaction::{iti_18, registry_response};
 use idr_ihe::xml::Limits;
-use idr_profile::outcome::{Event, InstanceResult, Severity};
+use idr_profile::outcome::{Event, InstanceResult, Limits as OutcomeLimits, Severity};
 use idr_profile::receipt::Carried;
 use jiff::{SignedDuration, Timestamp};
 use rand::RngCore as _;
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, LINK, RETRY_AFTER};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, LINK, RETRY_AFTER, WARNING};
 use reqwest::{Body, Client, Response};
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -40,12 +40,8 @@ use super::unread;
 use crate::config::Centre;
 use crate::spool::SpoolError;
 
-/// Largest answer, bytes (03 H-CUT).
-pub const ANSWER_BYTES_MAX: usize = 16 << 20;
 /// Chunks of a request body that wait for the network.
 const CHUNKS_AHEAD: usize = 4;
-const CONNECT: Duration = Duration::from_secs(10);
-const PROGRESS: Duration = Duration::from_secs(60);
 
 /// The centre over HTTPS.
 pub struct HttpsPeer {
@@ -54,7 +50,29 @@ pub struct HttpsPeer {
     gateway: String,
     custody: String,
     response: Duration,
+    bounds: Bounds,
     now: fn() -> Timestamp,
+}
+
+/// Waits and sizes of profile 03 §2.7.
+#[derive(Clone, Copy)]
+struct Bounds {
+    /// TCP connect and TLS handshake: the client counts them together.
+    connect: Duration,
+    /// No progress of a body.
+    progress: Duration,
+    /// Largest answer, bytes (03 H-CUT).
+    answer_bytes: usize,
+}
+
+impl From<&OutcomeLimits> for Bounds {
+    fn from(limits: &OutcomeLimits) -> Self {
+        Self {
+            connect: Duration::from_secs(limits.connect_s.saturating_add(limits.tls_handshake_s)),
+            progress: Duration::from_secs(limits.no_progress_s),
+            answer_bytes: usize::try_from(limits.response_body_bytes).unwrap_or(usize::MAX),
+        }
+    }
 }
 
 /// Head of an answer, as far as it is used.
@@ -70,14 +88,15 @@ impl HttpsPeer {
     ///
     /// # Errors
     /// What keeps the client from being built.
-    pub fn new(centre: &Centre, tls: rustls::ClientConfig, now: fn() -> Timestamp) -> anyhow::Result<Self> {
+    pub fn new(centre: &Centre, tls: rustls::ClientConfig, now: fn() -> Timestamp, limits: &OutcomeLimits) -> anyhow::Result<Self> {
+        let bounds = Bounds::from(limits);
         let client = Client::builder()
             .tls_backend_preconfigured(tls)
             .https_only(true)
             .redirect(reqwest::redirect::Policy::none())
             .referer(false)
             .no_proxy()
-            .connect_timeout(CONNECT)
+            .connect_timeout(bounds.connect)
             .pool_idle_timeout(Duration::from_secs(30))
             .build()?;
         Ok(Self {
@@ -86,6 +105,7 @@ impl HttpsPeer {
             custody: format!("{}/custody/v1/reconcile", centre.url),
             gateway: format!("{}{}", centre.url, centre.gateway),
             response: Duration::from_secs(centre.response_seconds),
+            bounds,
             now,
         })
     }
@@ -125,7 +145,7 @@ impl HttpsPeer {
             Ok(Ok(response)) => response,
         };
         let Head { status, retry_after, content_type, ahead } = self.head_of(&response);
-        let body = match read_body(response, self.response).await {
+        let body = match read_body(response, self.response, self.bounds).await {
             Err(event) => return Heard::Nothing(event.into()),
             Ok(body) => {
                 let expected = if action == action::ITI_18 { Expected::Query } else { Expected::Registry };
@@ -142,7 +162,7 @@ impl Peer for HttpsPeer {
         let boundary = boundary();
         let Ok(parts) = multipart::Writer::new(boundary.clone()) else { return Heard::Nothing(Event::Unknown.into()) };
         let (sender, receiver) = mpsc::channel::<io::Result<Bytes>>(CHUNKS_AHEAD);
-        let mut feeding = tokio::spawn(feed(batch.clone(), parts, sender));
+        let mut feeding = tokio::spawn(feed(batch.clone(), parts, sender, self.bounds.progress));
         let request = self
             .client
             .post(format!("{}/studies/{}", self.dicomweb, batch.study_uid))
@@ -179,13 +199,14 @@ impl Peer for HttpsPeer {
             Ok(response) => response,
         };
         let Head { status, retry_after, content_type, ahead } = self.head_of(&response);
-        let body = match read_body(response, self.response).await {
+        let rules = rules_named(response.headers());
+        let body = match read_body(response, self.response, self.bounds).await {
             Err(event) => return Heard::Nothing(event.into()),
             Ok(body) => body,
         };
         let essence = content_type.as_deref().unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         let body = match essence.as_str() {
-            "application/dicom+json" => results(&body, batch).map_or(StoreBody::None, StoreBody::Results),
+            "application/dicom+json" => results(&body, batch).map_or(StoreBody::None, |results| StoreBody::Reasoned(results, rules)),
             "" => StoreBody::None,
             _ => StoreBody::OtherType,
         };
@@ -202,7 +223,7 @@ impl Peer for HttpsPeer {
         };
         let Head { status, retry_after, ahead, .. } = self.head_of(&response);
         let next = next_page(response.headers());
-        let body = match read_body(response, self.response).await {
+        let body = match read_body(response, self.response, self.bounds).await {
             Err(event) => return Heard::Nothing(event.into()),
             Ok(body) => body,
         };
@@ -235,7 +256,7 @@ impl Peer for HttpsPeer {
             Ok(Ok(response)) => response,
         };
         let Head { status, retry_after, ahead, .. } = self.head_of(&response);
-        match read_body(response, self.response).await {
+        match read_body(response, self.response, self.bounds).await {
             Err(event) => Heard::Nothing(event.into()),
             Ok(body) => Heard::Answer { status, retry_after, ahead, body },
         }
@@ -244,7 +265,7 @@ impl Peer for HttpsPeer {
     async fn clock(&self) -> Option<SignedDuration> {
         // Any answer has a date, also the one that there is nothing here.
         let asking = self.client.head(format!("{}/", self.dicomweb)).send();
-        let response = tokio::time::timeout(CONNECT + PROGRESS, asking).await.ok()?.ok()?;
+        let response = tokio::time::timeout(self.bounds.connect + self.bounds.progress, asking).await.ok()?.ok()?;
         self.head_of(&response).ahead
     }
 }
@@ -285,8 +306,8 @@ fn unfinished(fed: Result<Result<(), Event>, JoinError>) -> Option<Event> {
 }
 
 /// Writes the multipart body of a batch, part by part, as fast as the network takes it.
-async fn feed(batch: Batch, parts: multipart::Writer, sender: mpsc::Sender<io::Result<Bytes>>) -> Result<(), Event> {
-    let push = async |bytes: Bytes| match tokio::time::timeout(PROGRESS, sender.send(Ok(bytes))).await {
+async fn feed(batch: Batch, parts: multipart::Writer, sender: mpsc::Sender<io::Result<Bytes>>, progress: Duration) -> Result<(), Event> {
+    let push = async |bytes: Bytes| match tokio::time::timeout(progress, sender.send(Ok(bytes))).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(_)) => Err(Event::ConnectionReset),
         Err(_) => Err(Event::HttpTimeout),
@@ -331,16 +352,16 @@ fn ahead(date: &str, now: Timestamp) -> Option<SignedDuration> {
 }
 
 /// The body of an answer, which comes `within` this, all in all.
-async fn read_body(response: Response, within: Duration) -> Result<Vec<u8>, Event> {
-    tokio::time::timeout(within, read_chunks(response)).await.map_err(|_| Event::HttpTimeout)?
+async fn read_body(response: Response, within: Duration, bounds: Bounds) -> Result<Vec<u8>, Event> {
+    tokio::time::timeout(within, read_chunks(response, bounds)).await.map_err(|_| Event::HttpTimeout)?
 }
 
-async fn read_chunks(response: Response) -> Result<Vec<u8>, Event> {
+async fn read_chunks(response: Response, bounds: Bounds) -> Result<Vec<u8>, Event> {
     let mut body = Vec::new();
     let mut stream = response.bytes_stream();
-    while let Some(chunk) = tokio::time::timeout(PROGRESS, stream.next()).await.map_err(|_| Event::HttpTimeout)? {
+    while let Some(chunk) = tokio::time::timeout(bounds.progress, stream.next()).await.map_err(|_| Event::HttpTimeout)? {
         let chunk = chunk.map_err(|error| if error.is_timeout() { Event::HttpTimeout } else { Event::HttpCut })?;
-        if body.len() + chunk.len() > ANSWER_BYTES_MAX {
+        if body.len() + chunk.len() > bounds.answer_bytes {
             return Err(Event::HttpCut);
         }
         body.extend_from_slice(&chunk);
@@ -448,6 +469,15 @@ fn results(body: &[u8], batch: &Batch) -> Option<Vec<InstanceResult>> {
         (None, None) => InstanceResult::Missing,
     };
     Some(batch.entries.iter().map(|e| result(&e.record.announced.sop_class_uid, &e.record.announced.sop_instance_uid)).collect())
+}
+
+/// Rules that the centre names, `Warning: 299 idr "D307 …"` (profile 08 §2), as the last three digits of their statuses.
+fn rules_named(headers: &HeaderMap) -> Vec<u16> {
+    let of = |text: &str| {
+        let digits = text.split_once("\"D")?.1.get(..3)?;
+        digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| u16::from_str_radix(digits, 16).ok())?
+    };
+    headers.get_all(WARNING).iter().filter_map(|value| value.to_str().ok().and_then(of)).collect()
 }
 
 /// Warning or Failure Reason of an item: `Some(None)` without one; `None`: there is one, and it is no status.
@@ -594,6 +624,7 @@ mod tests {
             custody: format!("{url}/custody/v1/reconcile"),
             gateway: format!("{url}/ihe/gateway"),
             response: Duration::from_millis(300),
+            bounds: Bounds::from(&idr_profile::outcome::Outcomes::base().limits),
             now,
         }
     }

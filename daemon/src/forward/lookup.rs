@@ -1,5 +1,7 @@
 //! What the registry has: verification queries (profile 03 §4.11, 02 §5.3, §7 row 15).
 
+use std::time::Duration;
+
 use idr_ihe::transaction::iti_18;
 use idr_profile::mapping;
 use idr_profile::outcome::{Class, Context, Decided, Event, Outcome, Response, Severity, Signal, Soap};
@@ -123,7 +125,7 @@ impl Forward {
         match decided.outcome {
             Outcome::Hold(_) | Outcome::Quarantine => self.hold(study, decided, "the registry refused the query for it").await,
             Outcome::Retry(class) => Ok(self.later(study, class)),
-            Outcome::Queued => Ok(Step::Until(self.clock.now())),
+            Outcome::Queued => Ok(Step::After(Duration::ZERO)),
             _ => Ok(self.later(study, Class::Slow)),
         }
     }

@@ -15,6 +15,7 @@
 //! # Bounds
 //! Requests at once: the breaker's parallelism and `parallel_max`. Instances and bytes of a request: `batch_*_max`.
 
+mod ages;
 mod clock;
 pub mod credentials;
 mod gate;
@@ -23,13 +24,16 @@ mod lookup;
 pub(crate) mod maps;
 mod pages;
 pub mod peer;
+mod probes;
 pub mod reconcile;
 mod register;
 mod registration;
 pub mod revisions;
 mod store;
+mod storms;
 #[cfg(test)]
 mod tests;
+mod waits;
 mod watch;
 mod withdrawal;
 
@@ -43,7 +47,7 @@ use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use futures::FutureExt as _;
 use idr_host::files;
-use idr_profile::outcome::{AgeAlarm, Decided, Decider, Event, Outcome, Outcomes};
+use idr_profile::outcome::{AgeAlarm, Class, Decided, Decider, Effect, Event, Outcome, Outcomes, Storm};
 use idr_profile::receipt::{Carried, Verifier};
 use idr_profile::rules::RuleSets;
 use idr_profile::tls;
@@ -61,13 +65,16 @@ pub use maps::{Described, Maps, describe, load_maps, read_header};
 use crate::config::{Centre, Config};
 use crate::receipts::Receipts;
 use crate::spool::{Cause, Entry, Move, Note, Progress, Seen, Spool, SpoolError, State, Study, Tenant};
+use ages::Aging;
 use clock::{Drift, Level};
 use credentials::{Bearing, Credentials};
 use gate::{Breakers, Channel};
 use peer::Peer;
+use probes::Probes;
 use register::{Hold, Turn};
 use registration::Missing;
 use revisions::Revisions;
+use waits::{Memo, Wait, Waits};
 
 /// How long an item may be in flight before another attempt may take it: longer than any request.
 const LEASE: SignedDuration = SignedDuration::from_hours(2);
@@ -79,6 +86,8 @@ const AFTER_ERROR: Duration = Duration::from_secs(5);
 const HELD_MAX: usize = 10_000;
 /// Bearings that are remembered.
 const BEARINGS_MAX: usize = 4096;
+/// Cause of what has failed for too long while the peer was well (03 §2.2.3).
+const AGED: &str = "aged";
 const EIO: i32 = rustix::io::Errno::IO.raw_os_error();
 
 fn client_tls(centre: &Centre, trust: &Trust) -> anyhow::Result<(rustls::ClientConfig, [u8; 32])> {
@@ -117,6 +126,8 @@ struct Memory {
     split_until: Option<Duration>,
     /// Age alarm that was told.
     age_told: Option<AgeAlarm>,
+    /// Age of the oldest.
+    aging: Aging,
 }
 
 /// What speaks with the centre: exchanged as one, since a token is bound to the certificate of its connection.
@@ -138,7 +149,7 @@ impl Link {
         let Some(centre) = &config.centre else { return Ok(None) };
         let (tls, tls_sha256) = client_tls(centre, trust)?;
         Ok(Some(Self {
-            peer: Arc::new(HttpsPeer::new(centre, tls, now)?),
+            peer: Arc::new(HttpsPeer::new(centre, tls, now, &Outcomes::base().limits)?),
             credentials: Credentials::load(config, tls_sha256)?,
             centre_keys: Verifier::new(trust.receipt_keys())?,
         }))
@@ -186,6 +197,10 @@ pub struct Forward {
     drift: Mutex<Drift>,
     breakers: Mutex<Breakers>,
     memory: Mutex<Memory>,
+    waits: Mutex<Waits>,
+    probes: Mutex<Probes>,
+    /// What was answered, one after the other.
+    storm: tokio::sync::Mutex<Storm>,
     /// Held while the note of a missing R4 is read and written.
     r4: tokio::sync::Mutex<()>,
     wake: Notify,
@@ -247,6 +262,9 @@ impl Forward {
             drift: Mutex::default(),
             breakers: Mutex::new(Breakers::new(&outcomes)),
             memory: Mutex::default(),
+            waits: Mutex::default(),
+            probes: Mutex::default(),
+            storm: tokio::sync::Mutex::default(),
             r4: tokio::sync::Mutex::default(),
             wake: Notify::new(),
             stop: OnceLock::new(),
@@ -271,6 +289,7 @@ impl Forward {
         self.maps.store(maps);
         if let Some(link) = link {
             self.link.store(Arc::new(link));
+            self.probe_at_once();
         }
         self.memory().bearings.clear();
         self.wake.notify_waiters();
@@ -363,6 +382,10 @@ impl Forward {
     /// # Errors
     /// The spool.
     pub async fn held_manifests(&self) -> Result<Vec<(Study, String)>, SpoolError> {
+        Ok(self.manifests_on_hold().await?.into_iter().map(|(study, hold)| (study, hold.row)).collect())
+    }
+
+    async fn manifests_on_hold(&self) -> Result<Vec<(Study, Hold)>, SpoolError> {
         let mut found = Vec::new();
         for tenant in &self.tenants {
             let mut looked_at = HashSet::new();
@@ -379,7 +402,7 @@ impl Forward {
                         }
                         let Some(study) = self.spool.study(tenant, &study_uid).await? else { continue };
                         if let Some(hold) = Hold::read(study.notes.get(register::HOLD)) {
-                            found.push((study, hold.row));
+                            found.push((study, hold));
                         }
                     }
                 }
@@ -422,7 +445,7 @@ impl Forward {
                 let asked = moves.len();
                 released += asked - self.spool.advance_unchanged(moves).await?.len();
             }
-            self.memory().agenda.insert(key, Turn::at(now));
+            self.memory().agenda.insert(key, Turn::at(self.clock.monotonic()));
         }
         self.wake.notify_waiters();
         Ok(released)
@@ -434,6 +457,14 @@ impl Forward {
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn waits(&self) -> MutexGuard<'_, Waits> {
+        self.waits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn probes(&self) -> MutexGuard<'_, Probes> {
+        self.probes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn drift(&self) -> MutexGuard<'_, Drift> {
@@ -457,31 +488,32 @@ impl Forward {
 
     /// Where an item goes after a decision on it; `None` if it stays where it is.
     fn next(&self, entry: &Entry, decided: &Decided, done: State, again: State, now: Timestamp) -> Option<Move> {
-        let cause = || cause_of(&decided.row);
-        let class = entry.progress.memo.as_deref();
-        let (state, attempts, delay, memo) = match decided.outcome {
-            Outcome::Done | Outcome::DoneDuplicate => (done, 0, Duration::ZERO, None),
-            Outcome::Retry(next) => {
-                let name = format!("{next:?}");
-                let failures = if class == Some(name.as_str()) { entry.progress.attempts } else { 0 };
-                (again, failures + 1, self.outcomes.delay(next, failures, self.uniform()), Some(name))
+        let memo = Memo::read(entry.progress.memo.as_deref());
+        let healthy = Duration::from_secs(memo.healthy_s) + self.waits().healthy_since(entry.id(), self.healthy());
+        let mut aged = decided.clone();
+        let is_aged = self.outcomes.age_out(&mut aged, healthy);
+        let cause = if is_aged { cause_of(AGED) } else { cause_of(&decided.row) };
+        let (state, memo) = match aged.outcome {
+            Outcome::Done | Outcome::DoneDuplicate => (done, None),
+            Outcome::Retry(class) => {
+                let resends = decided.effects.iter().any(|effect| match effect {
+                    Effect::Resend => true,
+                    Effect::ResendWhenOld => healthy > Duration::from_secs(self.outcomes.ages.resend_after_s),
+                    _ => false,
+                });
+                return Some(self.retry(entry, &decided.row, class, if resends { State::Queued } else { again }, now));
             }
-            Outcome::Hold(Decider::Operator | Decider::Study) => (State::Held(cause()), 0, Duration::ZERO, None),
-            Outcome::Quarantine => (State::Quarantined(cause()), 0, Duration::ZERO, None),
+            // Its age stays with it: the daily probe is one more attempt, and no new beginning.
+            Outcome::Hold(_) if is_aged => (State::Held(cause), Memo { healthy_s: healthy.as_secs(), ..memo }.text()),
+            Outcome::Hold(Decider::Operator | Decider::Study) => (State::Held(cause), None),
+            Outcome::Quarantine => (State::Quarantined(cause), None),
             Outcome::Queued | Outcome::Continue | Outcome::Wait | Outcome::Ignored => return None,
         };
-        let delay = SignedDuration::try_from(delay).unwrap_or(SignedDuration::ZERO);
+        self.waits().end(entry.id());
         // The age of an item counts from the state, not from the attempt (profile 03 §2.2).
         let since = if state == entry.progress.state { entry.progress.since } else { now };
-        let progress = Progress {
-            state,
-            since,
-            not_before: now.checked_add(delay).unwrap_or(now),
-            attempts,
-            outcome: Some(decided.row.to_string()),
-            memo,
-            ..entry.progress.clone()
-        };
+        let progress =
+            Progress { state, since, not_before: now, attempts: 0, outcome: Some(decided.row.to_string()), memo, ..entry.progress.clone() };
         if matches!(progress.state, State::Held(_) | State::Quarantined(_)) {
             let explained = self.outcomes.explain(&decided.row).first().map(|row| row.effect.clone());
             tracing::warn!(
@@ -490,6 +522,38 @@ impl Forward {
             );
         }
         Some(Move { id: entry.id(), to: progress })
+    }
+
+    /// An item waits for its next attempt.
+    fn retry(&self, entry: &Entry, row: &Arc<str>, class: Class, again: State, now: Timestamp) -> Move {
+        let memo = Memo::read(entry.progress.memo.as_deref());
+        let failures = if memo.class == Some(class) { entry.progress.attempts } else { 0 };
+        let delay = self.outcomes.delay(class, failures, self.uniform());
+        let (monotonic, healthy, not_before) = (self.clock.monotonic(), self.healthy(), Self::not_before(now, delay));
+        let mut waits = self.waits();
+        let healthy_s = memo.healthy_s + waits.healthy_since(entry.id(), healthy).as_secs();
+        waits.begin(entry.id(), Wait { due: monotonic + delay, not_before, healthy }, monotonic);
+        let progress = Progress {
+            since: if again == entry.progress.state { entry.progress.since } else { now },
+            state: again,
+            not_before,
+            attempts: failures + 1,
+            outcome: Some(row.to_string()),
+            memo: Memo { class: Some(class), healthy_s, ..memo }.text(),
+            ..entry.progress.clone()
+        };
+        Move { id: entry.id(), to: progress }
+    }
+
+    /// Whether something has failed for too long while the peer was well (03 §2.2.3).
+    fn is_too_old(&self, healthy: Duration) -> bool {
+        healthy > Duration::from_secs(self.outcomes.ages.hold_after_s)
+    }
+
+    /// How long objects could be sent, since monotonic zero.
+    fn healthy(&self) -> Duration {
+        let now = self.clock.monotonic();
+        self.breakers().healthy(Channel::Stow, now)
     }
 
     /// Whose data the requests about a study carry; `None` while the controller map has no row for it.

@@ -87,6 +87,8 @@ impl From<Event> for Failure {
 pub enum StoreBody {
     /// Results in the order sent; `Warning` header texts for the journal.
     Results(Vec<InstanceResult>),
+    /// The same from a peer that says why: the last three hexadecimal digits of the statuses whose rules it names.
+    Reasoned(Vec<InstanceResult>, Vec<u16>),
     /// No body, or one that cannot be read.
     None,
     /// Of another media type.

@@ -22,7 +22,7 @@ use super::gate::{Channel, Pass};
 use super::peer::{Heard, Registered, Registration, SoapBody};
 use super::revisions::Kept;
 use super::withdrawal::withdraws;
-use super::{Forward, describe, unread};
+use super::{AGED, Forward, describe, unread};
 use crate::quarantine::correction;
 use crate::spool::{Cause, Claim, Entry, Move, Progress, SpoolError, SpoolId, State, Study, Tenant};
 
@@ -36,6 +36,8 @@ pub(super) const PUBLISHED: &str = "published";
 pub(super) struct Hold {
     pub(super) row: String,
     pub(super) of_study: bool,
+    /// Not in notes of earlier programs.
+    pub(super) since: Option<Timestamp>,
 }
 
 impl Hold {
@@ -43,15 +45,21 @@ impl Hold {
     const MANIFEST: &str = "manifest";
 
     pub(super) fn read(note: Option<&String>) -> Option<Self> {
-        let (row, rest) = note.map(|note| note.split_once(' ').unwrap_or((note, "")))?;
-        Some(Self { row: row.to_owned(), of_study: rest != Self::MANIFEST })
+        let mut words = note?.split(' ');
+        let (row, about) = (words.next().unwrap_or_default(), words.next());
+        let since = words.next().and_then(|since| since.parse().ok());
+        Some(Self { row: row.to_owned(), of_study: about != Some(Self::MANIFEST), since })
     }
 
-    pub(super) fn note(decided: &Decided) -> String {
+    pub(super) fn note(decided: &Decided, now: Timestamp) -> String {
         match decided.outcome {
             Outcome::Hold(Decider::Study) => decided.row.to_string(),
-            _ => format!("{} {}", decided.row, Self::MANIFEST),
+            _ => Self::of_manifest(&decided.row, now),
         }
+    }
+
+    fn of_manifest(row: &str, now: Timestamp) -> String {
+        format!("{row} {} {now}", Self::MANIFEST)
     }
 }
 
@@ -103,10 +111,10 @@ struct After<'a> {
 pub(super) enum Step {
     /// Nothing to do until something changes.
     Waits,
-    /// Not before then.
-    Until(Timestamp),
-    /// An attempt failed: not before then, of this class, so often in a row.
-    Again(Timestamp, Class, u32),
+    /// Not before so long.
+    After(Duration),
+    /// An attempt failed: not before so long, of this class, so often in a row.
+    Again(Duration, Class, u32),
     /// A step was made.
     Made,
 }
@@ -114,17 +122,20 @@ pub(super) enum Step {
 /// When a study is looked at, and how its attempts went.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Turn {
-    pub(super) due: Timestamp,
+    /// Monotonic.
+    pub(super) due: Duration,
     /// Class of its consecutive failures.
     class: Class,
     failures: u32,
     /// Of the first of them.
     pub(super) failing_since: Option<Timestamp>,
+    /// Healthy time of the channel then ([`super::gate::Breakers::healthy`]).
+    healthy_from: Option<Duration>,
 }
 
 impl Turn {
-    pub(super) fn at(due: Timestamp) -> Self {
-        Self { due, class: Class::Net, failures: 0, failing_since: None }
+    pub(super) fn at(due: Duration) -> Self {
+        Self { due, class: Class::Net, failures: 0, failing_since: None, healthy_from: None }
     }
 }
 
@@ -145,8 +156,9 @@ const TOLD_MAX: usize = 10;
 const CODE_LENGTH_MAX: usize = 64;
 /// When a study that waits for something that nobody tells of is found again.
 const FOUND_AGAIN: SignedDuration = SignedDuration::from_mins(10);
+const SECOND: Duration = Duration::from_secs(1);
 /// When a study is looked at again after an error of ours, or while its controller is not known.
-const AFTER_TROUBLE: SignedDuration = SignedDuration::from_secs(60);
+const AFTER_TROUBLE: Duration = Duration::from_secs(60);
 
 /// Of copies with the same bytes, one that was given up and came again, the one that is here; in order.
 fn once(members: Vec<Entry>) -> Vec<Entry> {
@@ -166,18 +178,21 @@ impl Forward {
     /// Looks at studies with committed instances. Says whether a step was made.
     pub(super) async fn register_round(&self, tenant: &Tenant) -> Result<bool, SpoolError> {
         let Some(pass) = self.admitted(Channel::Soap) else { return Ok(false) };
-        let now = self.clock.now();
+        let (now, monotonic) = (self.clock.now(), self.clock.monotonic());
         // A claim only finds studies; when each is looked at stands on the agenda. The items stay leased, so that those of
         // studies that wait do not hide the others.
-        let claim = Claim { tenant: tenant.clone(), state: "committed", now, lease_until: now + FOUND_AGAIN, limit: 2000 };
+        let lead = self.waits().lead(now, monotonic);
+        let claim = Claim { tenant: tenant.clone(), state: "committed", now: lead, lease_until: lead + FOUND_AGAIN, limit: 2000 };
         let claimed = self.spool.claim(claim).await?;
         let due: Vec<String> = {
             let mut memory = self.memory();
             for entry in claimed {
-                memory.agenda.entry((tenant.clone(), entry.record.facts.study_uid)).or_insert(Turn::at(now));
+                memory.agenda.entry((tenant.clone(), entry.record.facts.study_uid)).or_insert(Turn::at(monotonic));
             }
-            let due = memory.agenda.iter().filter(|((whose, _), turn)| whose == tenant && turn.due <= now);
-            due.map(|((_, study_uid), _)| study_uid.clone()).collect()
+            let due = memory.agenda.iter().filter(|((whose, _), turn)| whose == tenant && turn.due <= monotonic);
+            let mut due: Vec<(Duration, String)> = due.map(|((_, study_uid), turn)| (turn.due, study_uid.clone())).collect();
+            due.sort_unstable();
+            due.into_iter().map(|(_, study_uid)| study_uid).collect()
         };
         let mut made = false;
         for study_uid in due {
@@ -186,19 +201,32 @@ impl Forward {
             }
             let step = self.register(&pass, tenant, &study_uid).await;
             let key = (tenant.clone(), study_uid);
-            let failing_since = self.memory().agenda.get(&key).and_then(|turn| turn.failing_since);
+            let before = self.memory().agenda.get(&key).copied();
+            let failing_since = before.and_then(|turn| turn.failing_since);
+            let healthy = self.breakers().healthy(Channel::Soap, self.clock.monotonic());
+            let healthy_from = before.and_then(|turn| turn.healthy_from);
             let next = match step {
                 // What came while the revision was under way is looked for at once.
                 Ok(Step::Made) => {
                     made = true;
-                    Some(Turn::at(now))
+                    Some(Turn::at(monotonic))
                 }
                 Ok(Step::Waits) => None,
-                Ok(Step::Until(due)) => Some(Turn::at(due)),
-                Ok(Step::Again(due, class, failures)) => Some(Turn { due, class, failures, failing_since: failing_since.or(Some(now)) }),
+                Ok(Step::After(wait)) => Some(Turn::at(monotonic + wait)),
+                Ok(Step::Again(..)) if healthy_from.is_some_and(|from| self.is_too_old(healthy.saturating_sub(from))) => {
+                    self.hold_aged(tenant, &key.1).await?;
+                    None
+                }
+                Ok(Step::Again(wait, class, failures)) => Some(Turn {
+                    due: monotonic + wait,
+                    class,
+                    failures,
+                    failing_since: failing_since.or(Some(now)),
+                    healthy_from: healthy_from.or(Some(healthy)),
+                }),
                 Err(error) => {
                     tracing::error!(cause = %error, remedy = error.remedy(), "a manifest could not be dealt with; the other studies go on");
-                    Some(Turn { failing_since, ..Turn::at(now + AFTER_TROUBLE) })
+                    Some(Turn { failing_since, healthy_from, ..Turn::at(monotonic + AFTER_TROUBLE) })
                 }
             };
             let mut memory = self.memory();
@@ -208,6 +236,12 @@ impl Forward {
             };
         }
         Ok(made)
+    }
+
+    /// A manifest has failed for too long while the centre was well (03 §2.2.3); the daily probe goes on trying it.
+    async fn hold_aged(&self, tenant: &Tenant, study_uid: &str) -> Result<(), SpoolError> {
+        tracing::error!(%tenant, study = %study_uid, row = AGED, "the manifest of a study has failed for three days while the centre was well; it is tried once a day now");
+        self.note(tenant, study_uid, HOLD, Some(Hold::of_manifest(AGED, self.clock.now()))).await
     }
 
     async fn register(&self, pass: &Pass<'_>, tenant: &Tenant, study_uid: &str) -> Result<Step, SpoolError> {
@@ -261,7 +295,7 @@ impl Forward {
 
     /// Something of ours has to be put right first.
     pub(super) fn trouble(&self) -> Step {
-        Step::Until(self.clock.now() + AFTER_TROUBLE)
+        Step::After(AFTER_TROUBLE)
     }
 
     /// A revision as it was kept.
@@ -304,7 +338,7 @@ impl Forward {
             // Rejected images do not wait for an interval between revisions.
             return match self.is_whole(&members) {
                 true => self.begin_withdrawal(study, published, &members).await,
-                false => Ok(Step::Until(now + SignedDuration::from_secs(1))),
+                false => Ok(Step::After(SECOND)),
             };
         }
         if let Some(published) = &published
@@ -313,9 +347,11 @@ impl Forward {
             // What is committed and stands in no manifest, a note, brings nothing to be said of the study.
             return Ok(Step::Waits);
         }
-        let interval = SignedDuration::from_secs(i64::try_from(self.config.load().manifest.min_interval_seconds).unwrap_or(i64::MAX));
-        if let Some(due) = published.as_ref().and_then(|published| published.at.checked_add(interval).ok()).filter(|due| *due > now) {
-            return Ok(Step::Until(due));
+        let interval = Duration::from_secs(self.config.load().manifest.min_interval_seconds);
+        // By a clock that was put back it was published in time to come.
+        let gone = |published: &Published| Duration::try_from(now.duration_since(published.at)).unwrap_or_default();
+        if let Some(wait) = published.as_ref().map(|published| interval.saturating_sub(gone(published))).filter(|wait| !wait.is_zero()) {
+            return Ok(Step::After(wait));
         }
         let rules = self.rules.load();
         if members.listed.is_empty() {
@@ -323,7 +359,7 @@ impl Forward {
         }
         if !self.is_whole(&members) {
             // Asked before the headers are read: a study on its way is looked at often.
-            return Ok(Step::Until(now + SignedDuration::from_secs(1)));
+            return Ok(Step::After(SECOND));
         }
         let (waited, partial_after) = (self.waited(&members), self.partial_after());
         let (changed, complete) = (self.changed(&members).await?, members.complete);
@@ -340,7 +376,7 @@ impl Forward {
         let maps = self.maps.load_full();
         for entry in &members {
             if !pass.holds() {
-                return Ok(Step::Until(now));
+                return Ok(Step::After(Duration::ZERO));
             }
             let of_entry = match describe(self.spool.as_ref(), entry, &rules).await {
                 Ok(of_entry) => of_entry,
@@ -360,7 +396,7 @@ impl Forward {
         }
         if !mapping::is_publishable(&described, &|modality| registrable(&site_rules, modality), complete, waited, partial_after) {
             // No instance with a registrable modality yet.
-            return Ok(Step::Until(now + SignedDuration::from_secs(60)));
+            return Ok(Step::After(AFTER_TROUBLE));
         }
         let Some(row) = row else {
             return self.hold(study, &self.not_built(), "the controller map has no row for it").await;
@@ -404,7 +440,7 @@ impl Forward {
         let written = tokio::task::spawn_blocking(move || revisions.keep(&tenant, &uid, &kept)).await.map_err(|_| SpoolError::Stopped)?;
         Ok(written.err().map(|error| {
             tracing::error!(cause = %error, "a manifest cannot be kept; nothing is sent");
-            Step::Until(self.clock.now() + SignedDuration::from_secs(30))
+            Step::After(30 * SECOND)
         }))
     }
 
@@ -529,7 +565,7 @@ impl Forward {
         let now = self.clock.now();
         if !pass.holds() {
             // The step before may have told of a clock or a stop: the next round goes on from here.
-            return Ok(Step::Until(now));
+            return Ok(Step::After(Duration::ZERO));
         }
         let key = (study.tenant.clone(), study.study_uid.clone());
         let context = Context { replace: kept.replaces.is_some(), ..Context::default() };
@@ -624,7 +660,7 @@ impl Forward {
             },
             Outcome::Retry(class) => Ok(self.later(study, class)),
             Outcome::Hold(_) | Outcome::Quarantine => self.hold(study, &decided, "the registry refused it").await,
-            Outcome::Queued => Ok(Step::Until(self.clock.now())),
+            Outcome::Queued => Ok(Step::After(Duration::ZERO)),
             Outcome::Continue | Outcome::Wait | Outcome::Ignored => Ok(self.later(study, Class::Slow)),
         }
     }
@@ -632,9 +668,7 @@ impl Forward {
     pub(super) fn later(&self, study: &Study, class: Class) -> Step {
         let key = (study.tenant.clone(), study.study_uid.clone());
         let failures = self.memory().agenda.get(&key).filter(|turn| turn.class == class).map_or(0, |turn| turn.failures);
-        let delay = SignedDuration::try_from(self.outcomes.delay(class, failures, self.uniform())).unwrap_or(SignedDuration::ZERO);
-        let now = self.clock.now();
-        Step::Again(now.checked_add(delay).unwrap_or(now), class, failures + 1)
+        Step::Again(self.outcomes.delay(class, failures, self.uniform()), class, failures + 1)
     }
 
     fn later_unsure(&self, study: &Study) -> Step {
@@ -648,7 +682,7 @@ impl Forward {
             row = %decided.row, why, effect, tenant = %study.tenant, study = %study.study_uid,
             "the manifest of a study waits for an operator: `idr-site queue release <study>`"
         );
-        self.note(&study.tenant, &study.study_uid, HOLD, Some(Hold::note(decided))).await?;
+        self.note(&study.tenant, &study.study_uid, HOLD, Some(Hold::note(decided, self.clock.now()))).await?;
         Ok(Step::Waits)
     }
 
@@ -662,6 +696,7 @@ impl Forward {
         self.note(&study.tenant, &study.study_uid, PENDING, None).await?;
         self.registered(study, &kept.members).await?;
         self.memory().answered.remove(&(study.tenant.clone(), study.study_uid.clone()));
+        self.manifest_probed(&study.tenant, &study.study_uid);
         tracing::info!(
             tenant = %study.tenant, study = %study.study_uid, instances = kept.members.len(), replaces = kept.replaces.is_some(),
             "a study is registered"

@@ -6,6 +6,7 @@
 //! the registered objects, a page at a time.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::time::Duration;
 
 use idr_profile::digest::Digest;
 use idr_profile::outcome::Class;
@@ -28,7 +29,8 @@ const PAGE: usize = 500;
 /// When a missing R4 is asked for next.
 #[derive(Clone, Copy)]
 pub(super) struct Due {
-    at: Timestamp,
+    /// Monotonic.
+    at: Duration,
     failures: u32,
     warned: bool,
 }
@@ -74,7 +76,7 @@ impl Forward {
             self.note(&study.tenant, &study.study_uid, R4, Some(format!("{content_key} {now}"))).await?;
         }
         let key = (study.tenant.clone(), study.study_uid.clone());
-        self.memory().missing.due.insert(key, Due { at: now, failures: 0, warned: false });
+        self.memory().missing.due.insert(key, Due { at: self.clock.monotonic(), failures: 0, warned: false });
         Ok(())
     }
 
@@ -103,7 +105,7 @@ impl Forward {
     /// Asks for R4 that are due. Says whether one came.
     pub(super) async fn due_registrations(&self, pass: &Pass<'_>, tenant: &Tenant) -> Result<bool, SpoolError> {
         self.walk(tenant).await?;
-        let now = self.clock.now();
+        let now = self.clock.monotonic();
         let due: Vec<(String, Due)> = {
             let memory = self.memory();
             let due = memory.missing.due.iter().filter(|((whose, _), due)| whose == tenant && due.at <= now);
@@ -182,9 +184,7 @@ impl Forward {
     }
 
     fn ask_again(&self, tenant: &Tenant, study_uid: &str, due: Due) {
-        let delay =
-            SignedDuration::try_from(self.outcomes.delay(Class::Commit, due.failures, self.uniform())).unwrap_or(SignedDuration::ZERO);
-        let at = self.clock.now().saturating_add(delay).unwrap_or(Timestamp::MAX);
+        let at = self.clock.monotonic() + self.outcomes.delay(Class::Commit, due.failures, self.uniform());
         let next = Due { at, failures: due.failures.saturating_add(1), ..due };
         self.memory().missing.due.insert((tenant.clone(), study_uid.to_owned()), next);
     }
@@ -218,7 +218,7 @@ impl Forward {
         for study_uid in studies {
             let noted = self.spool.study(tenant, study_uid).await?.is_some_and(|study| study.notes.contains_key(R4));
             if noted {
-                let due = Due { at: self.clock.now(), failures: 0, warned: false };
+                let due = Due { at: self.clock.monotonic(), failures: 0, warned: false };
                 self.memory().missing.due.entry((tenant.clone(), study_uid.to_owned())).or_insert(due);
             }
         }

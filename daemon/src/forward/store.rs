@@ -14,9 +14,10 @@ use super::gate::{Channel, Pass};
 use super::pages::Page;
 use super::peer::{Batch, Failure, Heard, Source, StoreBody};
 use super::register::{HOLD, Hold};
-use super::{Forward, LEASE, Maps, cause_of, queued, unread};
+use super::storms::Results;
+use super::{Forward, Maps, cause_of, queued, unread};
 use crate::receipts::ReceiptError;
-use crate::spool::{Cause, Claim, Entry, Move, Progress, Seen, Spool, SpoolError, SpoolId, State, Stored, Tenant};
+use crate::spool::{Cause, Entry, Move, Progress, Seen, Spool, SpoolError, SpoolId, State, Stored, Tenant};
 
 /// How long instances are sent one by one after one of a request could not be read here: until that one is found.
 const SINGLE_AFTER_FAULT: Duration = Duration::from_secs(60);
@@ -35,14 +36,13 @@ impl Forward {
     pub(super) async fn send_round(&self, tenant: &Tenant) -> Result<bool, SpoolError> {
         let Some(pass) = self.admitted(Channel::Stow) else { return Ok(false) };
         self.receipts_work().await?;
-        let now = self.clock.now();
-        let limit = self.batch_instances_max.saturating_mul(pass.parallel as usize);
-        let claim = Claim { tenant: tenant.clone(), state: "queued", now, lease_until: now + LEASE, limit };
-        let entries = self.spool.claim(claim).await?;
+        let limit = if pass.is_probe() { 1 } else { self.batch_instances_max.saturating_mul(pass.parallel as usize) };
+        let entries = self.claim(tenant, "queued", limit).await?;
         if entries.is_empty() {
             return Ok(false);
         }
         let claimed = ids(&entries);
+        let _flying = self.fly(&entries);
         let sent = self.send_claimed(&pass, tenant, entries).await;
         if sent.is_err() {
             self.give_back(&claimed);
@@ -192,6 +192,7 @@ impl Forward {
         let batch = Batch { study_uid, entries, source: Arc::new(FromSpool(self.spool.clone())), authorization };
         let heard = link.peer.store(&batch).await;
         let entries = batch.entries;
+        let (mut results, mut rules): (Vec<InstanceResult>, Vec<u16>) = (Vec::new(), Vec::new());
         let mut single_for = Duration::from_secs(self.outcomes.limits.split_remembered_s);
         let (stow, retry_after) = match heard {
             // One of them is damaged here; which, shows when each goes alone. The others are not held for it.
@@ -202,10 +203,13 @@ impl Forward {
             Heard::Nothing(failure) => (Stow::All(self.outcomes.decide(failure.signal(), &context)), None),
             Heard::Answer { status, retry_after, ahead, body } => {
                 self.heard_clock(ahead);
-                let results: Vec<InstanceResult>;
                 let body = match body {
                     StoreBody::Results(found) => {
                         results = found;
+                        StowBody::Results(&results)
+                    }
+                    StoreBody::Reasoned(found, named) => {
+                        (results, rules) = (found, named);
                         StowBody::Results(&results)
                     }
                     StoreBody::None => StowBody::None,
@@ -220,8 +224,8 @@ impl Forward {
                 all(entries, &decided)
             }
             Stow::Each { request, instances } => {
-                self.record(Channel::Stow, first, &request, retry_after.as_deref());
-                entries.into_iter().zip(instances).collect()
+                let of = Results { entries, decided: instances, results: &results, rules: &rules, retry_after: retry_after.as_deref() };
+                return self.apply_results(Channel::Stow, of, &request).await;
             }
             Stow::Split(decided) => {
                 self.record(Channel::Stow, first, &decided, retry_after.as_deref());
@@ -239,7 +243,7 @@ impl Forward {
     }
 
     /// Moves items by what was decided on each; what was handed over gets its R2 first.
-    async fn apply(&self, decided: Vec<(Entry, Decided)>, done: State, again: State) -> Result<(), SpoolError> {
+    pub(super) async fn apply(&self, decided: Vec<(Entry, Decided)>, done: State, again: State) -> Result<(), SpoolError> {
         let now = self.clock.now();
         let mut moves = Vec::with_capacity(decided.len());
         let mut handed = Vec::new();
@@ -252,8 +256,9 @@ impl Forward {
             }
             if decided.outcome == Outcome::Hold(Decider::Study) {
                 let key = (claimed.record.announced.tenant.clone(), claimed.record.facts.study_uid.clone());
-                studies.entry(key).or_insert_with(|| Hold::note(&decided));
+                studies.entry(key).or_insert_with(|| Hold::note(&decided, now));
             }
+            self.probed(claimed.id(), &decided);
             if let Some((entry, progress)) = self.as_it_is(claimed).await? {
                 left.push((entry, progress, decided));
             }
@@ -284,10 +289,8 @@ impl Forward {
     /// Asks for the receipts of what was sent. Says whether there was anything.
     pub(super) async fn commit_round(&self, tenant: &Tenant) -> Result<bool, SpoolError> {
         let Some(pass) = self.admitted(Channel::Stow) else { return Ok(false) };
-        let now = self.clock.now();
-        let claim = Claim { tenant: tenant.clone(), state: "sent", now, lease_until: now + LEASE, limit: 4096 };
         let mut studies: BTreeMap<String, Vec<Entry>> = BTreeMap::new();
-        for entry in self.spool.claim(claim).await? {
+        for entry in self.claim(tenant, "sent", 4096).await? {
             studies.entry(entry.record.facts.study_uid.clone()).or_default().push(entry);
         }
         let busy = !studies.is_empty();

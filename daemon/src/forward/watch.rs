@@ -1,4 +1,5 @@
-//! What is looked at beside the rounds: the centre's clock, the age of what waits, suspensions (profile 03 §2.2, §2.4.5).
+//! What is looked at beside the rounds: the centre's clock, the age of what waits, suspensions, what is held (profile 03 §2.2,
+//! §2.4.5, §2.6).
 
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
@@ -21,6 +22,9 @@ const ASKED: usize = 100;
 impl Forward {
     /// Looks until stopped.
     pub(super) async fn watch(&self, stop: &CancellationToken) {
+        if let Err(error) = self.reclamp().await {
+            tracing::error!(cause = %error, remedy = error.remedy(), "due times cannot be looked through; those that a wrong clock left wait");
+        }
         while !stop.is_cancelled() {
             if AssertUnwindSafe(self.watch_round()).catch_unwind().await.is_err() {
                 tracing::error!("a look at ages and clocks ended by a fault; report it with the version of the program");
@@ -48,6 +52,9 @@ impl Forward {
         // Ours may have been put right, or wrong.
         self.tell_clock();
         self.tell_suspensions();
+        if let Err(error) = self.probe_holds().await {
+            tracing::error!(cause = %error, remedy = error.remedy(), "what waits for an operator cannot be tried again now");
+        }
         match self.oldest().await {
             Ok(oldest) => self.tell_age(oldest),
             Err(error) => tracing::error!(cause = %error, remedy = error.remedy(), "the age of the queue cannot be read"),
@@ -68,7 +75,7 @@ impl Forward {
     }
 
     fn tell_age(&self, oldest: Option<Timestamp>) {
-        let age = oldest.and_then(|since| Duration::try_from(self.clock.now().duration_since(since)).ok()).unwrap_or_default();
+        let age = self.memory().aging.look(oldest, self.clock.now(), self.clock.monotonic());
         let alarm = self.outcomes.ages.alarm(age);
         let told = std::mem::replace(&mut self.memory().age_told, alarm);
         if alarm <= told {

@@ -12,6 +12,8 @@
 //! # Standard
 //! ITI TF-2 §3.57.4.1.3.3.2 Update availabilityStatus; profile 02 §4.4, §5.1, 08 §7.1.
 
+use std::time::Duration;
+
 use idr_ihe::ebxml::{self, Placement};
 use idr_ihe::transaction::iti_42;
 use idr_profile::mapping::{self, FolderUse, OnEmpty, Settings, Study as Described};
@@ -139,7 +141,7 @@ impl Forward {
     async fn withdraw(&self, pass: &Pass<'_>, study: &Study, kept: KeptWithdrawal, bearing: &Bearing) -> Result<Step, SpoolError> {
         let now = self.clock.now();
         if !pass.holds() {
-            return Ok(Step::Until(now));
+            return Ok(Step::After(Duration::ZERO));
         }
         let key = (study.tenant.clone(), study.study_uid.clone());
         let (context, link) = (Context::default(), self.link());
@@ -174,6 +176,7 @@ impl Forward {
                 self.note(&study.tenant, &study.study_uid, PUBLISHED, None).await?;
                 self.note(&study.tenant, &study.study_uid, PENDING, None).await?;
                 self.memory().answered.remove(&key);
+                self.manifest_probed(&study.tenant, &study.study_uid);
                 self.tell_withdrawn(study).await?;
                 Ok(Step::Made)
             }

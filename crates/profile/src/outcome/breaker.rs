@@ -259,22 +259,33 @@ pub struct Answered {
 pub struct Storm {
     status: Option<u16>,
     run: VecDeque<(Duration, u64, u64)>,
+    /// It has been a storm, and no other answer has come since.
+    blowing: bool,
+}
+
+/// A storm: the breaker is to be opened with [`StormRules::class`], and the items go back to `queued`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Blow {
+    /// It begins with this answer: the operator is paged.
+    pub begins: bool,
+    /// What the peer did not mean, the item of this answer last.
+    pub items: Vec<u64>,
 }
 
 impl Storm {
-    /// An instance was answered.
-    ///
-    /// `Some`: a storm. The breaker is to be opened with [`StormRules::class`], the items given (this one last) go back to
-    /// `queued`, and the operator is paged.
-    pub fn record(&mut self, answer: Answered, decided: &Decided, now: Duration, rules: &StormRules) -> Option<Vec<u64>> {
+    /// An instance was answered. From the beginning of a storm to the first other answer, everything that is answered so
+    /// belongs to it: requests under way when it began, and the probes after it.
+    pub fn record(&mut self, answer: Answered, decided: &Decided, now: Duration, rules: &StormRules) -> Option<Blow> {
         let Answered { item, study, status, reasoned } = answer;
         if decided.outcome != Outcome::Quarantine || reasoned {
             *self = Self::default();
             return None;
         }
         if self.status != Some(status) {
-            self.run.clear();
-            self.status = Some(status);
+            *self = Self { status: Some(status), ..Self::default() };
+        }
+        if self.blowing {
+            return Some(Blow { begins: false, items: vec![item] });
         }
         self.run.push_back((now, item, study));
         let start = now.saturating_sub(Duration::from_secs(rules.within_s));
@@ -291,7 +302,8 @@ impl Storm {
             }
             return None;
         }
-        let items = std::mem::take(self).run.into_iter().map(|(_, item, _)| item).collect();
-        Some(items)
+        self.blowing = true;
+        let items = std::mem::take(&mut self.run).into_iter().map(|(_, item, _)| item).collect();
+        Some(Blow { begins: true, items })
     }
 }

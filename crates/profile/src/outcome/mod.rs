@@ -15,7 +15,7 @@ mod row;
 mod table;
 
 pub use backoff::{AgeAlarm, Ages, RetryAfter, reclamp};
-pub use breaker::{Admission, Answered, Breaker, BreakerChange, BreakerRules, Storm, StormRules};
+pub use breaker::{Admission, Answered, Blow, Breaker, BreakerChange, BreakerRules, Storm, StormRules};
 pub use decide::{Context, Fault, InstanceResult, ReceiptAnswer, Response, Service, Severity, Signal, Soap, Stow, StowBody};
 pub use event::Event;
 pub use row::Row;

@@ -80,6 +80,8 @@ struct State {
     /// The last R4 of [`Fate::WrongReceipt`].
     wrong: Option<Carried>,
     refused: BTreeMap<String, u16>,
+    names_rules: bool,
+    refuses_all: Option<u16>,
     lies: bool,
     down: Option<Failure>,
     fates: BTreeMap<Call, VecDeque<Fate>>,
@@ -244,6 +246,21 @@ impl Centre {
         self.state().refused.insert(sop_instance_uid.to_owned(), reason);
     }
 
+    /// Refuses every instance with a Failure Reason, or none any more.
+    pub fn refuse_all(&self, reason: Option<u16>) {
+        self.state().refuses_all = reason;
+    }
+
+    /// Takes an instance again.
+    pub fn accept(&self, sop_instance_uid: &str) {
+        self.state().refused.remove(sop_instance_uid);
+    }
+
+    /// Says the rule of each refusal.
+    pub fn name_rules(&self) {
+        self.state().names_rules = true;
+    }
+
     /// It has lost an instance that it answered for, and the R3 with it.
     pub fn lose(&self, sop_instance_uid: &str) {
         self.state().stored.remove(sop_instance_uid);
@@ -354,7 +371,7 @@ impl Centre {
             let (uid, digest) = (entry.record.announced.sop_instance_uid.clone(), digester.finish());
             let mut state = self.state();
             *state.arrivals.entry(uid.clone()).or_default() += 1;
-            if let Some(reason) = state.refused.get(&uid) {
+            if let Some(reason) = state.refuses_all.as_ref().or(state.refused.get(&uid)) {
                 results.push(InstanceResult::Failed(*reason));
                 continue;
             }
@@ -391,7 +408,18 @@ impl Peer for Centre {
                 self.take(batch).await;
                 Heard::Nothing(failure)
             }
-            _ => self.answer(StoreBody::Results(self.take(batch).await)),
+            _ => {
+                let results = self.take(batch).await;
+                let statuses = results.iter().filter_map(|result| match result {
+                    InstanceResult::Failed(status) => Some(status & 0x0FFF),
+                    _ => None,
+                });
+                let rules: Vec<u16> = statuses.collect();
+                self.answer(match self.state().names_rules {
+                    true => StoreBody::Reasoned(results, rules),
+                    false => StoreBody::Results(results),
+                })
+            }
         };
         self.fuse.step().await;
         heard

@@ -11,4 +11,5 @@ mod manifests;
 mod receipts;
 mod releases;
 mod rig;
+mod scheduling;
 mod withdrawals;

@@ -223,8 +223,13 @@ fn a_peer_that_refuses_everything_is_a_storm_and_its_items_return() {
     );
     assert_eq!(
         storm.record(Answered { item: 9, study: 1, status: 0xC000, reasoned: false }, &refused, seconds(9), rules),
-        Some((0..10).collect())
+        Some(Blow { begins: true, items: (0..10).collect() })
     );
+    // What was under way, and a probe later, belong to it; another answer ends it, and the next run counts anew.
+    let after = Answered { item: 10, study: 1, status: 0xC000, reasoned: false };
+    assert_eq!(storm.record(after, &refused, seconds(9_000), rules), Some(Blow { begins: false, items: vec![10] }));
+    assert_eq!(storm.record(after, &decide(Signal::CStore(0)), seconds(9_001), rules), None);
+    assert_eq!(storm.record(after, &refused, seconds(9_002), rules), None);
     // One study, a rule id, another status between, a success between, or too slow: no storm.
     let mut one_study = Storm::default();
     assert!(
