@@ -17,15 +17,20 @@ use clap::Subcommand;
 use idr_host::control::Socket;
 use idr_profile::receipt::Carried;
 use idr_profile::rules::RuleSets;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
+use crate::backup::{self, BackupCommand};
 use crate::commitment::Commitments;
 use crate::completeness::Completeness;
 use crate::config::Config;
+use crate::doctor;
 use crate::forward::Forward;
+use crate::forward::reconcile::Which;
 use crate::header_memory::HeaderMemory;
+use crate::health::Counters;
 use crate::quarantine::command::{self as quarantine_command, QuarantineCommand};
 use crate::quarantine::correction::{Asked, Corrections};
 use crate::quarantine::{Cursor, Quarantine};
@@ -36,6 +41,8 @@ use crate::rulebook::{self, RulesCommand};
 use crate::scrub::Scrub;
 use crate::spool::{FileSpool, SpoolId, Tenant, Verb};
 use crate::study::Studies;
+use crate::support_bundle;
+use crate::test_send::{self, TestCommand};
 
 /// Largest request line, bytes.
 pub const REQUEST_BYTES_MAX: u64 = 65_536;
@@ -72,6 +79,34 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Backups of state and configuration.
+    #[command(subcommand)]
+    Backup(BackupCommand),
+    /// Look at everything that an operator would: exit status 0 in order, 3 something will become a problem, 1 something is one.
+    Doctor {
+        /// Machine-readable.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write one file for those who help from outside: numbers and states, nothing of a patient.
+    SupportBundle {
+        /// File to make, JSON.
+        file: PathBuf,
+    },
+    /// Look at one peer: `echo centre`, or the name of a device that this site calls.
+    Echo {
+        /// Its name.
+        peer: String,
+        /// Machine-readable.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Try the whole way with an invented study.
+    #[command(subcommand)]
+    Test(TestCommand),
+    /// Those whom this site calls, and who calls it.
+    #[command(subcommand)]
+    Peer(PeerCommand),
     /// Check every file of the spool; the appliance must be stopped.
     Fsck {
         /// Also compute the digest of every object.
@@ -92,6 +127,8 @@ pub enum Command {
     /// Whether the centre holds what was handed over to it.
     #[command(subcommand)]
     Reconcile(ReconcileCommand),
+    /// Send again what the centre does not hold of some studies; exit status 1 if that cannot be said of all of them.
+    Replay(ReplayArguments),
     /// How far the reading of every object again is, and what it found damaged; exit status 1 if anything is.
     Scrub {
         /// Begin a pass now, unless one goes on.
@@ -137,6 +174,25 @@ pub enum QueueCommand {
     },
 }
 
+/// Commands about peers.
+#[derive(Debug, Subcommand)]
+pub enum PeerCommand {
+    /// The peers of the configuration.
+    List {
+        /// Machine-readable.
+        #[arg(long)]
+        json: bool,
+    },
+    /// As `echo`.
+    Test {
+        /// Its name.
+        peer: String,
+        /// Machine-readable.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
 /// Commands about what the centre holds.
 #[derive(Debug, Subcommand)]
 pub enum ReconcileCommand {
@@ -152,6 +208,31 @@ pub enum ReconcileCommand {
         #[arg(long)]
         json: bool,
     },
+    /// The differences of a study were looked into: they stay in the report, and are no alarm any more.
+    Acknowledge {
+        /// Study Instance UID.
+        uid: String,
+        /// Why, in one line and without patient data; it is kept in the journal.
+        #[arg(long)]
+        reason: String,
+    },
+}
+
+/// Which studies are sent again.
+#[derive(Debug, clap::Args)]
+pub struct ReplayArguments {
+    /// Studies of which an object came since: `30d`, `12h` or `2026-01-01`.
+    #[arg(long, required_unless_present = "study", conflicts_with = "study")]
+    since: Option<rulebook::Since>,
+    /// This study: its Study Instance UID.
+    #[arg(long)]
+    study: Option<String>,
+    /// Also describe it anew: a new revision of its manifest, by the maps and code lists in force now.
+    #[arg(long, requires = "study")]
+    republish: bool,
+    /// Machine-readable.
+    #[arg(long)]
+    json: bool,
 }
 
 /// Commands about receipts.
@@ -188,6 +269,8 @@ pub(crate) enum Request {
     Reload,
     Scrub { now: bool },
     Reconcile { now: bool },
+    ReconcileAcknowledge { uid: String, reason: String },
+    Replay { since: Option<Timestamp>, study: Option<String>, republish: bool },
 }
 
 /// What the socket can reach.
@@ -195,6 +278,10 @@ pub(crate) enum Request {
 pub struct Operator {
     /// The spool.
     pub spool: FileSpool,
+    /// What was counted since the start.
+    pub counters: Arc<Counters>,
+    /// When that was.
+    pub started: Timestamp,
     /// The studies.
     pub studies: Arc<Studies>,
     /// The forwarder, if there is a centre.
@@ -257,6 +344,7 @@ async fn perform(request: Request, user: u32, operator: &Operator) -> anyhow::Re
             let commitments = json!({"waiting": waiting, "held": held});
             Ok(json!({
                 "states": states, "refusing": refusing, "free_bytes": operator.spool.free_bytes(), "centre": centre, "commitments": commitments,
+                "ingest": {"since": operator.started, "bytes": operator.counters.bytes_stored.value(), "objects": operator.counters.objects_stored.value()},
                 "reload": operator.reload.last(),
                 "damaged_objects": operator.scrub.damaged(),
                 "header_memory": operator.header_memory.usage(),
@@ -282,6 +370,23 @@ async fn perform(request: Request, user: u32, operator: &Operator) -> anyhow::Re
                 reconcile.ask();
             }
             Ok(reconcile.show())
+        }
+        Request::ReconcileAcknowledge { uid, reason } => {
+            let reconcile = operator.reconcile.as_ref().context("no centre is configured")?;
+            Ok(json!({"acknowledged": reconcile.acknowledge(&uid, &reason, user).await?}))
+        }
+        Request::Replay { since, study, republish } => {
+            let reconcile = operator.reconcile.clone().context("no centre is configured")?;
+            // It goes on when the operator's connection ends.
+            tokio::spawn(async move {
+                let which = match (&study, since) {
+                    (Some(study_uid), _) => Which::Study(study_uid),
+                    (None, Some(since)) => Which::Since(since),
+                    (None, None) => anyhow::bail!("neither a study nor an instant is named"),
+                };
+                Ok(serde_json::to_value(reconcile.replay(which, republish, user).await?)?)
+            })
+            .await?
         }
         Request::QueueRelease { uid } => match &operator.forward {
             None => anyhow::bail!("no centre is configured"),
@@ -359,7 +464,7 @@ async fn quarantine(request: Request, user: u32, operator: &Operator) -> anyhow:
 
 async fn queue(operator: &Operator) -> anyhow::Result<Value> {
     let spool = operator.spool.seam();
-    let mut groups: std::collections::BTreeMap<(String, String), (u64, jiff::Timestamp)> = std::collections::BTreeMap::new();
+    let mut groups: std::collections::BTreeMap<(String, String), (u64, Timestamp)> = std::collections::BTreeMap::new();
     for tenant in &operator.tenants {
         for state in ["held", "queued", "sending", "sent", "committed", "quarantined"] {
             for entry in spool.in_state(tenant, state, None, 1000).await? {
@@ -444,12 +549,19 @@ pub fn execute(config: &Config, command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Receipt(ReceiptCommand::Show { uid }) => {
             let answer = ask(config, &Request::StudyShow { uid })?;
-            for receipt in answer["receipts"].as_array().into_iter().flatten() {
-                println!("{receipt}");
+            for carried in answer["receipts"].as_array().into_iter().flatten() {
+                // The form in which it is carried, so that `verify` takes what is shown: members in this order, keys sorted.
+                println!("{{\"receipt\":{},\"jws\":{}}}", carried["receipt"], carried["jws"]);
             }
             Ok(ExitCode::SUCCESS)
         }
         Command::Receipt(ReceiptCommand::Verify { files, log }) => verify(config, &files, log),
+        Command::SupportBundle { file } => support_bundle::execute(config, &file),
+        Command::Test(command) => test_send::execute(config, command),
+        Command::Doctor { json } => doctor::execute(config, json),
+        Command::Echo { peer, json } | Command::Peer(PeerCommand::Test { peer, json }) => doctor::echo(config, &peer, json),
+        Command::Peer(PeerCommand::List { json }) => Ok(doctor::list_peers(config, json)),
+        Command::Backup(command) => backup::execute(config, command),
         Command::Quarantine(command) => quarantine_command::execute(config, command),
         Command::Rules(command) => rulebook::execute(config, command),
         Command::Explain { row, json } => {
@@ -499,6 +611,12 @@ pub fn execute(config: &Config, command: Command) -> anyhow::Result<ExitCode> {
             spool.close(idr_host::now())?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Replay(arguments) => replay(config, arguments),
+        Command::Reconcile(ReconcileCommand::Acknowledge { uid, reason }) => {
+            let answer = ask(config, &Request::ReconcileAcknowledge { uid: uid.clone(), reason })?;
+            println!("study {uid}: {} differences acknowledged", answer["acknowledged"]);
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Reconcile(ReconcileCommand::Run { json }) => {
             let answer = ask(config, &Request::Reconcile { now: true })?;
             show(&answer, json, |_| println!("the centre is asked; `idr-site reconcile report` has what it answers"))
@@ -507,7 +625,8 @@ pub fn execute(config: &Config, command: Command) -> anyhow::Result<ExitCode> {
             let answer = ask(config, &Request::Reconcile { now: false })?;
             show(&answer, json, |answer| reconcile::lines(answer).iter().for_each(|line| println!("{line}")))?;
             let found = &answer["found"];
-            let holds = answer["failed"].is_null() && found["missing"] == 0 && found["different"] == 0;
+            let count = |key: &str| found[key].as_u64().unwrap_or_default();
+            let holds = answer["failed"].is_null() && count("missing") + count("different") <= count("acknowledged");
             Ok(if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         Command::Scrub { now, json } => {
@@ -516,6 +635,25 @@ pub fn execute(config: &Config, command: Command) -> anyhow::Result<ExitCode> {
             Ok(if answer["damaged_objects"] == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
     }
+}
+
+fn replay(config: &Config, arguments: ReplayArguments) -> anyhow::Result<ExitCode> {
+    let ReplayArguments { since, study, republish, json } = arguments;
+    let since = since.map(|since| since.instant(idr_host::now()));
+    let answer = ask(config, &Request::Replay { since, study, republish })?;
+    show(&answer, json, |answer| {
+        let found = &answer["found"];
+        println!(
+            "{} studies with {} instances asked about: {} missing at the centre, {} different, {} queued again",
+            found["studies"], found["instances"], found["missing"], found["different"], found["queued"]
+        );
+        if answer["republished"] == true {
+            println!("a new revision of the manifest is on its way");
+        }
+    })?;
+    let count = |key: &str| answer["found"][key].as_u64().unwrap_or_default();
+    let all = count("undetermined") == 0 && count("queued") == count("missing") + count("different");
+    Ok(if all { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// What `status` says to people.

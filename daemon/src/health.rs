@@ -135,7 +135,7 @@ impl Monitor {
         }
         let Some(reconcile) = &self.reconcile else { return Ok(()) };
         let report = reconcile.report();
-        page.gauge("idr_reconcile_missing_objects", "Objects that the centre does not hold as handed over.", report.found.to_repair())?;
+        page.gauge("idr_reconcile_missing_objects", "Objects that the centre does not hold as handed over.", report.found.open())?;
         let failed = u64::from(report.failed.is_some());
         page.gauge("idr_site_reconcile_failed", "1: the last reconciliation ended early.", failed)?;
         if let Some(finished) = report.finished {

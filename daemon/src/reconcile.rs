@@ -25,7 +25,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config;
 use crate::forward::Forward;
-use crate::forward::reconcile::Findings;
+use crate::forward::reconcile::{Findings, Which};
+use crate::forward::replay::Replayed;
 
 /// Pause after a run that ended early.
 const AGAIN: SignedDuration = SignedDuration::from_mins(15);
@@ -93,6 +94,33 @@ impl Reconcile {
         self.asked.notify_one();
     }
 
+    /// What the centre does not hold of some studies is sent again ([`Forward::replay`]); the report of the daily run stays.
+    ///
+    /// # Errors
+    /// Why nothing was done, or the question ended early.
+    pub async fn replay(&self, which: Which<'_>, republish: bool, user: u32) -> anyhow::Result<Replayed> {
+        self.forward.replay(which, republish, user, &self.folder.join("reconcile")).await
+    }
+
+    /// An operator has looked into the differences of a study; how many they are.
+    ///
+    /// # Errors
+    /// A run goes on, the last one found none of the study, or the reason cannot be kept.
+    pub async fn acknowledge(&self, study_uid: &str, reason: &str, user: u32) -> anyhow::Result<u64> {
+        let mut report = self.report();
+        anyhow::ensure!(!report.running, "a run goes on; try again when `idr-site reconcile report` has its result");
+        let instances = self.forward.acknowledge(&mut report.found, study_uid, reason, user).await?;
+        {
+            let mut now = self.lock();
+            // A run that has begun since reads what the journal says.
+            if now.begun == report.begun {
+                now.found = report.found;
+            }
+        }
+        self.save();
+        Ok(instances)
+    }
+
     /// For operators.
     pub fn show(&self) -> Value {
         serde_json::to_value(self.report()).unwrap_or_default()
@@ -135,7 +163,7 @@ impl Reconcile {
         self.save();
         let since = now.saturating_sub(SignedDuration::from_hours(24 * i64::from(self.settings.days))).unwrap_or(Timestamp::MIN);
         let mut found = Findings::default();
-        let ended = self.forward.reconcile(since, self.settings.auto, &self.folder.join("reconcile"), &mut found).await;
+        let ended = self.forward.reconcile(Which::Open(since), self.settings.auto, &self.folder.join("reconcile"), &mut found).await;
         self.end(ended, Some(found));
     }
 
@@ -205,9 +233,18 @@ pub fn lines(answer: &Value) -> Vec<String> {
         "{} studies with {} instances asked about, {} studies equal; {} instances missing at the centre, {} different, {} queued again, {} more there",
         found["studies"], found["instances"], found["equal"], found["missing"], found["different"], found["queued"], found["extra"]
     ));
+    if found["acknowledged"].as_u64().is_some_and(|instances| instances > 0) {
+        lines.push(format!("{} of these are acknowledged", found["acknowledged"]));
+    }
     for row in found["differences"].as_array().into_iter().flatten() {
         let queued = if row["queued"] == true { "queued again" } else { "not queued" };
-        lines.push(format!("{} {} of study {}: {queued}", text(&row["what"]), text(&row["sop_instance_uid"]), text(&row["study_uid"])));
+        let acknowledged = if row["acknowledged"] == true { ", acknowledged" } else { "" };
+        lines.push(format!(
+            "{} {} of study {}: {queued}{acknowledged}",
+            text(&row["what"]),
+            text(&row["sop_instance_uid"]),
+            text(&row["study_uid"])
+        ));
     }
     lines
 }

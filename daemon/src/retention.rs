@@ -3,8 +3,8 @@
 //!
 //! Registered objects are the cache. When they have more bytes than `cache.bytes_max`, whole studies are given up, the oldest first,
 //! until they have not. A study goes only when every instance of it is registered with receipts R3 and R4 of the centre that are in
-//! our log and verify now ([`proof`]), `retention_days` have passed, and the last reconciliation with the centre found it equal
-//! ([`Reconciled`]). Nothing else is ever given up, however full the disk is.
+//! our log and verify now ([`proof`]), `retention_days` have passed, and a reconciliation with the centre has found all of it there since
+//! it was registered, and no later one a difference ([`agreed`]). Nothing else is ever given up, however full the disk is.
 //!
 //! # Order
 //! The elements outside bulk data are kept ([`crate::spool::Spool::keep_header`]), so that a later manifest can describe the instance;
@@ -33,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config;
 use crate::forward::maps::read_header;
+use crate::forward::reconcile::agreed;
 use crate::receipts::Receipts;
 use crate::spool::{Entry, Move, Progress, Spool, SpoolError, SpoolId, State, Tenant};
 use proof::{Grounds, Stays};
@@ -43,21 +44,6 @@ const PAGE: usize = 500;
 const AT_ONCE: usize = 100;
 /// Between two rounds.
 const ROUND: Duration = Duration::from_secs(60);
-
-/// What reconciliation with the centre says (profile 11 §5).
-pub trait Reconciled: Send + Sync {
-    /// When it last found a study equal at both; `None`: never, or not since it found a difference.
-    fn equal_since(&self, tenant: &Tenant, study_uid: &str) -> Option<Timestamp>;
-}
-
-/// No reconciliation: nothing was ever found equal.
-pub struct NotReconciled;
-
-impl Reconciled for NotReconciled {
-    fn equal_since(&self, _: &Tenant, _: &str) -> Option<Timestamp> {
-        None
-    }
-}
 
 /// Whether a receipt is of the centre and holds.
 pub type Verifies = Box<dyn Fn(&Carried) -> bool + Send + Sync>;
@@ -71,7 +57,6 @@ pub struct Retention {
     spool: Arc<dyn Spool>,
     receipts: Arc<Receipts>,
     verifies: Verifies,
-    reconciled: Arc<dyn Reconciled>,
     tenants: Vec<Tenant>,
     clock: Now,
     /// How far the pass of each tenant is.
@@ -89,13 +74,12 @@ impl Retention {
         spool: Arc<dyn Spool>,
         receipts: Arc<Receipts>,
         verifies: Verifies,
-        reconciled: Arc<dyn Reconciled>,
         tenants: Vec<Tenant>,
         clock: Now,
     ) -> Self {
         let (released_objects, released_bytes) = (Counter::default(), Counter::default());
         let pass = Mutex::default();
-        Self { settings, spool, receipts, verifies, reconciled, tenants, clock, pass, released_objects, released_bytes }
+        Self { settings, spool, receipts, verifies, tenants, clock, pass, released_objects, released_bytes }
     }
 
     /// Data set bytes of registered objects.
@@ -184,8 +168,9 @@ impl Retention {
             Ok(grounds) => grounds,
             Err(why) => return Ok(Err(why)),
         };
-        let registered = members.iter().map(|entry| entry.progress.since).max();
-        if self.settings.require_reconciliation && self.reconciled.equal_since(tenant, study_uid) < registered {
+        // Of what is here: a release that a crash interrupted goes on.
+        let here = members.iter().filter(|entry| entry.progress.state == State::Registered);
+        if self.settings.require_reconciliation && agreed::since(&study.notes) < here.map(|entry| entry.progress.since).max() {
             return Ok(Err(Stays::NotReconciled));
         }
         let leaving: Vec<&Entry> = members.iter().filter(|entry| grounds.contains_key(&entry.id())).collect();

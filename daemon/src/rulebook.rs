@@ -108,7 +108,8 @@ pub enum Since {
 }
 
 impl Since {
-    fn instant(self, now: Timestamp) -> Timestamp {
+    /// From then on.
+    pub fn instant(self, now: Timestamp) -> Timestamp {
         match self {
             Self::Ago(ago) => now.checked_sub(ago).unwrap_or(Timestamp::MIN),
             Self::Day(day) => TimeZone::UTC.to_timestamp(day.to_datetime(jiff::civil::Time::midnight())).unwrap_or(Timestamp::MIN),

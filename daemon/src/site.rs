@@ -33,7 +33,7 @@ use crate::query::Query;
 use crate::receipts::KeyFile;
 use crate::reconcile::Reconcile;
 use crate::reload::{self, Reload};
-use crate::retention::{NotReconciled, Retention};
+use crate::retention::Retention;
 use crate::scrub::Scrub;
 use crate::spool::disk::FileSystem;
 use crate::spool::files::{Hop, Parts, Settings};
@@ -287,8 +287,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     };
     let retention = forward.clone().map(|of_centre| {
         let verifies = Box::new(move |carried: &Carried| of_centre.is_of_centre(carried));
-        let (cache, receipts, reconciled) = (config.cache.clone(), spool.receipts().clone(), Arc::new(NotReconciled));
-        Arc::new(Retention::new(cache, seam.clone(), receipts, verifies, reconciled, tenants.clone(), Box::new(now)))
+        let (cache, receipts) = (config.cache.clone(), spool.receipts().clone());
+        Arc::new(Retention::new(cache, seam.clone(), receipts, verifies, tenants.clone(), Box::new(now)))
     });
     if let Some(retention) = &retention {
         behind.spawn(retention.clone().run(after_ingress.clone()));
@@ -300,6 +300,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     }
     let operator = control::Operator {
         spool: spool.clone(),
+        counters: counters.clone(),
+        started: now(),
         studies,
         forward,
         commitments: commitments.clone(),

@@ -3,6 +3,7 @@
 use std::future::Future;
 
 mod adt;
+mod backup;
 mod bounds;
 mod central_dimse;
 mod central_down_then_resumes;
@@ -35,6 +36,7 @@ mod slow_and_idle_connections;
 mod soak_kill;
 mod stow;
 mod study_rules;
+mod tutorial;
 mod unknown_caller;
 mod wrong_assertions;
 

@@ -122,10 +122,35 @@ fn without_repair_a_lost_object_is_an_alarm_until_it_is_back() {
         let metrics = reqwest::get(format!("http://{}/metrics", world.site().program.health()?)).await?.text().await?;
         anyhow::ensure!(metrics.lines().any(|line| line == "idr_reconcile_missing_objects 1"), "{metrics}");
 
+        world.site().program.command(&["reconcile", "acknowledge", &study.uid, "--reason", "the centre restores it"])?;
+        world.site().program.command(&["reconcile", "report"]).context("what was looked into is no alarm")?;
+        let metrics = reqwest::get(format!("http://{}/metrics", world.site().program.health()?)).await?.text().await?;
+        anyhow::ensure!(metrics.lines().any(|line| line == "idr_reconcile_missing_objects 0"), "{metrics}");
+
         // A centre that is away: the run says so, and what was known stays.
         world.central.program.stop().await?;
         let failed = run(&world).await?;
         anyhow::ensure!(failed["failed"].is_string() && !failed["finished"].is_null() && failed["found"]["missing"] == 1, "{failed}");
-        Ok(())
+
+        // What an operator has sent again is there, and the second time there is nothing to send.
+        world.central.program.start().await?;
+        let replayed = world.site().program.command(&["replay", "--study", &study.uid, "--json"])?;
+        let replayed: Value = serde_json::from_str(&replayed)?;
+        anyhow::ensure!(replayed["found"]["missing"] == 1 && replayed["found"]["queued"] == 1, "{replayed}");
+        poll::holds("all are registered", poll::DEADLINE, || in_state(&world, "registered").is_ok_and(|objects| objects == 5)).await?;
+        let again: Value = serde_json::from_str(&world.site().program.command(&["replay", "--since", "1d", "--json"])?)?;
+        anyhow::ensure!(again["found"]["equal"] == 1 && again["found"]["queued"] == 0, "{again}");
+        world.check_stored_once([&study]).await?;
+
+        // Described anew: one Approved entry, another document than before.
+        let viewer = world.viewer()?;
+        let before = study_registered(&viewer, &study).await?;
+        world.site().program.command(&["replay", "--study", &study.uid, "--republish"])?;
+        poll::until("a new revision", poll::DEADLINE, || async {
+            let now = study_registered(&viewer, &study).await.ok()?;
+            (now.entry.unique_id != before.entry.unique_id).then_some(())
+        })
+        .await?;
+        world.stop_and_check().await
     });
 }

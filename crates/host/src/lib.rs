@@ -2,7 +2,7 @@
 //! otherwise write twice stands here.
 //!
 //! [`process`] (start, signals, exit status), [`config`] (reading the main file), [`files`] (keys, rule sets, trust), [`key_files`] (keys that a program makes),
-//! [`places`] (how many connections, and whose), [`accept`] (listeners and TLS handshakes), [`inbound`] and [`outbound`] (associations that a peer opens, and ours), [`pace`] (how slow an HTTP client may be), [`control`] (the operators' socket), [`monitor`] (health and metrics),
+//! [`places`] (how many connections, and whose), [`accept`] (listeners and TLS handshakes), [`inbound`] and [`outbound`] (associations that a peer opens, and ours), [`probe`] (looking at a peer step by step), [`pace`] (how slow an HTTP client may be), [`control`] (the operators' socket), [`monitor`] (health and metrics),
 //! [`service_manager`] (systemd).
 
 pub mod accept;
@@ -15,6 +15,7 @@ pub mod monitor;
 pub mod outbound;
 pub mod pace;
 pub mod places;
+pub mod probe;
 pub mod process;
 pub mod service_manager;
 

@@ -28,6 +28,7 @@ mod probes;
 pub mod reconcile;
 mod register;
 mod registration;
+pub mod replay;
 pub mod revisions;
 mod store;
 mod storms;

@@ -1,7 +1,7 @@
 //! Reconciliation: what was handed over of each study, compared with what the centre says that it holds (profile 11 §5).
 //!
-//! Every study with an object of the last days that the centre has taken is listed by number and Merkle root, under the controller and
-//! register that its objects were sent with. Of what is not equal the centre lists what it holds; what is missing there or different,
+//! Every study with an object of the last days that the centre has taken, and every other one that it was not yet found to hold all of
+//! ([`agreed`]), is listed by number and Merkle root, under the controller and register that its objects were sent with. Of what is not equal the centre lists what it holds; what is missing there or different,
 //! and is held here, is queued again: the way forward is that of its first time, and the centre takes what it holds as it is.
 //!
 //! # On disk
@@ -11,10 +11,13 @@
 //! An answer that cannot be had, or is not believed, ends the run: what was found so far stands, and was queued.
 //!
 //! # Bounds
-//! [`STUDIES_MAX`] studies in memory with their objects, beside the UIDs of all that are asked about; [`NAMED_MAX`] differences are named,
+//! [`STUDIES_MAX`] studies in memory with their objects, beside the UIDs of all that are here; [`NAMED_MAX`] differences are named,
 //! the others counted; `ROUNDS_MAX` questions about one group of studies.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+mod acknowledged;
+pub mod agreed;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -29,6 +32,7 @@ use super::gate::Channel;
 use super::peer::Heard;
 use super::{Forward, queued};
 use crate::spool::{Entry, Seen, SpoolId, State, Tenant};
+use agreed::{Look, Looked};
 
 /// Differences that are named.
 pub const NAMED_MAX: usize = 1_000;
@@ -59,6 +63,8 @@ pub struct Findings {
     pub extra: u64,
     /// Of the missing and different ones, those that were queued again.
     pub queued: u64,
+    /// Of the missing and different ones, those of studies whose differences an operator has acknowledged.
+    pub acknowledged: u64,
     /// Missing and different ones.
     pub differences: Vec<Difference>,
     /// Further ones, which are not named.
@@ -71,6 +77,40 @@ impl Findings {
     /// Instances that are missing or different.
     pub fn to_repair(&self) -> u64 {
         self.missing + self.different
+    }
+
+    /// Of these, those that nobody has acknowledged.
+    pub fn open(&self) -> u64 {
+        self.to_repair().saturating_sub(self.acknowledged)
+    }
+}
+
+/// Which studies are asked about.
+#[derive(Debug, Clone, Copy)]
+pub enum Which<'a> {
+    /// Those of which an object came since, and all that the centre was not yet found to hold all of.
+    Open(Timestamp),
+    /// Those of which an object came since.
+    Since(Timestamp),
+    /// This one.
+    Study(&'a str),
+}
+
+impl Which<'_> {
+    /// The one study.
+    pub fn study(&self) -> Option<&str> {
+        match self {
+            Self::Study(study_uid) => Some(study_uid),
+            _ => None,
+        }
+    }
+
+    /// The instant.
+    pub fn since(&self) -> Option<Timestamp> {
+        match self {
+            Self::Open(since) | Self::Since(since) => Some(*since),
+            Self::Study(_) => None,
+        }
     }
 }
 
@@ -87,6 +127,9 @@ pub struct Difference {
     pub what: Found,
     /// Whether it was queued again.
     pub queued: bool,
+    /// Whether an operator has acknowledged the differences of its study.
+    #[serde(default)]
+    pub acknowledged: bool,
 }
 
 /// What was handed over, by SOP Instance UID.
@@ -102,55 +145,84 @@ struct Study {
 /// Whose studies stand in one question: a bearing without its patient and service event.
 type Owner = (String, String, Option<String>, Option<String>);
 
+/// What one owner has of a study.
+type Part = (Owner, Bearing, Study);
+
+/// Studies by owner, until they are asked about.
+type Groups = BTreeMap<Owner, (Bearing, Vec<Study>)>;
+
 impl Forward {
-    /// Compares everything that came since an instant with the centre; `repair`: what is missing or different is queued again. What is
+    /// Compares studies with the centre; `repair`: what is missing or different is queued again. What is
     /// found is added to `found` as it comes.
     ///
     /// # Errors
     /// Why the run ended early.
-    pub async fn reconcile(&self, since: Timestamp, repair: bool, folder: &Path, found: &mut Findings) -> anyhow::Result<()> {
+    pub async fn reconcile(&self, which: Which<'_>, repair: bool, folder: &Path, found: &mut Findings) -> anyhow::Result<()> {
         let file = folder.join(format!("{}.jsonl", self.clock.now().strftime("%Y%m%dT%H%M%SZ")));
         for tenant in &self.tenants {
-            let mut groups: BTreeMap<Owner, (Bearing, Vec<Study>)> = BTreeMap::new();
-            for study_uid in self.taken_since(tenant, since).await? {
-                for (owner, bearing, study) in self.handed_over(tenant, &study_uid, found).await? {
-                    let group = groups.entry(owner).or_insert_with(|| (bearing, Vec::new()));
-                    group.1.push(study);
+            let (mut groups, mut looked) = (Groups::new(), Looked::new());
+            for study_uid in self.to_ask_about(tenant, which).await? {
+                let (look, parts) = self.handed_over(tenant, &study_uid, found).await?;
+                looked.insert(study_uid, look);
+                for (owner, bearing, study) in parts {
+                    groups.entry(owner).or_insert_with(|| (bearing, Vec::new())).1.push(study);
                 }
                 if groups.values().map(|(_, studies)| studies.len()).sum::<usize>() >= STUDIES_MAX {
-                    for (_, (bearing, studies)) in std::mem::take(&mut groups) {
-                        self.compare(tenant, &bearing, studies, (repair, &file), found).await?;
-                    }
+                    self.compare_all(tenant, &mut groups, &mut looked, (repair, &file), found).await?;
                 }
             }
-            for (_, (bearing, studies)) in groups {
-                self.compare(tenant, &bearing, studies, (repair, &file), found).await?;
-            }
+            self.compare_all(tenant, &mut groups, &mut looked, (repair, &file), found).await?;
         }
         let folder = folder.to_owned();
         tokio::task::spawn_blocking(move || keep_last(&folder)).await??;
         Ok(())
     }
 
-    /// Studies with an object that the centre has taken and that came here since.
-    async fn taken_since(&self, tenant: &Tenant, since: Timestamp) -> anyhow::Result<BTreeSet<String>> {
+    /// Those of the studies of which the centre has taken an object.
+    async fn to_ask_about(&self, tenant: &Tenant, which: Which<'_>) -> anyhow::Result<BTreeSet<String>> {
+        let (since, all_open) = match which {
+            Which::Open(since) => (since, true),
+            Which::Since(since) => (since, false),
+            Which::Study(study_uid) => {
+                let known = self.spool.study(tenant, study_uid).await?;
+                return Ok(known.map(|study| study.study_uid).into_iter().collect());
+            }
+        };
         let mut studies = BTreeSet::new();
+        let mut known: HashMap<String, Option<Timestamp>> = HashMap::new();
         for state in TAKEN {
             let mut after = None;
             loop {
                 let page = self.spool.in_state(tenant, state, after, PAGE).await?;
                 let Some(last) = page.last() else { break };
                 after = Some(last.id());
-                studies.extend(
-                    page.into_iter().filter(|entry| entry.record.facts.received >= since).map(|entry| entry.record.facts.study_uid),
-                );
+                for entry in page {
+                    let study_uid = entry.record.facts.study_uid;
+                    if entry.record.facts.received < since {
+                        if !all_open {
+                            continue;
+                        }
+                        let agreed = match known.get(&study_uid) {
+                            Some(agreed) => *agreed,
+                            None => {
+                                let study = self.spool.study(tenant, &study_uid).await?;
+                                *known.entry(study_uid.clone()).or_insert(study.and_then(|study| agreed::since(&study.notes)))
+                            }
+                        };
+                        if agreed >= Some(entry.progress.since) {
+                            continue;
+                        }
+                    }
+                    studies.insert(study_uid);
+                }
             }
         }
         Ok(studies)
     }
 
     /// What the centre has taken of a study, by whom it was sent for.
-    async fn handed_over(&self, tenant: &Tenant, study_uid: &str, found: &mut Findings) -> anyhow::Result<Vec<(Owner, Bearing, Study)>> {
+    async fn handed_over(&self, tenant: &Tenant, study_uid: &str, found: &mut Findings) -> anyhow::Result<(Look, Vec<Part>)> {
+        let mut look = Look { at: self.clock.now(), newest: Timestamp::MIN, whole: true, differences: Vec::new() };
         let mut studies: BTreeMap<Owner, (Bearing, Handed)> = BTreeMap::new();
         let mut after = None;
         loop {
@@ -158,8 +230,12 @@ impl Forward {
             let Some(last) = page.last() else { break };
             after = Some(last.id());
             for entry in page.into_iter().filter(is_taken) {
+                if entry.progress.state != State::Released {
+                    look.newest = look.newest.max(entry.progress.since);
+                }
                 let Some(bearing) = self.bearing(tenant, &entry).await.ok().flatten() else {
                     found.undetermined += 1;
+                    look.whole = false;
                     continue;
                 };
                 let owner = (bearing.controller.clone(), bearing.register.clone(), bearing.specifier.clone(), bearing.unit.clone());
@@ -172,7 +248,22 @@ impl Forward {
             let listed = Listed { study_uid: study_uid.to_owned(), instances: handed.len() as u64, root, after: None };
             (owner, bearing, Study { listed, handed, held: BTreeMap::new() })
         };
-        Ok(studies.into_iter().map(study).collect())
+        Ok((look, studies.into_iter().map(study).collect()))
+    }
+
+    /// Asks about all that was gathered, and notes what the centre holds all of.
+    async fn compare_all(
+        &self,
+        tenant: &Tenant,
+        groups: &mut Groups,
+        looked: &mut Looked,
+        how: (bool, &Path),
+        found: &mut Findings,
+    ) -> anyhow::Result<()> {
+        for (_, (bearing, studies)) in std::mem::take(groups) {
+            self.compare(tenant, &bearing, studies, looked, how, found).await?;
+        }
+        Ok(self.agree(tenant, std::mem::take(looked), found).await?)
     }
 
     /// Asks about studies of one owner until each is answered.
@@ -181,6 +272,7 @@ impl Forward {
         tenant: &Tenant,
         bearing: &Bearing,
         studies: Vec<Study>,
+        looked: &mut Looked,
         (repair, file): (bool, &Path),
         found: &mut Findings,
     ) -> anyhow::Result<()> {
@@ -206,7 +298,7 @@ impl Forward {
                         study.listed.after = Some(next);
                         left.push_back(study);
                     }
-                    (_, None) => self.differs(tenant, &study, repair, found).await?,
+                    (_, None) => self.differs(tenant, &study, looked, repair, found).await?,
                 }
             }
         }
@@ -231,15 +323,21 @@ impl Forward {
     }
 
     /// A study of which the centre does not hold the same.
-    async fn differs(&self, tenant: &Tenant, study: &Study, repair: bool, found: &mut Findings) -> anyhow::Result<()> {
+    async fn differs(&self, tenant: &Tenant, study: &Study, looked: &mut Looked, repair: bool, found: &mut Findings) -> anyhow::Result<()> {
         let handed = study.handed.iter().map(|(uid, (_, digest))| (uid.clone(), *digest)).collect();
         let Differences { missing, different, extra } = Differences::between(&handed, &study.held);
         found.extra += extra.len() as u64;
         found.missing += missing.len() as u64;
         found.different += different.len() as u64;
+        if !missing.is_empty() || !different.is_empty() {
+            self.disagree(tenant, &study.listed.study_uid, looked).await?;
+        }
         let (missing, different) =
             (missing.into_iter().map(|uid| (uid, Found::Missing)), different.into_iter().map(|uid| (uid, Found::Different)));
         for (sop_instance_uid, what) in missing.chain(different) {
+            if let Some(look) = looked.get_mut(&study.listed.study_uid) {
+                look.differences.push((sop_instance_uid.clone(), what));
+            }
             let Some((id, _)) = study.handed.get(&sop_instance_uid) else { continue };
             let queued = repair && self.queue_again(*id).await?;
             tracing::error!(
@@ -249,7 +347,7 @@ impl Forward {
             found.queued += u64::from(queued);
             if found.differences.len() < NAMED_MAX {
                 let (tenant, study_uid) = (tenant.clone(), study.listed.study_uid.clone());
-                found.differences.push(Difference { tenant, study_uid, sop_instance_uid, what, queued });
+                found.differences.push(Difference { tenant, study_uid, sop_instance_uid, what, queued, acknowledged: false });
             } else {
                 found.unnamed += 1;
             }

@@ -20,6 +20,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::credentials::Bearing;
 use super::gate::{Channel, Pass};
 use super::peer::{Heard, Registered, Registration, SoapBody};
+use super::replay::described_anew;
 use super::revisions::Kept;
 use super::withdrawal::withdraws;
 use super::{AGED, Forward, describe, unread};
@@ -362,7 +363,7 @@ impl Forward {
             return Ok(Step::After(SECOND));
         }
         let (waited, partial_after) = (self.waited(&members), self.partial_after());
-        let (changed, complete) = (self.changed(&members).await?, members.complete);
+        let (changed, complete) = (self.changed(&members).await?.max(described_anew(study)), members.complete);
         let members = members.listed;
         let first = &members[0];
         let set_id = first.record.facts.rule_set.split('/').next().unwrap_or_default();

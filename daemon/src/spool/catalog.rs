@@ -66,7 +66,7 @@ impl Live {
 }
 
 /// Most notes of one study.
-const NOTES_MAX: usize = 8;
+const NOTES_MAX: usize = 12;
 // The number rises with the kinds of rows: an index without them is made again.
 const COVERS: &[u8] = b"!covers2";
 const LIVE: &[u8] = b"!live";

@@ -596,7 +596,7 @@ pub struct Note {
     pub tenant: Tenant,
     /// Study Instance UID; the study must have an object here.
     pub study_uid: String,
-    /// 1–32 characters; at most 8 names per study.
+    /// 1–32 characters; at most 12 names per study.
     pub name: String,
     /// ≤ 256 bytes, no patient data; none takes the note back.
     pub value: Option<String>,

@@ -14,6 +14,7 @@ use idr_ihe::transaction::{iti_18, iti_41, iti_42};
 use idr_ihe::xml::Limits;
 use idr_profile::digest::{Digest, Digester};
 use idr_profile::outcome::{InstanceResult, Severity};
+use idr_profile::receipt::reconcile::{self, Compared, Question, SignedFindings};
 use idr_profile::receipt::{Carried, Commits, Holder, Ids, Object, Receipt, ReceiptHash, Signer, Source, Statement, Verifier};
 use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
@@ -32,6 +33,7 @@ pub enum Call {
     Withdraw,
     Query,
     Clock,
+    Reconcile,
 }
 
 /// What happens to one request instead of the usual.
@@ -142,6 +144,14 @@ fn signer() -> Signer {
     let mut pkcs8 = hex::decode("302e020100300506032b657004220420").expect("hex");
     pkcs8.extend([9; 32]);
     Signer::from_pkcs8(&pkcs8).expect("an Ed25519 key")
+}
+
+/// Study of an R3.
+fn study_of(r3: &Carried) -> Option<&String> {
+    match &r3.receipt().statement {
+        Statement::Commit { object, .. } => Some(&object.study_uid),
+        _ => None,
+    }
 }
 
 /// Believes the centre's key.
@@ -425,9 +435,34 @@ impl Peer for Centre {
         heard
     }
 
-    async fn reconcile(&self, _: Vec<u8>, _: &str) -> Heard<Vec<u8>> {
-        // Nothing here asks; scenario `reconcile` has a real centre.
-        self.status(501, None, Vec::new())
+    async fn reconcile(&self, question: Vec<u8>, _: &str) -> Heard<Vec<u8>> {
+        self.fuse.step().await;
+        let fate = self.fate(Call::Reconcile).await;
+        match fate {
+            Some(Fate::Lost(failure) | Fate::Unheard(failure)) => return Heard::Nothing(failure),
+            Some(Fate::Status(status, retry_after)) => return self.status(status, retry_after, Vec::new()),
+            _ => {}
+        }
+        let question: Question = serde_json::from_slice(&question).expect("a question");
+        let findings = {
+            let state = self.state();
+            let mut room = reconcile::HELD_MAX;
+            let compare = |listed: &reconcile::Listed| {
+                let of_study = state.stored.iter().filter(|(_, (_, r3))| study_of(r3) == Some(&listed.study_uid));
+                Compared::new(listed, &of_study.map(|(uid, (digest, _))| (uid.clone(), *digest)).collect(), &mut room)
+            };
+            reconcile::Findings {
+                v: 1,
+                kind: "reconcile".to_owned(),
+                id: Uuid::nil(),
+                at: self.clock.now(),
+                holder: holder().to_string(),
+                studies: question.studies.iter().map(compare).collect(),
+            }
+        };
+        let body = serde_json::to_vec(&SignedFindings::sign(findings, &signer())).expect("JSON");
+        self.fuse.step().await;
+        self.answer(body)
     }
 
     async fn receipts(&self, study_uid: &str, after: Option<Uuid>, _: &str) -> Heard<ReceiptsBody> {

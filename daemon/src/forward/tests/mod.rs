@@ -9,6 +9,7 @@ mod crash;
 mod instances;
 mod manifests;
 mod receipts;
+mod reconciliations;
 mod releases;
 mod rig;
 mod scheduling;

@@ -1,6 +1,5 @@
 //! Local copies are given up when the centre is proven to hold them, and not before; what comes later finds them described.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use idr_profile::receipt::{Carried, Commits, Ground, ReferenceFault, Statement, check_references};
@@ -10,8 +9,9 @@ use super::centre;
 use super::rig::{Rig, sop, study};
 use crate::config;
 use crate::forward::clock::Clock as _;
+use crate::forward::reconcile::agreed::AGREED;
+use crate::retention::Retention;
 use crate::retention::proof::{Stays, grounds};
-use crate::retention::{NotReconciled, Reconciled, Retention};
 use crate::spool::sample::tenant;
 use crate::spool::{Entry, Spool as _, SpoolError, State};
 
@@ -23,15 +23,15 @@ const RETENTION: SignedDuration = SignedDuration::from_hours(30 * 24);
 /// Everything that may go goes.
 const NOTHING_STAYS: config::Cache = config::Cache { release: true, bytes_max: 0, retention_days: 30, require_reconciliation: false };
 
-fn retention_with(rig: &Rig, settings: config::Cache, reconciled: impl Reconciled + 'static) -> Retention {
+pub(super) fn retention_with(rig: &Rig, settings: config::Cache) -> Retention {
     let (keys, clock) = (centre::keys(), rig.clock.clone());
     let verifies = Box::new(move |carried: &Carried| keys.verify(carried).is_ok());
     let now = Box::new(move || clock.now());
-    Retention::new(settings, rig.fused(), rig.receipts.clone(), verifies, Arc::new(reconciled), vec![tenant()], now)
+    Retention::new(settings, rig.fused(), rig.receipts.clone(), verifies, vec![tenant()], now)
 }
 
 fn retention(rig: &Rig) -> Retention {
-    retention_with(rig, NOTHING_STAYS, NotReconciled)
+    retention_with(rig, NOTHING_STAYS)
 }
 
 /// Three instances of a study and two of another, registered.
@@ -59,7 +59,7 @@ fn releases(rig: &Rig, of_study: u64) -> Vec<Carried> {
 async fn what_is_too_much_goes_after_its_time_the_oldest_study_first_with_one_r5_each() {
     let rig = registered().await;
     let two = members(&rig, 2).await.iter().map(|entry| entry.record.size_bytes).sum();
-    let retention = retention_with(&rig, config::Cache { bytes_max: two, ..NOTHING_STAYS }, NotReconciled);
+    let retention = retention_with(&rig, config::Cache { bytes_max: two, ..NOTHING_STAYS });
     retention.round(&tenant()).await.expect("works");
     assert!(rig.counts(&[("registered", 5)]), "their time has not passed");
     rig.clock.advance(31 * DAY);
@@ -186,26 +186,23 @@ async fn an_r4_by_root_must_be_over_all_r3_of_the_manifest() {
     assert!(!faults.iter().any(ReferenceFault::is_proof), "{faults:?}");
 }
 
-/// A reconciliation that found everything equal at an instant.
-struct Equal(Timestamp);
-
-impl Reconciled for Equal {
-    fn equal_since(&self, _: &crate::spool::Tenant, _: &str) -> Option<Timestamp> {
-        Some(self.0)
-    }
-}
-
 #[tokio::test]
 async fn as_shipped_only_what_was_reconciled_after_its_registration_goes() {
     let rig = registered().await;
     let registered = members(&rig, 1).await.iter().map(|entry| entry.progress.since).max().expect("some");
     rig.clock.advance(31 * DAY);
     let shipped = config::Cache { release: true, bytes_max: 0, ..config::Cache::default() };
+    let retention = retention_with(&rig, shipped);
     let stays = Err(Stays::NotReconciled);
-    assert_eq!(retention_with(&rig, shipped.clone(), NotReconciled).release(&tenant(), &study(1)).await.expect("works"), stays);
-    let before = Equal(registered - SignedDuration::from_secs(1));
-    assert_eq!(retention_with(&rig, shipped.clone(), before).release(&tenant(), &study(1)).await.expect("works"), stays);
-    assert_eq!(retention_with(&rig, shipped, Equal(registered)).release(&tenant(), &study(1)).await.expect("works"), Ok(3));
+    assert_eq!(retention.release(&tenant(), &study(1)).await.expect("works"), stays);
+    for (note, goes) in [
+        ("yesterday".to_owned(), stays.clone()),
+        ((registered - SignedDuration::from_millis(1)).to_string(), stays),
+        (registered.to_string(), Ok(3)),
+    ] {
+        rig.set_note(1, AGREED, Some(note.clone())).await;
+        assert_eq!(retention.release(&tenant(), &study(1)).await.expect("works"), goes, "agreed since {note}");
+    }
 }
 
 #[tokio::test]

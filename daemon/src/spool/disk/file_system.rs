@@ -49,6 +49,17 @@ pub enum FileSystemError {
 const REFUSED: [(u64, &str); 6] =
     [(0x6969, "NFS"), (0x6573_5546, "FUSE"), (0x9123_683E, "btrfs"), (0xFF53_4D42, "CIFS"), (0xFE53_4D42, "SMB2"), (0x0102_1997, "9P")];
 
+/// The kind of file system of a folder, if it is one that is refused.
+///
+/// # Errors
+/// What the file system says.
+pub fn refused_kind(folder: &Path) -> io::Result<Option<&'static str>> {
+    // The type of f_type differs between machines; the magic numbers are 32 bits wide everywhere.
+    #[allow(clippy::unnecessary_cast, reason = "f_type is i64, u32 or i32, by machine")]
+    let magic = statfs(folder)?.f_type as u64 & 0xFFFF_FFFF;
+    Ok(REFUSED.iter().find(|(number, _)| *number == magic).map(|(_, kind)| *kind))
+}
+
 impl FileSystem {
     /// Opens a folder, making it when it is not there, and locks it.
     ///
@@ -59,10 +70,7 @@ impl FileSystem {
     pub fn open(root: &Path, any_kind: bool) -> Result<Self, FileSystemError> {
         let folder = |source| FileSystemError::Folder { path: root.to_owned(), source };
         DirBuilder::new().recursive(true).mode(0o700).create(root).map_err(folder)?;
-        // The type of f_type differs between machines; the magic numbers are 32 bits wide everywhere.
-        #[allow(clippy::unnecessary_cast, reason = "f_type is i64, u32 or i32, by machine")]
-        let magic = statfs(root).map_err(|errno| folder(errno.into()))?.f_type as u64 & 0xFFFF_FFFF;
-        if let Some((_, kind)) = REFUSED.iter().find(|(number, _)| *number == magic && !any_kind) {
+        if let Some(kind) = refused_kind(root).map_err(folder)?.filter(|_| !any_kind) {
             return Err(FileSystemError::Kind { path: root.to_owned(), kind });
         }
         let lock = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(root.join("lock")).map_err(folder)?;

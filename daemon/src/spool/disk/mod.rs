@@ -8,7 +8,7 @@
 mod file_system;
 mod memory;
 
-pub use file_system::{FileSystem, FileSystemError};
+pub use file_system::{FileSystem, FileSystemError, refused_kind};
 pub use memory::{Fault, MemoryDisk};
 
 use std::io;
