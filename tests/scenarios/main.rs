@@ -23,6 +23,7 @@ mod late_image;
 mod memory_bounded;
 mod metrics;
 mod on_postgresql;
+mod operator_tools;
 mod quarantine;
 mod read_routes;
 mod reconcile;

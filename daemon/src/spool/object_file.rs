@@ -175,6 +175,14 @@ pub fn read_head(id: SpoolId, bytes: &[u8]) -> Content {
     Content::Sealed(Box::new(sealed), head.data_at())
 }
 
+/// Whether nothing stands behind record and receipt in the area of a sealed file. What stands there belongs to no object and keeps none from
+/// being read; but nobody wrote it.
+pub fn rest_is_zero(bytes: &[u8]) -> bool {
+    let area = find_area(bytes).and_then(|at| bytes.get(at..at + AREA_BYTES));
+    let rest = area.and_then(|area| area.get(FRAME_BYTES + unframe(area)?.len()..));
+    rest.is_some_and(|rest| rest.iter().all(|byte| *byte == 0))
+}
+
 fn holds_magic(bytes: &[u8]) -> bool {
     bytes.windows(MAGIC.len()).any(|window| window == MAGIC)
 }

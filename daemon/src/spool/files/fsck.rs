@@ -6,7 +6,7 @@ use super::super::object_file::{self, Content, HEAD_BYTES_MAX};
 use super::super::record::{Entry, SpoolId, State};
 use super::headers;
 use super::listing::Listing;
-use super::reader::{verify, verify_length};
+use super::reader::{BEHIND_RECORD, verify, verify_length};
 use super::{FileSpool, Shared, lock};
 use idr_profile::receipt::ReceiptHash;
 use std::collections::HashMap;
@@ -107,6 +107,9 @@ impl Shared {
         let r1 = sealed.r1.as_ref().map(idr_profile::receipt::Carried::hash).or(sealed.record.first_r1);
         if sealed.record != entry.record || r1 != Some(entry.r1) {
             return Ok(Some(Fault::Index));
+        }
+        if deep && !object_file::rest_is_zero(&head[..read]) {
+            return Ok(Some(Fault::Damaged(BEHIND_RECORD)));
         }
         let fault = if deep { verify(&*file, &sealed.record, data_at) } else { verify_length(&*file, &sealed.record, data_at) };
         Ok(fault.map_err(&doing)?.map(Fault::Damaged))

@@ -11,6 +11,8 @@ use idr_profile::digest::Digester;
 use idr_profile::receipt::Carried;
 use std::sync::Arc;
 
+/// What is altered where nothing stands.
+pub(super) const BEHIND_RECORD: &str = "what stands behind its record was altered";
 /// Bytes given at once.
 const READ_BYTES: usize = 256 << 10;
 
@@ -53,10 +55,17 @@ impl FileStored {
         Ok(Self { sealed, hop: shared.hop, rest: Some(rest) })
     }
 
-    /// As [`Self::open`], and the data set comes from the medium.
+    /// As [`Self::open`], and the data set comes from the medium; nothing that nobody wrote stands in the file.
     pub(super) fn open_from_medium(shared: &Shared, id: SpoolId) -> Result<Self, SpoolError> {
         let stored = Self::open(shared, id)?;
-        stored.rest.iter().for_each(|rest| rest.file.forget_cached());
+        if let Some(rest) = &stored.rest {
+            rest.file.forget_cached();
+            let mut head = vec![0; HEAD_BYTES_MAX];
+            let read = rest.file.read_at(0, &mut head).map_err(disk_error("reading an object file"))?;
+            if !object_file::rest_is_zero(&head[..read]) {
+                return Err(SpoolError::Damaged { id, what: BEHIND_RECORD });
+            }
+        }
         Ok(stored)
     }
 }
