@@ -340,11 +340,12 @@ async fn perform(request: Request, user: u32, operator: &Operator) -> anyhow::Re
                 Some(forward) => forward.status(),
                 None => json!({"configured": false}),
             };
+            let (stored, stored_bytes) = operator.counters.stored();
             let (waiting, held) = operator.commitments.totals();
             let commitments = json!({"waiting": waiting, "held": held});
             Ok(json!({
                 "states": states, "refusing": refusing, "free_bytes": operator.spool.free_bytes(), "centre": centre, "commitments": commitments,
-                "ingest": {"since": operator.started, "bytes": operator.counters.bytes_stored.value(), "objects": operator.counters.objects_stored.value()},
+                "ingest": {"since": operator.started, "bytes": stored_bytes, "objects": stored},
                 "reload": operator.reload.last(),
                 "damaged_objects": operator.scrub.damaged(),
                 "header_memory": operator.header_memory.usage(),

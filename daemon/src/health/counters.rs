@@ -50,6 +50,11 @@ impl Counters {
         lock(&self.by_ae).iter().map(|(ae, counters)| (ae.clone(), counters.clone())).collect()
     }
 
+    /// Objects accepted and their bytes, of all AE titles.
+    pub fn stored(&self) -> (u64, u64) {
+        lock(&self.by_ae).values().fold((0, 0), |(objects, bytes), of| (objects + of.stored.value(), bytes + of.stored_bytes.value()))
+    }
+
     /// An association is rejected by that rule, or for that reason of ours.
     pub fn rejected(&self, reason: &str) {
         let mut rejected = lock(&self.rejected);
