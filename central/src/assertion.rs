@@ -219,7 +219,7 @@ fn verify(
     let (trust, revocation) = (central.trust.load(), central.revocation.load());
     let verifier = Verifier {
         trust: &trust,
-        revocation: &revocation,
+        revocation: &revocation.lists,
         rules: &central.xua,
         policy: &central.policy,
         identity: &central.identity,

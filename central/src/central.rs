@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use idr_host::monitor::{Counter, Durations};
-use idr_ihe::assertion::Revocation;
 use idr_ihe::hl7::AckCode;
 use idr_ihe::metadata::PatientId;
 use idr_profile::access::{Policy, PolicyFiles};
@@ -26,6 +25,7 @@ use uuid::Uuid;
 use crate::audit::AuditSink;
 use crate::config::Config;
 use crate::objects::Objects;
+use crate::revocation::Revocations;
 use crate::store::CentralStore;
 use crate::store::committer::Committer;
 use crate::store::receipts::Custody;
@@ -38,8 +38,8 @@ pub struct Central {
     pub rules: ArcSwap<RuleSets>,
     /// Anchors, issuers, organisations, receipt keys; a request keeps the snapshot that it began with.
     pub trust: ArcSwap<Trust>,
-    /// Revocation lists of signing certificates, swapped on reload.
-    pub revocation: ArcSwap<Revocation>,
+    /// Revoked certificates, swapped on reload.
+    pub revocation: ArcSwap<Revocations>,
     /// Assertion rules.
     pub xua: XuaRules,
     /// Access policy.
@@ -256,6 +256,10 @@ pub struct Counters {
     pub associations_accepted: Counter,
     /// Associations rejected.
     pub associations_rejected: Counter,
+    /// Reloads that were taken.
+    pub reloads: Counter,
+    /// Reloads that were refused.
+    pub reloads_refused: Counter,
     /// From the head of an HTTP request to the head of its answer.
     pub requests: Durations,
     /// HTTP answers by hundreds: 1xx … 5xx.

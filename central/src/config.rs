@@ -58,7 +58,7 @@ pub struct Files {
     pub trust: PathBuf,
     /// `affinity-domain.toml`: names of the national slots; absent: those of the profile.
     pub affinity_domain: PathBuf,
-    /// Folder of revocation lists of signing certificates (`*.crl`, DER); absent: none.
+    /// Folder of revocation lists of signing certificates and TLS clients (`*.crl`, DER or PEM); absent: none.
     pub revocation_lists: PathBuf,
     /// `hl7-sources.toml`: who may send ADT messages; absent: nobody.
     pub hl7_sources: PathBuf,
@@ -283,6 +283,22 @@ impl Default for Audit {
     }
 }
 
+/// Reading trust, revocation lists and certificates again (profile 10 §5.5).
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Reload {
+    /// Also by itself, when one of the files has changed.
+    pub watch: bool,
+    /// Seconds between two looks, 1–60.
+    pub poll_seconds: u64,
+}
+
+impl Default for Reload {
+    fn default() -> Self {
+        Self { watch: true, poll_seconds: 10 }
+    }
+}
+
 /// The file as written.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -325,6 +341,9 @@ pub struct ConfigFile {
     /// Audit store.
     #[serde(default)]
     pub audit: Audit,
+    /// Reading files again.
+    #[serde(default)]
+    pub reload: Reload,
     /// Health and metrics, loopback.
     #[serde(default = "default_health")]
     pub health_listen: Option<SocketAddr>,
@@ -394,6 +413,9 @@ impl ConfigFile {
             }
         }
         file.mllp.check()?;
+        if !(1..=60).contains(&file.reload.poll_seconds) {
+            return fault("reload.poll_seconds", format!("{} is outside 1–60", file.reload.poll_seconds));
+        }
         for (at, row) in file.peer.iter().enumerate() {
             let key = |name: &str| format!("peer[{at}].{name}");
             if !idr_ihe::metadata::is_oid(&row.organisation) {

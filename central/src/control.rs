@@ -27,13 +27,16 @@ use crate::audit::{self, Entry, Kind, Outcome, Record, Stream, User};
 use crate::central::Central;
 use crate::config::{Config, Engine};
 use crate::consent::log;
+use crate::consent::replay::Wanted;
 use crate::health;
 use crate::keys::Keys;
 use crate::objects::{ObjectError, Objects, Reader};
+use crate::reload::Reload;
 use crate::run::{self, Open};
 use crate::store::overview::{HeldDocument, HeldObject};
 
 mod consent;
+mod decisions;
 mod migrate;
 mod patient;
 
@@ -50,6 +53,12 @@ const PAGE: u32 = 500;
 pub enum Command {
     /// What is held here, and whether requests are taken.
     Status {
+        /// Machine-readable.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Read trust, revocation lists and certificates of the listeners again; 1: refused, nothing changed.
+    Reload {
         /// Machine-readable.
         #[arg(long)]
         json: bool,
@@ -134,6 +143,15 @@ pub enum ReceiptCommand {
 pub enum AuditCommand {
     /// Verify the chain and the signatures of every log.
     Verify {
+        /// Also make every decision of the log again: the same inputs, the same decision, the same rule.
+        #[arg(long)]
+        decisions: bool,
+        /// Only decisions from this instant on.
+        #[arg(long, requires = "decisions")]
+        since: Option<jiff::Timestamp>,
+        /// Only this decision.
+        #[arg(long, requires = "decisions")]
+        id: Option<uuid::Uuid>,
         /// Machine-readable.
         #[arg(long)]
         json: bool,
@@ -160,6 +178,7 @@ pub enum AuditCommand {
 #[serde(tag = "command", rename_all = "kebab-case", deny_unknown_fields)]
 enum Request {
     Status,
+    Reload,
     RegistryFind { patient: Option<PatientId>, study: Option<String> },
     AuditRead { stream: String, patient: Option<PatientId>, reason: String },
     Consent { consent: consent::Consent },
@@ -207,12 +226,22 @@ impl Operator {
 ///
 /// # Errors
 /// The path.
-pub fn serve(path: &Path, central: Arc<Central>, stop: CancellationToken) -> anyhow::Result<impl Future<Output = ()> + use<>> {
+pub fn serve(
+    path: &Path,
+    central: Arc<Central>,
+    reload: Option<Arc<Reload>>,
+    stop: CancellationToken,
+) -> anyhow::Result<impl Future<Output = ()> + use<>> {
     let socket = Socket::bind(path)?;
     Ok(socket.serve(
         move |request, uid| {
-            let central = central.clone();
-            async move { perform(request, &central, &Operator { uid }).await }
+            let (central, reload) = (central.clone(), reload.clone());
+            async move {
+                match (request, reload) {
+                    (Request::Reload, Some(reload)) => reload.reload("command").await.map(|()| json!({"reloaded": true})),
+                    (request, _) => perform(request, &central, &Operator { uid }).await,
+                }
+            }
         },
         stop,
     ))
@@ -235,6 +264,7 @@ async fn perform(request: Request, central: &Central, operator: &Operator) -> an
             central.audit.append(vec![Entry::Record(Box::new(record))]).await?;
             Ok(json!({}))
         }
+        Request::Reload => anyhow::bail!("no centre runs here: what it reads again it reads at its start"),
         Request::Consent { consent } => consent::perform(central, operator, consent).await,
         Request::Patient { patient } => patient::perform(central, operator, patient).await,
     }
@@ -287,10 +317,18 @@ pub fn execute(config: &Config, command: Command) -> anyhow::Result<ExitCode> {
             }
             Ok(if answer["refusing"].is_null() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
+        Command::Reload { json } => {
+            let answer = ask(config, Request::Reload)?;
+            println!("{}", if json { answer.to_string() } else { "read again and in force".to_owned() });
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Consent(ConsentCommand::Decide { batch, json: _ }) => Ok(consent::decide(config, &batch).unwrap_or_else(|error| {
             eprintln!("idr-central: {error:#}");
             ExitCode::from(2)
         })),
+        Command::Consent(ConsentCommand::Explain { decision: Some(id), reason, json, case: _ }) => {
+            decisions::explain(config, id, reason.unwrap_or_default(), json)
+        }
         Command::Consent(command) => {
             let (consent, json) = command.into_request(config)?;
             let answer = ask(config, Request::Consent { consent })?;
@@ -334,7 +372,11 @@ pub fn execute(config: &Config, command: Command) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Receipt(ReceiptCommand::Verify { files, log }) => verify_receipts(config, &files, log),
-        Command::Audit(AuditCommand::Verify { json }) => verify_audit(config, json),
+        Command::Audit(AuditCommand::Verify { decisions, since, id, json }) => {
+            let sound = verify_audit(config, json)?;
+            let same = !decisions || decisions::verify(config, Wanted { since, id }, json)?;
+            Ok(if sound && same { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
         Command::Audit(AuditCommand::Tail { stream, count, patient, reason }) => {
             let patient = patient.as_deref().map(self::patient).transpose()?;
             tail(config, stream, count, patient, reason)
@@ -509,7 +551,8 @@ fn log_folder(config: &Config, stream: Stream) -> PathBuf {
     config.storage.path.join("audit").join(format!("{}.{}", config.central.node, stream.name()))
 }
 
-fn verify_audit(config: &Config, json: bool) -> anyhow::Result<ExitCode> {
+/// Whether all of them hold.
+fn verify_audit(config: &Config, json: bool) -> anyhow::Result<bool> {
     let keys = Keys::new(config.storage.path.join("keys"));
     let mut public = keys.earlier_checkpoints()?;
     public.push(keys.checkpoint(false)?.public_key());
@@ -531,7 +574,7 @@ fn verify_audit(config: &Config, json: bool) -> anyhow::Result<ExitCode> {
             (Err(error), true) => println!("{}", json!({"log": log, "holds": false, "fault": error.to_string()})),
         }
     }
-    Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(sound)
 }
 
 fn tail(config: &Config, name: String, count: usize, wanted: Option<PatientId>, reason: String) -> anyhow::Result<ExitCode> {

@@ -48,6 +48,9 @@ impl Monitored for Central {
         page.counter("idr_central_adt_repeated_total", "ADT messages that were answered before.", counters.feed.repeated.value())?;
         let skipped = counters.feed.skipped_bytes.value();
         page.counter("idr_central_adt_skipped_bytes_total", "Bytes between MLLP frames.", skipped)?;
+        let reloads = [("done", &counters.reloads), ("refused", &counters.reloads_refused)];
+        let reloads = reloads.map(|(result, counter)| ([("result", result)], counter.value()));
+        page.counters("idr_central_reloads_total", "Configurations that were read again.", reloads)?;
         page.counter("idr_central_panics_total", "Requests that ended in a panic (IDR-B-04).", counters.panics.value())?;
         match self.space.free_bytes() {
             Some(free) => page.gauge("idr_central_storage_free_bytes", "Bytes free on the disk of the objects.", free),

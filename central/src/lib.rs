@@ -1,10 +1,10 @@
 //! `idr-central`: the national instance.
 //!
 //! The modules, in the order in which a request meets them: [`config`], [`https`] (listener, routes) and [`dimse`] (DICOM over TLS), [`peer`] (whose
-//! certificate this is, and what its row allows), [`assertion`] (who asks; by the files of [`policy`]), then by what is asked: [`archive`] (instances
+//! certificate this is, whether it is [revoked](revocation), and what its row allows), [`assertion`] (who asks; by the files of [`policy`]), then by what is asked: [`archive`] (instances
 //! in and out), [`registry`] (submissions and stored queries), [`repository`] (documents), [`consent`] (declarations, and
 //! what a refused caller is told), [`identity`] (ADT messages: patients, merges, links). Below them [`store`] (one transactional store), [`objects`] (bytes), [`audit`] (what is
-//! written before each reply). [`central`] holds what all of them share; [`run`] starts and stops it; [`control`] and [`health`]
+//! written before each reply). [`central`] holds what all of them share; [`run`] starts and stops it, [`reload`] exchanges what is read again while it runs; [`control`] and [`health`]
 //! are what operators and monitors see.
 //!
 //! # Nothing leaves without a `Permit`
@@ -29,7 +29,9 @@ pub mod objects;
 pub mod peer;
 pub mod policy;
 pub mod registry;
+pub mod reload;
 pub mod repository;
+pub mod revocation;
 pub mod run;
 pub mod store;
 #[cfg(test)]

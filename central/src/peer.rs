@@ -5,17 +5,17 @@
 //! never by a header or an address.
 //!
 //! # Failure
-//! [`NotAdmitted`]: the journal names the cause (IDR-T-12, IDR-T-13) and so does one refusal record; the peer learns nothing
+//! [`NotAdmitted`]: the journal names the cause (IDR-T-08, -09, -12, -13) and so does one refusal record; the peer learns nothing
 //! but that it is not served.
 
 use idr_ihe::assertion::Certificate;
-use idr_profile::xua::{Refusal, Transaction, Trust};
-use jiff::civil::Date;
+use idr_profile::xua::{Refusal, Transaction};
 
 use crate::assertion::{self, Asked};
 use crate::central::Central;
-use crate::config::{Config, Model, Peer};
+use crate::config::{Model, Peer};
 use crate::https::server::Client;
+use crate::revocation::Revoked;
 
 /// Why a TLS client is not served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -32,6 +32,9 @@ pub enum NotAdmitted {
     /// Rows exist, but each is pinned to other certificates.
     #[error("the certificate matches no pin of its organisation's [[peer]] rows")]
     Pin,
+    /// Revoked, or nothing is known of that where it is asked for.
+    #[error(transparent)]
+    Revoked(#[from] Revoked),
 }
 
 impl NotAdmitted {
@@ -39,6 +42,8 @@ impl NotAdmitted {
     pub fn code(self) -> &'static str {
         match self {
             Self::Pin => "IDR-T-13",
+            Self::Revoked(Revoked::Revoked) => "IDR-T-08",
+            Self::Revoked(Revoked::Unknown) => "IDR-T-09",
             _ => "IDR-T-12",
         }
     }
@@ -70,8 +75,10 @@ impl Admitted {
 ///
 /// # Errors
 /// [`NotAdmitted`].
-pub fn admit(config: &Config, trust: &Trust, client: &Client, today: Date) -> Result<Admitted, NotAdmitted> {
+pub fn admit(central: &Central, client: &Client) -> Result<Admitted, NotAdmitted> {
+    let (config, trust, today) = (&central.config, central.trust.load(), central.today());
     let certificate = Certificate::from_der(&client.certificate).map_err(|_| NotAdmitted::Organisation)?;
+    central.revocation.load().client(&certificate, central.now())?;
     let organisation = trust.organisation_of(&certificate).ok_or(NotAdmitted::Organisation)?;
     if organisation.suspended {
         return Err(NotAdmitted::Suspended);
@@ -97,7 +104,7 @@ pub fn admit(config: &Config, trust: &Trust, client: &Client, today: Date) -> Re
 /// # Errors
 /// What the peer is told: [`Refusal`] IDR-X-20, or IDR-X-32 while the audit store takes no records. HTTP routes answer 403.
 pub async fn admitted(central: &Central, asked: &Asked) -> Result<Admitted, Refusal> {
-    match admit(&central.config, &central.trust.load(), &asked.client, central.today()) {
+    match admit(central, &asked.client) {
         Ok(admitted) => Ok(admitted),
         Err(cause) => Err(turn_away(central, asked, cause.code(), &cause.to_string()).await),
     }

@@ -20,7 +20,6 @@ use arc_swap::ArcSwap;
 use idr_host::places::Connections;
 use idr_host::process::{self, Phase};
 use idr_host::{files, monitor, service_manager};
-use idr_ihe::assertion::{Revocation, RevocationMode};
 use idr_profile::access::{Policy, PolicyFiles};
 use idr_profile::adt::Sources;
 use idr_profile::identifier::IdentityRules;
@@ -39,7 +38,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::audit::{AuditSink as _, Closing, Delivered, Entry, Extent, FileConfig, FileSink, Note, Orphan, Outcome, Stream};
 use crate::central::{Central, Counters, Places, RECEIVING_MAX, Space};
-use crate::config::{Config, Engine, Https, Revocation as Mode};
+use crate::config::{Config, Engine, Https};
+use crate::consent::log;
 use crate::control;
 use crate::dimse::commitment::Commitments;
 use crate::dimse::{self, Dimse};
@@ -48,6 +48,8 @@ use crate::identity::mllp;
 use crate::keys::Keys;
 use crate::objects::Objects;
 use crate::policy::{self, Reading};
+use crate::reload::{Doors, Reload};
+use crate::revocation::Revocations;
 use crate::store::committer::Committer;
 use crate::store::receipts::Custody;
 use crate::store::{CentralStore, PostgresStore, SqliteOptions, SqliteStore};
@@ -58,10 +60,8 @@ const STOP_REQUESTS: Duration = Duration::from_secs(40);
 const STOP_BEHIND: Duration = Duration::from_secs(20);
 /// Longest wait for the last signature of the audit logs and the database at a stop.
 const STOP_STORES: Duration = Duration::from_secs(15);
-/// Longest use of a revocation status after its fetch (profile 10 §5.3), seconds.
-const REVOCATION_AGE_MAX_SECONDS: u32 = 86_400;
 /// Protocols of the HTTPS listener.
-const HTTP: &[&[u8]] = &[b"h2", b"http/1.1"];
+pub(crate) const HTTP: &[&[u8]] = &[b"h2", b"http/1.1"];
 /// How often staged bytes, used assertions and old answers are looked through.
 const SWEEP: Duration = Duration::from_secs(600);
 /// Bytes that no row names are removed when nobody has written them for this long (08 §6.3: within 3 600 s).
@@ -71,7 +71,7 @@ const STRAY_AGE: SignedDuration = SignedDuration::from_mins(30);
 pub struct Loaded {
     rules: RuleSets,
     trust: Trust,
-    revocation: Revocation,
+    revocation: Revocations,
     xua: XuaRules,
     policy: Policy,
     policy_files: PolicyFiles,
@@ -80,36 +80,6 @@ pub struct Loaded {
     xds: XdsRules,
     errors: Errors,
     slots: Slots,
-}
-
-/// Reads the revocation lists (`*.crl`, DER) of `files.revocation_lists`; each is of an anchor or intermediate of the trust file.
-/// The time of a file is when its list was fetched.
-///
-/// # Errors
-/// A list that is none, or of an unknown issuer.
-pub fn load_revocation(config: &Config, trust: &Trust) -> anyhow::Result<Revocation> {
-    let mode = match config.revocation {
-        Mode::Require => RevocationMode::Require,
-        Mode::Prefer => RevocationMode::Prefer,
-        Mode::Off => RevocationMode::Off,
-    };
-    let mut revocation = Revocation::new(mode, REVOCATION_AGE_MAX_SECONDS);
-    let folder = &config.files.revocation_lists;
-    let entries = match std::fs::read_dir(folder) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(revocation),
-        entries => entries.with_context(|| format!("{}: revocation lists cannot be read", folder.display()))?,
-    };
-    for entry in entries {
-        let path = entry?.path();
-        if path.extension().is_none_or(|extension| extension != "crl") {
-            continue;
-        }
-        let der = std::fs::read(&path).with_context(|| format!("{}: cannot be read", path.display()))?;
-        let fetched = Timestamp::try_from(std::fs::metadata(&path)?.modified()?)?;
-        let taken = trust.signing().certificates().any(|issuer| revocation.add_list(&der, issuer, fetched).is_ok());
-        anyhow::ensure!(taken, "{}: no complete revocation list of a signing anchor or intermediate", path.display());
-    }
-    Ok(revocation)
 }
 
 impl Loaded {
@@ -131,7 +101,7 @@ impl Loaded {
                 "central.rule_sets",
                 &config.central.rule_sets,
             )?,
-            revocation: load_revocation(config, &trust)?,
+            revocation: Revocations::load(config, &trust)?,
             trust,
             xua: reading.xua,
             policy: reading.policy,
@@ -159,7 +129,7 @@ fn load_slots(config: &Config) -> anyhow::Result<Slots> {
     }
 }
 
-fn tls_listener(config: &Config, trust: &Trust, protocols: &[&[u8]]) -> anyhow::Result<rustls::ServerConfig> {
+pub(crate) fn tls_listener(config: &Config, trust: &Trust, protocols: &[&[u8]]) -> anyhow::Result<rustls::ServerConfig> {
     let path = &config.https.certificate;
     let chain = std::fs::read(path).with_context(|| format!("{}: cannot be read", path.display()))?;
     let key = files::read_private(&config.https.key)?;
@@ -176,7 +146,7 @@ fn dimse_identity(config: &Config) -> anyhow::Result<(Vec<u8>, Vec<u8>)> {
     Ok((chain, files::read_private(key)?))
 }
 
-fn dimse_listener(config: &Config, trust: &Trust) -> anyhow::Result<rustls::ServerConfig> {
+pub(crate) fn dimse_listener(config: &Config, trust: &Trust) -> anyhow::Result<rustls::ServerConfig> {
     let (chain, key) = dimse_identity(config)?;
     Ok(tls::server(&chain, &key, &files::anchors(trust.tls_anchors()), ClientAuth::Required, &[])?)
 }
@@ -379,7 +349,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     let config = Arc::new(config);
     let open = Open::open(config.clone(), idr_host::now).await?;
     let central = open.central.clone();
-    let tls = Arc::new(ArcSwap::from_pointee(tls_listener(&config, &central.trust.load(), HTTP)?));
+    let doors = Doors::open(&config, &central.trust.load())?;
+    let reload = Arc::new(Reload::new(central.clone(), doors.clone()));
 
     let mut bound = Bound::default();
     let mut listeners = Vec::new();
@@ -394,7 +365,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
         bound.dimse.push(listener.local_addr()?.to_string());
         dimse_listeners.push(listener);
     }
-    let feeds = bind_feeds(&config, &central, &mut bound).await?;
+    let feeds = bind_feeds(&config, doors.mllp.clone(), &mut bound).await?;
     let health_listener = match config.health_listen {
         Some(address) => Some(TcpListener::bind(address).await.with_context(|| format!("health_listen: {address} cannot be bound"))?),
         None => None,
@@ -405,7 +376,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
 
     let after_requests = CancellationToken::new();
     let (requests, behind) = (TaskTracker::new(), TaskTracker::new());
-    behind.spawn(control::serve(&config.control_socket(), central.clone(), after_requests.clone())?);
+    behind.spawn(control::serve(&config.control_socket(), central.clone(), Some(reload.clone()), after_requests.clone())?);
+    behind.spawn(reload.watch(after_requests.clone())?);
     if let Some(listener) = health_listener {
         behind.spawn(monitor::serve(listener, central.clone(), after_requests.clone()));
     }
@@ -415,15 +387,16 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     let connections = Connections::new(connections_max, connections_per_address_max, handshakes_max);
     let bounds = server::Bounds { handshake: Duration::from_secs(config.https.handshake_seconds), ..server::Bounds::default() };
     for listener in listeners {
-        requests.spawn(server::serve(listener, tls.clone(), router.clone(), connections.clone(), bounds.clone(), stop.clone()));
+        requests.spawn(server::serve(listener, doors.https.clone(), router.clone(), connections.clone(), bounds.clone(), stop.clone()));
     }
     drop(router);
-    serve_dimse(&central, dimse_listeners, (&requests, &stop), (&behind, &after_requests)).await?;
+    serve_dimse(&central, (dimse_listeners, doors.dimse), (&requests, &stop), (&behind, &after_requests)).await?;
     let m = &config.mllp;
     let connections = Connections::new(m.connections_max, m.connections_per_address_max, m.handshakes_max);
     for (listener, door) in feeds {
         requests.spawn(mllp::serve(listener, door, central.clone(), connections.clone(), stop.clone()));
     }
+    central.audit.append(vec![log::policy_note(&central)]).await?;
     note(&central, "start", json!({"version": env!("CARGO_PKG_VERSION"), "https": bound.https, "dimse": bound.dimse, "mllp": bound.mllp}))
         .await?;
     files::replace_json(&config.storage.path.join("listening.json"), &bound)?;
@@ -452,15 +425,12 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
 /// DICOM over TLS, if it has an address.
 async fn serve_dimse(
     central: &Arc<Central>,
-    listeners: Vec<TcpListener>,
+    (listeners, tls): (Vec<TcpListener>, Option<Arc<ArcSwap<rustls::ServerConfig>>>),
     (requests, stop): (&TaskTracker, &CancellationToken),
     (behind, after_requests): (&TaskTracker, &CancellationToken),
 ) -> anyhow::Result<()> {
-    if listeners.is_empty() {
-        return Ok(());
-    }
+    let Some(tls) = tls else { return Ok(()) };
     let (config, trust) = (&central.config, central.trust.load());
-    let tls = Arc::new(ArcSwap::from_pointee(dimse_listener(config, &trust)?));
     let commitments = Commitments::open(central.clone(), dimse_client(config, &trust)?).await?;
     let connections = Connections::new(config.dimse.connections_max, config.dimse.connections_per_address_max, config.dimse.handshakes_max);
     let shared = Arc::new(Dimse::new(central.clone(), commitments.clone()));
@@ -472,10 +442,13 @@ async fn serve_dimse(
 }
 
 /// Binds the listeners of ADT messages.
-async fn bind_feeds(config: &Config, central: &Central, bound: &mut Bound) -> anyhow::Result<Vec<(TcpListener, mllp::Door)>> {
+async fn bind_feeds(
+    config: &Config,
+    tls: Option<Arc<ArcSwap<rustls::ServerConfig>>>,
+    bound: &mut Bound,
+) -> anyhow::Result<Vec<(TcpListener, mllp::Door)>> {
     let mut feeds = Vec::new();
-    if !config.mllp.listen.is_empty() {
-        let tls = Arc::new(ArcSwap::from_pointee(tls_listener(config, &central.trust.load(), &[])?));
+    if let Some(tls) = tls {
         for address in &config.mllp.listen {
             let listener = TcpListener::bind(address).await.with_context(|| format!("mllp.listen: {address} cannot be bound"))?;
             bound.mllp.push(listener.local_addr()?.to_string());
@@ -496,7 +469,7 @@ async fn note(central: &Central, event: &str, data: serde_json::Value) -> anyhow
     Ok(())
 }
 
-/// Looks after what grows: bytes that no row names, used assertions, old answers; and takes new revocation lists.
+/// Looks after what grows: bytes that no row names, used assertions, old answers.
 async fn sweep(central: Arc<Central>, stop: CancellationToken) {
     // The first round looks back a day, for what was staged before a stop.
     let mut back = SignedDuration::from_hours(24);
@@ -540,10 +513,6 @@ async fn sweep_once(central: &Central, back: SignedDuration) -> anyhow::Result<(
     }
     if unfinished + unreferenced.len() > 0 {
         tracing::info!(unfinished, unreferenced = unreferenced.len(), purged, "bytes without a row are removed");
-    }
-    match load_revocation(&central.config, &central.trust.load()) {
-        Ok(revocation) => central.revocation.store(Arc::new(revocation)),
-        Err(error) => tracing::warn!(cause = %format!("{error:#}"), "revocation lists not taken; those in use stay"),
     }
     Ok(())
 }

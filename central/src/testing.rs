@@ -13,7 +13,7 @@ use aws_lc_rs::signature::Ed25519KeyPair;
 use axum::Router;
 use axum::body::Body;
 use http::{Request, Response};
-use idr_ihe::assertion::{Revocation, RevocationMode, SigningKey, sha256};
+use idr_ihe::assertion::{SigningKey, sha256};
 use idr_ihe::metadata::{Code, PatientId};
 use idr_profile::access::{Claims, Kind, Policy, PolicyFiles, Purpose};
 use idr_profile::adt::Sources;
@@ -41,6 +41,7 @@ use crate::config::Config;
 use crate::https;
 use crate::https::server::Client;
 use crate::objects::Objects;
+use crate::revocation::Revocations;
 use crate::store::committer::Committer;
 use crate::store::receipts::Custody;
 use crate::store::{CentralStore, SqliteStore};
@@ -292,7 +293,7 @@ impl World {
         let central = Arc::new(Central {
             rules: ArcSwap::from_pointee(RuleSets::load(&shipped_files(), site_rules, Environment::Test).expect("valid rules")),
             trust: ArcSwap::from_pointee(Trust::parse(&trust(), &mut |_| Err(std::io::Error::other("no files"))).expect("a valid file")),
-            revocation: ArcSwap::from_pointee(Revocation::new(RevocationMode::Off, 86_400)),
+            revocation: ArcSwap::from_pointee(Revocations::off()),
             xua: XuaRules::shipped(),
             policy: Policy::shipped(),
             policy_sha256: policy_files.hash().to_owned(),

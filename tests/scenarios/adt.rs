@@ -68,7 +68,7 @@ fn shown(world: &World, patient: &str) -> anyhow::Result<Value> {
 /// Stops the centre, which ran alone, and has it check what it keeps.
 async fn end(mut world: World) -> anyhow::Result<()> {
     world.central.program.stop().await?;
-    for words in [&["fsck"][..], &["receipt", "verify", "--log"], &["audit", "verify"]] {
+    for words in [&["fsck"][..], &["receipt", "verify", "--log"], &["audit", "verify", "--decisions"]] {
         world.central.program.command(words)?;
     }
     ensure!(!world.central.program.printed().contains("panicked at"), "{}", world.central.program.tail());

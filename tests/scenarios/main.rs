@@ -7,6 +7,7 @@ mod backup;
 mod bounds;
 mod central_dimse;
 mod central_down_then_resumes;
+mod central_reload;
 mod changed_index;
 mod completeness;
 mod correction;

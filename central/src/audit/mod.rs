@@ -34,7 +34,7 @@ pub use record::{
     AssertionRef, Closing, Delivered, Emergency, Entry, Extent, Kind, Note, Object, Outcome, Purpose, Record, Representation, Source, Tls,
     User,
 };
-pub use verify::{Tailed, Verified, VerifyError, tail, verify};
+pub use verify::{Tailed, Verified, VerifyError, each, tail, verify};
 
 use async_trait::async_trait;
 use uuid::Uuid;

@@ -113,6 +113,31 @@ pub struct Tailed {
     pub body: Option<Value>,
 }
 
+/// Tells every record of the log in `folder`, oldest first, checkpoints left out, one segment in memory at a time. Whether the
+/// chain holds is [`verify`]'s to say.
+///
+/// # Errors
+/// [`VerifyError::Read`].
+pub fn each(folder: &Path, key: Option<&BodyKey>, mut tell: impl FnMut(Tailed)) -> Result<(), VerifyError> {
+    let segments = segment::list(folder).map_err(|source| VerifyError::Read { path: folder.to_owned(), source })?;
+    for (_, path) in segments {
+        let Some(segment) = Segment::read(&path).map_err(|source| VerifyError::Read { path, source })? else { continue };
+        records(&segment, key, &mut tell);
+    }
+    Ok(())
+}
+
+fn records(segment: &Segment, key: Option<&BodyKey>, tell: &mut impl FnMut(Tailed)) {
+    let mut rest = &segment.bytes[segment.body_at..];
+    while let Some((frame, length)) = format::Frame::decode(rest) {
+        rest = &rest[length..];
+        if format::Checkpoint::decode(frame.body).is_none() {
+            let body = format::plain_body(&segment.header.log_id, &frame, key).and_then(|body| serde_json::from_slice(&body).ok());
+            tell(Tailed { seq: frame.seq, time: format::timestamp(frame.time_ns), body });
+        }
+    }
+}
+
 /// The last `count` records of the log in `folder`, oldest first, checkpoints left out.
 ///
 /// # Errors
@@ -126,14 +151,7 @@ pub fn tail(folder: &Path, count: usize, key: Option<&BodyKey>) -> Result<Vec<Ta
         }
         let Some(segment) = Segment::read(&path).map_err(|source| VerifyError::Read { path, source })? else { continue };
         let mut here = Vec::new();
-        let mut rest = &segment.bytes[segment.body_at..];
-        while let Some((frame, length)) = format::Frame::decode(rest) {
-            rest = &rest[length..];
-            if format::Checkpoint::decode(frame.body).is_none() {
-                let body = format::plain_body(&segment.header.log_id, &frame, key).and_then(|body| serde_json::from_slice(&body).ok());
-                here.push(Tailed { seq: frame.seq, time: format::timestamp(frame.time_ns), body });
-            }
-        }
+        records(&segment, key, &mut |record| here.push(record));
         here.append(&mut found);
         found = here;
     }

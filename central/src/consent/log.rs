@@ -278,7 +278,7 @@ fn attachments(central: &Central, stream: Stream, digest: &str, items: &[String]
         .collect()
 }
 
-/// What a decision was made of, so that it can be made again (05 §13).
+/// What a decision was made of, so that it can be made again ([`super::replay`], 05 §13).
 fn decision_notes<T>(central: &Central, who: &Authenticated, decided: &Decided<T>, id: uuid::Uuid, query: Option<&str>) -> Vec<Entry> {
     let mut known = HashSet::new();
     let units = decided.told().filter(|disclosed| known.insert((&disclosed.unit().id, disclosed.permit().rule())));
@@ -290,7 +290,8 @@ fn decision_notes<T>(central: &Central, who: &Authenticated, decided: &Decided<T
         .into_iter()
         .map(|record| json!({ "unit": record.unit(), "result": "omit", "rule": record.rule().id() }));
     let units: Vec<Value> = permitted.chain(omitted).collect();
-    let state = serde_json::to_value(&decided.state).ok().and_then(|state| canonical(&state).ok()).unwrap_or_default();
+    let state = serde_json::to_value(&decided.state).unwrap_or_default();
+    let canonical_state = canonical(&state).unwrap_or_default();
     let mut chunks: Vec<&[Value]> = units.chunks(UNITS_MAX).collect();
     if chunks.is_empty() {
         chunks.push(&[]);
@@ -305,7 +306,7 @@ fn decision_notes<T>(central: &Central, who: &Authenticated, decided: &Decided<T
             "operation": decided.request.operation.name(),
             "patient": decided.request.patient,
             "assertion_sha256": who.claims().assertion_sha256,
-            "state_sha256": hex::encode(Sha256::digest(&state)),
+            "state_sha256": hex::encode(Sha256::digest(&canonical_state)),
             "declarations": declared(&decided.state),
             "store_version": decided.gated.store_version,
             "policy_hash": central.policy_sha256,
@@ -315,6 +316,10 @@ fn decision_notes<T>(central: &Central, who: &Authenticated, decided: &Decided<T
         });
         if part == 0 {
             data["subject"] = json!(who.claims());
+            data["limits"] = json!(who.subject.limits());
+            if canonical_state.len() <= STATE_MAX {
+                data["state"] = state.clone();
+            }
             if let Some(query) = query {
                 data["query"] =
                     if query.len() <= QUERY_MAX { json!(query) } else { json!({ "sha256": hex::encode(Sha256::digest(query)) }) };
@@ -328,6 +333,12 @@ fn decision_notes<T>(central: &Central, who: &Authenticated, decided: &Decided<T
 fn declared(state: &PatientState) -> Vec<&str> {
     let denials = state.denials.iter().map(|denial| denial.id.as_str());
     denials.chain(state.authorisations.iter().map(|authorisation| authorisation.id.as_str())).take(LIST_MAX).collect()
+}
+
+/// The files that decisions follow from now on, for the decision log: a decision names them by their hash.
+pub fn policy_note(central: &Central) -> Entry {
+    let data = json!({ "policy_hash": central.policy_sha256, "files": central.policy_files.to_json() });
+    Entry::Note(Stream::Decision, Note { id: Some(central.new_id()), time: central.now(), event: "policy".to_owned(), data })
 }
 
 /// Keeps the papers; returns when all of them are on stable storage.
@@ -377,5 +388,8 @@ const SERIES_MAX: usize = 100;
 const ATTACHED_MAX: usize = 1500;
 /// Units of one decision note.
 const UNITS_MAX: usize = 64;
+/// Bytes of a patient's state that are kept with the decision, so that it can be made again by the log alone; of a larger one its
+/// digest stays.
+const STATE_MAX: usize = 65_536;
 /// Bytes of a query that are kept as they are.
 const QUERY_MAX: usize = 65_536;

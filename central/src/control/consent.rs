@@ -101,10 +101,18 @@ pub enum ConsentCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Which rule decides a case, and why: JSON with `patient`, `requester` (claims), `document`, `operation`, `at`.
+    /// Which rule decides a case, and why: JSON with `patient`, `requester` (claims), `document`, `operation`, `at`; or why a
+    /// decision of the log was decided so.
     Explain {
         /// File with the case.
-        case: PathBuf,
+        #[arg(required_unless_present = "decision", conflicts_with = "decision")]
+        case: Option<PathBuf>,
+        /// A `decision_id` of the log.
+        #[arg(long, requires = "reason")]
+        decision: Option<uuid::Uuid>,
+        /// Why you read the log; recorded.
+        #[arg(long)]
+        reason: Option<String>,
         /// Machine-readable.
         #[arg(long)]
         json: bool,
@@ -176,7 +184,8 @@ impl ConsentCommand {
                 (Consent::End { id, ending, performer: performer(representative)?, decided_on }, json)
             }
             Self::Decide { .. } => anyhow::bail!("cases are decided without a centre"),
-            Self::Explain { case, json } => {
+            Self::Explain { case, json, .. } => {
+                let case = case.context("name a file with the case")?;
                 let text = std::fs::read_to_string(&case).with_context(|| format!("{}: cannot be read", case.display()))?;
                 // What serde says could repeat a value of the file; its place does not.
                 let case: Case = serde_json::from_str(&text)

@@ -58,7 +58,7 @@ async fn the_socket_answers_the_service_user_one_line_for_one_line() {
     let world = world_with_an_instance().await;
     let path = world.folder.path().join("control.sock");
     let stop = CancellationToken::new();
-    let serving = tokio::spawn(serve(&path, world.central.clone(), stop.clone()).expect("bound"));
+    let serving = tokio::spawn(serve(&path, world.central.clone(), None, stop.clone()).expect("bound"));
     for (line, held) in [("{\"command\":\"status\"}\n", Some(1)), ("{\"command\":\"shut-down\"}\n", None)] {
         let mut stream = UnixStream::connect(&path).await.expect("connected");
         stream.write_all(line.as_bytes()).await.expect("sent");
@@ -71,4 +71,80 @@ async fn the_socket_answers_the_service_user_one_line_for_one_line() {
     stop.cancel();
     serving.await.expect("ended");
     assert!(!path.exists());
+}
+
+/// Decisions of a query and of a retrieve, for the own register, by consent, and for nobody.
+async fn world_with_decisions() -> World {
+    use crate::testing::EXPLICIT;
+    use crate::testing::soap::{imaging, query};
+    use idr_ihe::transaction::iti_18::ReturnType;
+    let world = World::new().await;
+    let instance = Instance::ct(1);
+    world.stored(std::slice::from_ref(&instance)).await;
+    world.registered(std::slice::from_ref(&instance)).await;
+    world.central.audit.append(vec![log::policy_note(&world.central)]).await.expect("kept");
+    let both = [&PKI.hospital, &PKI.other];
+    for party in both {
+        let asked = vec![
+            ("$XDSDocumentEntryPatientId", vec![patient().to_cx()]),
+            ("$XDSDocumentEntryStatus", vec!["urn:oasis:names:tc:ebxml-regrep:StatusType:Approved".to_owned()]),
+        ];
+        world.soap(party, query(party, &party.physician(&patient()), "FindDocuments", ReturnType::LeafClass, &asked)).await;
+    }
+    world.consented().await;
+    for party in both {
+        let uid = instance.sop_instance_uid.as_str();
+        world.soap(party, imaging(party, &party.physician(&patient()), &[uid], &[EXPLICIT])).await;
+    }
+    world
+}
+
+fn replayed(entries: &[(Stream, Value)], wanted: Wanted) -> (crate::consent::replay::Found, Vec<(String, bool)>) {
+    let mut replay = crate::consent::replay::Replay::new(wanted);
+    let mut units = Vec::new();
+    for (_, body) in entries.iter().filter(|(stream, _)| *stream == Stream::Decision) {
+        replay.take(body, &mut |again, why| {
+            assert_eq!(why().rule, again.now.rule, "the explanation is of the same decision");
+            units.push((again.recorded.rule.clone(), again.same));
+        });
+    }
+    (replay.finish(), units)
+}
+
+#[tokio::test]
+async fn every_decision_of_the_log_is_decided_again_in_the_same_way() {
+    let world = world_with_decisions().await;
+    let (found, units) = replayed(&world.sink.entries(), Wanted::default());
+    assert_eq!((found.differ, found.not_replayable.len()), (0, 0), "{found:?} {units:?}");
+    let rules: Vec<&str> = units.iter().map(|(rule, _)| rule.as_str()).collect();
+    assert_eq!(rules, ["E5", "E10", "E5", "E12"]);
+    assert!(units.iter().all(|(_, same)| *same));
+}
+
+#[tokio::test]
+async fn a_decision_that_comes_out_otherwise_is_found() {
+    let world = world_with_decisions().await;
+    let entries = world.sink.entries();
+    let last = entries.iter().rposition(|(_, body)| body["note"]["event"] == "decision").expect("a decision");
+    let id: uuid::Uuid = serde_json::from_value(entries[last].1["note"]["data"]["decision_id"].clone()).expect("an id");
+    let only = Wanted { id: Some(id), since: None };
+    let with = |change: fn(&mut Value)| {
+        let mut entries = entries.clone();
+        change(&mut entries[last].1["note"]["data"]);
+        replayed(&entries, only).0
+    };
+    assert_eq!((with(|_| ()).decisions, with(|_| ()).differ), (1, 0));
+    assert_eq!(with(|data| data["units"][0]["rule"] = json!("E9")).differ, 1);
+    assert_eq!(with(|data| data["units"][0]["unit"]["status"] = json!("invalidated")).differ, 1);
+    assert_eq!(with(|data| data["subject"]["register"] = json!("4")).differ, 1);
+    // Nothing is decided by a state or a policy that is not the recorded one.
+    let reasons = |found: crate::consent::replay::Found| found.not_replayable.into_keys().collect::<Vec<_>>();
+    assert_eq!(reasons(with(|data| data["state"]["store_version"] = json!(1))), ["the state is not that of its digest"]);
+    assert_eq!(reasons(with(|data| data["policy_hash"] = json!("00"))), ["its policy is not in the log"]);
+    assert_eq!(
+        reasons(with(|data| drop(data.as_object_mut().expect("an object").remove("limits")))),
+        ["written by a version that kept no state"]
+    );
+    let later = Wanted { since: Some("2100-01-01T00:00:00Z".parse().expect("an instant")), id: None };
+    assert_eq!(replayed(&entries, later).0.decisions, 0);
 }

@@ -101,7 +101,7 @@ impl Dimse {
     /// The refusal that the peer is told of; none where its row is gone, or there never was an identity.
     pub(super) fn still_good<'a>(&self, admitted: &'a Admitted, client: &Client) -> Result<&'a Authenticated, Option<Refusal>> {
         let central = &self.central;
-        let now = peer::admit(&central.config, &central.trust.load(), client, central.today());
+        let now = peer::admit(central, client);
         if !now.is_ok_and(|now| now.row.name == admitted.peer.row.name) {
             tracing::warn!(peer = %client.address.ip(), row = admitted.peer.row.name, "its row is not in force any more: what it asks for is refused (0124H)");
             return Err(None);

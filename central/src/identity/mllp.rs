@@ -114,7 +114,7 @@ async fn connection(
                 return tracing::error!(code = "IDR-T-04", peer = %address.ip(), "TLS connection without a client certificate closed");
             };
             let client = Client { sha256: idr_profile::tls::fingerprint(&certificate).into(), certificate, address };
-            let admitted = match peer::admit(&central.config, &central.trust.load(), &client, central.today()) {
+            let admitted = match peer::admit(central, &client) {
                 Ok(admitted) if admitted.row.transactions.iter().any(|name| name == ADT) => admitted,
                 Ok(_) => return refused(&client, "IDR-T-12", "the [[peer]] row does not list ADT"),
                 Err(cause) => return refused(&client, cause.code(), &cause.to_string()),

@@ -243,7 +243,7 @@ impl World {
     /// As [`World::stop_and_check`].
     pub async fn stop_centre_and_check(mut self) -> anyhow::Result<()> {
         self.central.program.stop().await?;
-        for words in [&["fsck"][..], &["receipt", "verify", "--log"], &["audit", "verify"]] {
+        for words in [&["fsck"][..], &["receipt", "verify", "--log"], &["audit", "verify", "--decisions"]] {
             self.central.program.command(words)?;
         }
         self.check_logs()

@@ -134,6 +134,14 @@ impl Revocation {
         next_update.map_or(by_age, |next| next.min(by_age))
     }
 
+    /// Whether `certificate`, or an issuer of its path but the anchor, is known to be revoked, however old that is.
+    pub fn is_revoked(&self, certificate: &Certificate, path: &IssuerPath) -> bool {
+        std::iter::once(certificate).chain(path.issuers()).zip(path.issuers()).any(|(subject, issuer)| {
+            let listed = self.lists.get(&issuer_key(issuer)).is_some_and(|list| list.revoked.contains(subject.serial()));
+            listed || self.answers.get(&subject.sha256()).is_some_and(|answer| answer.revoked)
+        })
+    }
+
     /// Status of `certificate` and of every issuer of its path but the anchor. A revocation that is known counts whatever its age.
     ///
     /// # Errors
@@ -142,13 +150,13 @@ impl Revocation {
         if self.mode == RevocationMode::Off {
             return Ok(RevocationStatus::Unknown);
         }
+        if self.is_revoked(certificate, path) {
+            return Err(Defect::Certificate.because("the signing certificate or one of its issuers is revoked"));
+        }
         let mut status = RevocationStatus::Good;
         for (subject, issuer) in std::iter::once(certificate).chain(path.issuers()).zip(path.issuers()) {
             let list = self.lists.get(&issuer_key(issuer));
             let answer = self.answers.get(&subject.sha256());
-            if list.is_some_and(|list| list.revoked.contains(subject.serial())) || answer.is_some_and(|answer| answer.revoked) {
-                return Err(Defect::Certificate.because("the signing certificate or one of its issuers is revoked"));
-            }
             let usable = list.is_some_and(|list| now <= list.usable_until) || answer.is_some_and(|answer| now <= answer.usable_until);
             match (usable, self.mode) {
                 (true, _) => {}

@@ -181,7 +181,8 @@ impl Subject {
         later(self.claims.not_on_or_after, self.limits.clock_skew_seconds)
     }
 
-    pub(super) fn limits(&self) -> Limits {
+    /// Times that its decisions follow.
+    pub fn limits(&self) -> Limits {
         self.limits
     }
 }
