@@ -5,7 +5,7 @@ SHELL := /bin/bash
 export CARGO_TERM_COLOR ?= never
 NEXTEST := cargo nextest run --no-fail-fast
 
-.PHONY: demo test check fmt lint doc doc-tests unit scenarios peers bench bench-index fuzz fuzz-smoke soak-kill soak-powerloss soak-memory deb setup setup-build \
+.PHONY: demo test check fmt lint doc doc-tests unit scenarios peers bench bench-index bench-access mutants fuzz fuzz-smoke soak-kill soak-powerloss soak-memory deb setup setup-build \
 	setup-tests skipped help
 
 help:                 ## this list
@@ -71,6 +71,16 @@ soak-memory: setup-build ## 1 GiB on each of four associations at once: peak mem
 bench: setup          ## ingest beside the Debian peers: ratios with their command
 	cargo build --release --locked -p idr-site -p idr-tests --bins
 	target/release/bench-ingest
+
+bench-access: setup-build ## PAIRS=1000: cost of a decision; time of omitted against absent
+	cargo build --release --locked -p idr-site -p idr-central -p idr-tests --bins
+	target/release/bench-access --pairs $${PAIRS:-1000}
+
+# Each changes one condition, operator or result and runs the tests of access and assertions; needs `cargo install cargo-mutants`.
+mutants: setup-build  ## SHARD=0/1: are wrong decisions and wrong verdicts found by the tests (an hour and more)
+	cargo mutants --shard $${SHARD:-0/1} --timeout 300 --cargo-test-arg=--lib \
+	  -f crates/profile/src/access/decide.rs -f crates/profile/src/access/denial.rs -f crates/profile/src/access/outsourced.rs \
+	  -f crates/profile/src/xua/verify.rs -f crates/profile/src/xua/claims.rs -- -- access:: xua::
 
 bench-index: setup-build ## N=1000000: a spool of N records beside one of 1000, sled and redb
 	cargo build --release --locked -p idr-site -p idr-tests --bin idr-site --bin bench-index
