@@ -5,7 +5,7 @@ SHELL := /bin/bash
 export CARGO_TERM_COLOR ?= never
 NEXTEST := cargo nextest run --no-fail-fast
 
-.PHONY: demo test check fmt lint doc doc-tests unit scenarios peers bench bench-index bench-access mutants fuzz fuzz-smoke soak-kill soak-powerloss soak-memory deb setup setup-build \
+.PHONY: demo test check fmt lint doc doc-tests unit scenarios peers bench bench-index bench-access bench-wan mutants fuzz fuzz-smoke soak-kill soak-powerloss soak-memory deb setup setup-build \
 	setup-tests skipped help
 
 help:                 ## this list
@@ -85,6 +85,9 @@ mutants: setup-build  ## SHARD=0/1: are wrong decisions and wrong verdicts found
 bench-index: setup-build ## N=1000000: a spool of N records beside one of 1000, sled and redb
 	cargo build --release --locked -p idr-site -p idr-tests --bin idr-site --bin bench-index
 	target/release/bench-index --records $${N:-1000000}
+
+bench-wan: setup-build ## FOR=60: objects over a socket at wan.bytes_per_second; within 5 %
+	IDR_SECONDS=$${FOR:-60} cargo test --release --locked -p idr-site --lib -- --nocapture forward::pacing::tests::over_a_socket
 
 fuzz-smoke: setup-build ## a minute on each fuzz target
 	$(MAKE) fuzz MIN=1

@@ -16,8 +16,10 @@ use serde::{Deserialize, Serialize};
 pub use idr_host::config::ConfigError;
 pub use idr_profile::identifier::Environment;
 pub use reloaded::Reloaded;
+pub use wan::{Day, SendWindow, Wan};
 
 mod reloaded;
+mod wan;
 
 pub use crate::spool::index::IndexKind;
 
@@ -683,6 +685,9 @@ pub struct ConfigFile {
     /// Asking the centre what it holds.
     #[serde(default)]
     pub reconcile: Reconcile,
+    /// When and how fast objects leave.
+    #[serde(default)]
+    pub wan: Wan,
     /// DIMSE listeners.
     #[serde(default)]
     pub dimse: Dimse,
@@ -838,6 +843,7 @@ impl ConfigFile {
         self.check_drop_folders()?;
         self.check_destinations()?;
         self.check_stow_rows()?;
+        file.wan.check().or_else(|(key, problem)| fault(key, problem))?;
         if let Some(centre) = &file.centre {
             check_base_url("centre.url", &centre.url)?;
             if centre.pins.len() < 2 && file.environment == Environment::Production {

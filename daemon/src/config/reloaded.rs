@@ -39,6 +39,7 @@ impl Config {
         file.dimse.key.clone_from(&of.dimse.key);
         file.stow.certificate.clone_from(&of.stow.certificate);
         file.stow.key.clone_from(&of.stow.key);
+        file.wan.clone_from(&of.wan);
         if let (Some(centre), Some(of)) = (&mut file.centre, &of.centre) {
             centre.certificate.clone_from(&of.certificate);
             centre.key.clone_from(&of.key);
@@ -94,7 +95,7 @@ mod tests {
     use super::*;
 
     /// Keys that a reload takes; each with all that is below it. The rest is bound, opened or counted once, at the start.
-    const TAKEN: [&str; 18] = [
+    const TAKEN: [&str; 19] = [
         "site.rule_sets",
         "dimse.local_ae_titles",
         "dimse.handshake_seconds",
@@ -109,6 +110,7 @@ mod tests {
         "stow.certificate",
         "stow.key",
         "inbound",
+        "wan",
         "centre.certificate",
         "centre.key",
         "centre.pins",
@@ -139,10 +141,12 @@ mod tests {
     /// Another value of the same kind, within its range.
     fn other(key: &str, value: &Value) -> Value {
         match value {
+            Value::Number(_) if key == "wan.bytes_per_second" => 1_250_000.into(),
             Value::Number(number) => number.as_u64().map_or(1, |number| if number > 2 { number - 1 } else { number + 1 }).into(),
             Value::Bool(value) => (!value).into(),
             Value::Array(items) if items.is_empty() => match key {
                 "destination" => serde_json::json!([{"ae_title": "PACS", "address": "10.0.0.3:104"}]),
+                "wan.windows" => serde_json::json!([{"from": "18:00:00", "until": "06:00:00"}]),
                 "dimse.listen_tls" | "stow.listen" | "stow.listen_tls" => serde_json::json!(["127.0.0.1:2762"]),
                 _ => serde_json::json!(["other"]),
             },

@@ -22,6 +22,7 @@ mod gate;
 mod https;
 mod lookup;
 pub(crate) mod maps;
+mod pacing;
 mod pages;
 pub mod peer;
 mod probes;
@@ -70,6 +71,7 @@ use ages::Aging;
 use clock::{Drift, Level};
 use credentials::{Bearing, Credentials};
 use gate::{Breakers, Channel};
+use pacing::{Pace, Plan};
 use peer::Peer;
 use probes::Probes;
 use register::{Hold, Turn};
@@ -202,6 +204,7 @@ pub struct Forward {
     probes: Mutex<Probes>,
     /// What was answered, one after the other.
     storm: tokio::sync::Mutex<Storm>,
+    pace: Arc<Pace>,
     /// Held while the note of a missing R4 is read and written.
     r4: tokio::sync::Mutex<()>,
     wake: Notify,
@@ -266,6 +269,7 @@ impl Forward {
             waits: Mutex::default(),
             probes: Mutex::default(),
             storm: tokio::sync::Mutex::default(),
+            pace: Arc::new(Pace::new(Plan::new(config.wan.clone(), maps.zone.clone()), clock.clone())),
             r4: tokio::sync::Mutex::default(),
             wake: Notify::new(),
             stop: OnceLock::new(),
@@ -286,6 +290,7 @@ impl Forward {
 
     /// Goes on with these; a request in flight ends with what it began with.
     pub fn reload(&self, config: Arc<Config>, maps: Arc<Maps>, link: Option<Link>) {
+        self.pace.reload(Plan::new(config.wan.clone(), maps.zone.clone()));
         self.config.store(config);
         self.maps.store(maps);
         if let Some(link) = link {
@@ -367,6 +372,7 @@ impl Forward {
         };
         let ahead = self.drift().ahead(self.clock.now(), self.clock.monotonic());
         let clock = self.clock_level() == Level::Stop;
+        let allowed = self.pace.allowed();
         let (last, missing) = {
             let memory = self.memory();
             (memory.last.clone(), memory.missing.count())
@@ -374,6 +380,7 @@ impl Forward {
         json!({
             "configured": true, "suspended": {"stow": stow, "soap": soap, "clock": clock},
             "clock_offset_seconds": ahead.map(|ahead| ahead.as_secs_f64()), "receipts_missing": missing,
+            "wan": {"open": allowed.open, "bytes_per_second": allowed.bytes_per_second},
             "last_answer": last.map(|(at, row)| json!({"at": at, "row": row})),
         })
     }

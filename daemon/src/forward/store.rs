@@ -11,6 +11,7 @@ use idr_profile::receipt::{Carried, Object, Source as HandedBy, Statement, Verif
 
 use super::credentials::Bearing;
 use super::gate::{Channel, Pass};
+use super::pacing::{Pace, Paced};
 use super::pages::Page;
 use super::peer::{Batch, Failure, Heard, Source, StoreBody};
 use super::register::{HOLD, Hold};
@@ -22,18 +23,22 @@ use crate::spool::{Cause, Entry, Move, Progress, Seen, Spool, SpoolError, SpoolI
 /// How long instances are sent one by one after one of a request could not be read here: until that one is found.
 const SINGLE_AFTER_FAULT: Duration = Duration::from_secs(60);
 
-struct FromSpool(Arc<dyn Spool>);
+struct FromSpool(Arc<dyn Spool>, Arc<Pace>);
 
 #[async_trait]
 impl Source for FromSpool {
     async fn open(&self, entry: &Entry) -> Result<Box<dyn Stored>, SpoolError> {
-        self.0.read(entry.id()).await
+        Ok(Box::new(Paced::new(self.0.read(entry.id()).await?, self.1.clone())))
     }
 }
 
 impl Forward {
     /// Sends what is due. Says whether there was anything.
     pub(super) async fn send_round(&self, tenant: &Tenant) -> Result<bool, SpoolError> {
+        // Outside its window an item waits, and that is no failure (03 L-WINDOW).
+        if !self.pace.allowed().open {
+            return Ok(false);
+        }
         let Some(pass) = self.admitted(Channel::Stow) else { return Ok(false) };
         self.receipts_work().await?;
         let limit = if pass.is_probe() { 1 } else { self.batch_instances_max.saturating_mul(pass.parallel as usize) };
@@ -155,8 +160,8 @@ impl Forward {
     }
 
     async fn send(&self, pass: &Pass<'_>, tenant: &Tenant, bearing: Bearing, entries: Vec<Entry>) -> Result<(), SpoolError> {
-        if !pass.holds() {
-            // The breaker opened meanwhile: nothing is attempted, and no attempt counts (03 §2.4.5).
+        if !pass.holds() || !self.pace.allowed().open {
+            // The breaker opened meanwhile, or the window closed: nothing is attempted, and no attempt counts (03 §2.4.5).
             self.give_back(&ids(&entries));
             return Ok(());
         }
@@ -189,7 +194,7 @@ impl Forward {
                 return self.apply(all(entries, &decided), State::Sent, State::Queued).await;
             }
         };
-        let batch = Batch { study_uid, entries, source: Arc::new(FromSpool(self.spool.clone())), authorization };
+        let batch = Batch { study_uid, entries, source: Arc::new(FromSpool(self.spool.clone(), self.pace.clone())), authorization };
         let heard = link.peer.store(&batch).await;
         let entries = batch.entries;
         let (mut results, mut rules): (Vec<InstanceResult>, Vec<u16>) = (Vec::new(), Vec::new());
