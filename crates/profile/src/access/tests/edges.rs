@@ -56,6 +56,20 @@ fn a_patient_is_a_minor_until_the_birthday() {
 }
 
 #[test]
+fn the_patients_view_may_be_made_to_begin_at_an_age() {
+    let mut policy = policy();
+    policy.citizen.min_age = 15;
+    let seen = |birth_date| {
+        let mut state = state("P0");
+        state.birth_date = birth_date;
+        matches!(with(claims("CZ", "v"), &state, &unit("EC2"), &policy, Operation::Search), Decision::Permit(_))
+    };
+    assert!(seen(Some(date(2010, 6, 15))));
+    assert!(!seen(Some(date(2010, 6, 16))));
+    assert!(!seen(None));
+}
+
+#[test]
 fn a_representation_is_a_guardians_and_fresh() {
     let mut state = state("P0");
     apply(&mut state, "age8");

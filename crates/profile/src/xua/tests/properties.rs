@@ -144,6 +144,28 @@ fn clocks_may_differ_by_the_skew_and_no_more() {
             Err(17),
         ),
         (Vector::new("authenticated 12 h ago").model(|a| a.authn_instant = a.issue_instant - seconds(43_200)), Ok(())),
+        (Vector::new("valid for no time").model(|a| (a.not_before, a.not_on_or_after) = (t0(), t0())), Err(17)),
+        (Vector::new("authenticated when issued").model(|a| a.authn_instant = a.issue_instant), Ok(())),
+        (Vector::new("session for a second more").model(|a| a.session_not_on_or_after = Some(t0() + seconds(1))), Ok(())),
+        (
+            Vector::of("citizen authenticated an hour ago", Kind::Citizen, Purpose::PatientView, Transaction::Iti18)
+                .model(|a| a.authn_instant = a.issue_instant - seconds(3600)),
+            Ok(()),
+        ),
+        (
+            Vector::new("confirmation as long as the assertion").model(|a| {
+                let until = Some(a.not_on_or_after);
+                a.confirmation.data = Some(ConfirmationData { not_on_or_after: until, ..ConfirmationData::default() });
+            }),
+            Ok(()),
+        ),
+        (
+            Vector::new("confirmation within the skew").model(|a| {
+                let until = Some(t0() - seconds(59));
+                a.confirmation.data = Some(ConfirmationData { not_on_or_after: until, ..ConfirmationData::default() });
+            }),
+            Ok(()),
+        ),
         (Vector::new("authenticated later").model(|a| a.authn_instant = a.issue_instant + seconds(1)), Err(17)),
         (
             Vector::of("citizen authenticated 61 min ago", Kind::Citizen, Purpose::PatientView, Transaction::Iti18)
@@ -167,6 +189,16 @@ fn clocks_may_differ_by_the_skew_and_no_more() {
     ] {
         assert_eq!(code(&vector), expected, "{}", vector.id);
     }
+}
+
+#[test]
+fn a_guardian_acts_as_a_guardian_and_for_another() {
+    let guardian = |id: &str| Vector::of(id, Kind::Guardian, Purpose::PatientView, Transaction::Iti18);
+    assert_eq!(code(&guardian("guardian")), Ok(()));
+    let mandate = guardian("mandate").claims(|c| c.representation.as_mut().expect("asserted").code = "MANDATE".to_owned());
+    assert_eq!(code(&mandate), Err(24));
+    let own = guardian("for oneself").claims(|c| c.name_id = c.patient.as_ref().expect("a patient").id.clone());
+    assert_eq!(code(&own), Err(24));
 }
 
 #[test]
