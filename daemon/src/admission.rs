@@ -10,7 +10,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -26,6 +26,7 @@ use jiff::Timestamp;
 use crate::commitment::Commitments;
 use crate::completeness::Completeness;
 use crate::config::{Config, Inbound, TlsDemand};
+use crate::forward::Forward;
 use crate::header_memory::HeaderMemory;
 use crate::health::Counters;
 use crate::query::Query;
@@ -78,6 +79,8 @@ pub struct Ingress {
     pub counters: Arc<Counters>,
     /// The clock of this program.
     pub clock: fn() -> Timestamp,
+    /// Who takes the reports of storage commitment of what was forwarded; none before it is there, or without a centre.
+    pub reports: OnceLock<Arc<Forward>>,
     associations: Places,
 }
 
@@ -111,7 +114,18 @@ impl Ingress {
     ) -> Self {
         let header_memory = HeaderMemory::new(in_force.config.reception.header_memory_bytes);
         let in_force = ArcSwap::from_pointee(in_force);
-        Self { in_force, spool, commitments, completeness, query, header_memory, counters, clock, associations: Places::default() }
+        Self {
+            in_force,
+            spool,
+            commitments,
+            completeness,
+            query,
+            header_memory,
+            counters,
+            clock,
+            reports: OnceLock::new(),
+            associations: Places::default(),
+        }
     }
 
     /// What is in force now.
@@ -186,7 +200,11 @@ impl Ingress {
             tracing::warn!(cause = %refusal, "the spool refuses new objects");
             return Err(refuse(Occurrence::SpoolRefusing));
         }
-        let policy = Policy { abstract_syntaxes: Arc::new(supported(&rules, row.query)), only: None, identity_verified: false };
+        let policy = Policy {
+            abstract_syntaxes: Arc::new(supported(&rules, row.query, may_report(&in_force.config, &row))),
+            only: None,
+            identity_verified: false,
+        };
         Ok(Admitted { row, tenant, in_force, rules, policy, calling_ae, called_ae, _place: place })
     }
 
@@ -214,6 +232,11 @@ impl Ingress {
     /// Associations that are open.
     pub fn associations_open(&self) -> usize {
         self.associations.open()
+    }
+
+    /// The forwarder, for a row by which the destination reports what it has committed (profile 10 F07).
+    pub fn report_taker(&self, admitted_by: &Inbound) -> Option<&Arc<Forward>> {
+        self.reports.get().filter(|_| may_report(&self.in_force.load().config, admitted_by))
     }
 
     fn place(&self, peer: IpAddr, rules: &Rules) -> Option<Place> {
@@ -314,6 +337,12 @@ impl Ingress {
     }
 }
 
+/// Whether the destination calls by this row to report.
+fn may_report(config: &Config, row: &Inbound) -> bool {
+    let archive = config.centre.as_ref().and_then(|centre| centre.dimse.as_ref());
+    archive.and_then(|archive| archive.report_row.as_ref()).is_some_and(|name| *name == row.name)
+}
+
 /// How a row fits a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fit {
@@ -367,8 +396,8 @@ pub enum NotNow {
 const NO_CALLED_AE: &str = "DROP_FOLDER";
 
 /// SOP classes of the rule set with their transfer syntaxes, Verification, Storage Commitment, procedure steps and notices;
-/// for who may ask also query and retrieve.
-fn supported(rules: &Rules, query: bool) -> BTreeMap<String, Support> {
+/// for who may ask also query and retrieve. Who may report is SCP of storage commitment (PS3.4 §J.3.3).
+fn supported(rules: &Rules, query: bool, reports: bool) -> BTreeMap<String, Support> {
     // Who retrieves by C-GET is SCP of what it gets.
     let roles = Roles { scu: true, scp: query };
     let mut supported: BTreeMap<String, Support> = rules
@@ -391,6 +420,9 @@ fn supported(rules: &Rules, query: bool) -> BTreeMap<String, Support> {
     let asked = query_retrieve::SOP_CLASSES.iter().filter(|_| query);
     for service in always.into_iter().chain(asked.map(|(uid, ..)| *uid)) {
         supported.insert(service.to_owned(), Support { transfer_syntaxes: data.clone(), roles, extended_negotiation: None });
+    }
+    if let Some(support) = supported.get_mut(storage_commitment::SOP_CLASS_UID) {
+        support.roles.scp = reports;
     }
     supported
 }

@@ -13,11 +13,13 @@ use std::time::Duration;
 use idr_host::config::{self, check_base_url, check_fingerprints, check_loopback, check_name};
 use serde::{Deserialize, Serialize};
 
+pub use archive::Archive;
 pub use idr_host::config::ConfigError;
 pub use idr_profile::identifier::Environment;
 pub use reloaded::Reloaded;
 pub use wan::{Day, SendWindow, Wan};
 
+pub mod archive;
 mod reloaded;
 mod wan;
 
@@ -554,6 +556,8 @@ pub struct Centre {
     /// Longest wait for the head of an answer, seconds (profile 03 §2.7).
     #[serde(default = "default_response_seconds")]
     pub response_seconds: u64,
+    /// Instances go by C-STORE and storage commitment in place of STOW-RS.
+    pub dimse: Option<Archive>,
 }
 
 fn default_centre_name() -> String {
@@ -857,6 +861,9 @@ impl ConfigFile {
                 if !range.contains(&value) {
                     return fault(key, format!("{value} is outside {}–{}", range.start(), range.end()));
                 }
+            }
+            if let Some(archive) = &centre.dimse {
+                archive.check(file.environment, &file.inbound, &idr_profile::outcome::Outcomes::base().dialects())?;
             }
             if file.assertion.is_none() {
                 return fault("assertion", "the centre needs signed assertions: add [assertion]".to_owned());

@@ -10,6 +10,7 @@ use idr_host::places::Connections;
 use crate::admission::Ingress;
 use crate::commitment::Commitments;
 use crate::completeness::Completeness;
+use crate::forward::Forward;
 use crate::reconcile::Reconcile;
 use crate::reload::Reload;
 use crate::retention::Retention;
@@ -41,6 +42,8 @@ pub struct Monitor {
     pub scrub: Arc<Scrub>,
     /// What the centre holds; none without a centre.
     pub reconcile: Option<Arc<Reconcile>>,
+    /// The forwarder, if there is a centre.
+    pub forward: Option<Arc<Forward>>,
     /// Whose objects are taken in.
     pub tenants: Vec<Tenant>,
 }
@@ -54,6 +57,7 @@ impl Monitored for Monitor {
         self.ways_in(page)?;
         self.reception(page)?;
         self.spool(page)?;
+        self.forward(page)?;
         self.custody(page)
     }
 }
@@ -124,6 +128,21 @@ impl Monitor {
         page.gauge("idr_site_cache_limit_bytes", "cache.bytes_max", retention.bytes_max())?;
         page.counter("idr_site_released_objects_total", "Local copies given up.", retention.released_objects.value())?;
         page.counter("idr_site_released_bytes_total", "Their bytes.", retention.released_bytes.value())
+    }
+
+    fn forward(&self, page: &mut Page<'_>) -> fmt::Result {
+        let Some(forward) = &self.forward else { return Ok(()) };
+        let counters = &forward.counters;
+        let objects = [
+            ("asked", &counters.asked),
+            ("committed", &counters.committed),
+            ("failed", &counters.failed),
+            ("not_asked", &counters.extra),
+        ];
+        let objects = objects.map(|(result, counter)| ([("result", result)], counter.value()));
+        page.counters("idr_site_forward_commitment_objects_total", "Objects in requests and reports of storage commitment.", objects)?;
+        let unknown = counters.unknown.value();
+        page.counter("idr_site_forward_commitment_unknown_reports_total", "Reports on requests that nobody has made.", unknown)
     }
 
     fn custody(&self, page: &mut Page<'_>) -> fmt::Result {

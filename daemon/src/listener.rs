@@ -2,7 +2,7 @@
 //!
 //! This file answers what a device asks for. Whether an association or an instance is wanted is
 //! [`crate::admission`]; what happens to the bytes of an instance is [`crate::reception`]; what a device is told about them
-//! later is [`crate::commitment`]; what it says of a study is [`crate::completeness`]; what it may see is [`crate::query`].
+//! later is [`crate::commitment`]; what the destination of what was forwarded reports, [`crate::forward::responsibility`]; what it says of a study is [`crate::completeness`]; what it may see is [`crate::query`].
 //!
 //! # Failure
 //! An association that ends early, for whatever reason, discards the
@@ -33,6 +33,7 @@ use idr_dimse::service::{Dispatched, Dispatcher, normalized, verification};
 use idr_dimse::status::Status;
 use idr_host::accept::{self, Holding};
 use idr_host::inbound::{Channel, Indication, Woken};
+use idr_host::outbound::commitment::read as read_report;
 use idr_host::places::{Connections, Place};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -59,6 +60,7 @@ const OPERATIONS: &[CommandField] = &[
     CommandField::N_ACTION_RQ,
     CommandField::N_CREATE_RQ,
     CommandField::N_SET_RQ,
+    CommandField::N_EVENT_REPORT_RQ,
     CommandField::C_FIND_RQ,
     CommandField::C_GET_RQ,
     CommandField::C_MOVE_RQ,
@@ -125,6 +127,8 @@ enum InFlight {
     Action { command: CommandSet, information: Option<Vec<u8>> },
     /// What a device says of a study; `None`: more bytes than it may have.
     Said { command: CommandSet, operation: Operation, data: Option<Vec<u8>> },
+    /// A report of storage commitment of what was forwarded; `None`: more bytes than it may have.
+    Reported { command: CommandSet, data: Option<Vec<u8>> },
     /// A query or retrieve; `None`: a longer identifier than it may have.
     Ask { command: CommandSet, identifier: Option<Vec<u8>> },
     /// Nothing: the operation is refused, and answered when its data set has passed.
@@ -298,6 +302,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<S> {
                     }
                 });
             }
+            Dispatched::Perform if command.command_field() == CommandField::N_EVENT_REPORT_RQ => {
+                let taker = self.admitted.as_ref().and_then(|admitted| self.ingress.report_taker(&admitted.row));
+                let status = if !self.is_still_admitted() {
+                    Some(Status::NOT_AUTHORIZED)
+                } else {
+                    taker.is_none().then_some(Status::UNRECOGNIZED_OPERATION)
+                };
+                self.in_flight = Some(match status {
+                    None => InFlight::Reported { command, data: Some(Vec::new()) },
+                    Some(status) => {
+                        self.dispatcher.answered(command.message_id());
+                        InFlight::Refused { response: commitment::event_report_response(&command, status) }
+                    }
+                });
+            }
             Dispatched::Perform if QUERIES.contains(&command.command_field()) => {
                 self.in_flight = Some(InFlight::Ask { command, identifier: Some(Vec::new()) });
             }
@@ -329,10 +348,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<S> {
     }
 
     async fn data(&mut self, context_id: u8, fragment: &[u8], last: bool) -> io::Result<()> {
+        let report_bytes_max = commitment::data_set_bytes_max(self.reported_max());
         match &mut self.in_flight {
             Some(InFlight::Store { reception, .. }) => reception.feed(fragment).await,
             Some(InFlight::Action { information, .. }) => gather(information, fragment, self.ingress.commitments.request_bytes_max()),
             Some(InFlight::Said { data, .. }) => gather(data, fragment, self.ingress.completeness.request_bytes_max()),
+            Some(InFlight::Reported { data, .. }) => gather(data, fragment, report_bytes_max),
             Some(InFlight::Ask { identifier, .. }) => gather(identifier, fragment, self.ingress.query.identifier_bytes_max()),
             Some(InFlight::Refused { .. }) | None => {}
         }
@@ -374,6 +395,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<S> {
                     }
                 }
             }
+            Some(InFlight::Reported { command, data }) => {
+                let taker = self.admitted.as_ref().and_then(|admitted| self.ingress.report_taker(&admitted.row)).cloned();
+                let status = match (taker, self.channel.context(context_id)) {
+                    (Some(taker), Some(context)) => {
+                        let syntax = context.transfer_syntax.as_str();
+                        taker.report_came(&read_report(&command, data.as_deref(), syntax, self.reported_max())).await
+                    }
+                    _ => Status::UNRECOGNIZED_OPERATION,
+                };
+                self.answer(context_id, &command, &commitment::event_report_response(&command, status));
+            }
             Some(InFlight::Ask { command, identifier }) => self.ask(context_id, command, identifier).await,
             Some(InFlight::Refused { response }) => self.respond(context_id, &response),
             None => {}
@@ -397,6 +429,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<S> {
         };
         let read = ActionInformation::read(&context.transfer_syntax, &bytes, commitments.references_max());
         read.map_err(|error| refused(error.status(), &error.to_string()))
+    }
+
+    /// Most instances of a report of the destination.
+    fn reported_max(&self) -> usize {
+        let config = self.ingress.config();
+        config.centre.as_ref().and_then(|centre| centre.dimse.as_ref()).map_or(0, |archive| archive.references_max)
     }
 
     /// Sends the next storage commitment report, if one waits and no message is on its way; gives back whether there is

@@ -1,8 +1,10 @@
 //! Associations that this site opens: [`idr_host::outbound`] with its certificate and its name (profile 10 F16).
 
 use anyhow::Context as _;
+use bytes::Bytes;
 use idr_dimse::association::negotiation::{Implementation, Request};
 use idr_host::files;
+use idr_host::outbound::store::Pieces;
 use idr_profile::tls;
 use idr_profile::xua::Trust;
 use rustls::ClientConfig;
@@ -11,6 +13,7 @@ pub use idr_host::outbound::{Failure, Session, Target, Waits, report, server_nam
 
 use crate::config::Config;
 use crate::listener::{IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME};
+use crate::spool::{SpoolError, Stored};
 
 /// TLS towards devices: with the certificate of the listener, and the anchors of modalities.
 ///
@@ -30,4 +33,15 @@ pub fn request(calling: &str, called: &str) -> Request {
     let implementation =
         Implementation { class_uid: IMPLEMENTATION_CLASS_UID.to_owned(), version_name: Some(IMPLEMENTATION_VERSION_NAME.to_owned()) };
     Request::new(calling, called, implementation)
+}
+
+/// The data set of a held object, bit by bit as it came (profile 01 §8.1).
+pub struct Bits(pub Box<dyn Stored>);
+
+impl Pieces for Bits {
+    type Error = SpoolError;
+
+    async fn next(&mut self) -> Result<Option<Bytes>, SpoolError> {
+        self.0.next().await
+    }
 }

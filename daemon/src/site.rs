@@ -257,6 +257,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     let forward =
         Forward::start(config.clone(), rules.clone(), seam.clone(), spool.receipts().clone(), &trust, maps, tenants.clone(), now)?;
     if let Some(forward) = &forward {
+        ingress.reports.set(forward.clone()).ok();
         behind.spawn(forward.clone().run(after_ingress.clone()));
     }
     behind.spawn(commitments.clone().run(after_ingress.clone()));
@@ -294,10 +295,13 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
         behind.spawn(retention.clone().run(after_ingress.clone()));
     }
     behind.spawn(corrections.clone().run(after_ingress.clone()));
-    let reconcile = forward.as_ref().map(|forward| reconciliation(forward.clone(), &config, now)).transpose()?;
+    // A destination without receipts is not asked: the centre has nothing of what it holds.
+    let gives_receipts = config.centre.as_ref().and_then(|centre| centre.dimse.as_ref()).is_none_or(|archive| archive.receipts);
+    let reconcile = forward.as_ref().filter(|_| gives_receipts).map(|forward| reconciliation(forward.clone(), &config, now)).transpose()?;
     if let Some(reconcile) = &reconcile {
         behind.spawn(reconcile.clone().run(after_ingress.clone()));
     }
+    let of_monitor = forward.clone();
     let operator = control::Operator {
         spool: spool.clone(),
         counters: counters.clone(),
@@ -328,6 +332,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
             retention,
             scrub,
             reconcile,
+            forward: of_monitor,
             tenants,
         };
         let monitor = Arc::new(monitor);

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use idr_dimse::association::negotiation::Request;
-use idr_dimse::service::storage_commitment::{ActionInformation, EventInformation, FailureReason, Reference};
+use idr_dimse::service::storage_commitment::{ActionInformation, EventInformation, FailureReason, Reference, data_set_bytes_max};
 use idr_dimse::status::Status;
 use idr_host::outbound::{self, Target, Waits, report};
 use idr_profile::outcome::{Class, Context, Outcome, Outcomes, Signal};
@@ -148,7 +148,7 @@ impl Commitments {
 
     /// Most bytes of the data set of a request: two UIDs to a reference, and what peers put beside them.
     pub fn request_bytes_max(&self) -> usize {
-        65_536 + 512 * self.references_max()
+        data_set_bytes_max(self.references_max())
     }
 
     /// Longest wait for the answer to a report on the association of the request.

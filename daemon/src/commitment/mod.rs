@@ -34,7 +34,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use idr_dimse::limits::Limits;
-use idr_dimse::service::storage_commitment::{ActionInformation, EventInformation, FailureReason, Reference};
+use idr_dimse::service::storage_commitment::{ActionInformation, EventInformation, FailureReason, Reference, data_set_bytes_max};
 use idr_dimse::status::Status;
 use idr_profile::outcome::{Class, Context, Outcome, Outcomes, Signal};
 use idr_profile::xua::Trust;
@@ -385,7 +385,7 @@ impl Commitments {
 
     /// Most bytes of the data set of a request: two UIDs to a reference, and what devices put beside them.
     pub fn request_bytes_max(&self) -> usize {
-        65_536 + 512 * self.config.commitment.references_max
+        data_set_bytes_max(self.config.commitment.references_max)
     }
 
     /// Reports what could not be reported where it was asked for, until `stop` is cancelled. What is on its way then is

@@ -137,7 +137,7 @@ impl Credentials {
     /// As [`Credentials::authorization`].
     pub fn custody(&self, bearing: &Bearing, now: Timestamp, random: [u8; 16]) -> anyhow::Result<String> {
         let upload = Upload { patient: None, service_event: None, ..Self::upload(bearing, now)? };
-        self.token(&produce::automatic_upload(&self.user, &upload, &self.rules)?, now, random)
+        Ok(format!("Bearer {}", self.token(&produce::automatic_upload(&self.user, &upload, &self.rules)?, now, random)?))
     }
 
     fn production<'a>(&'a self, claims: &'a idr_profile::access::Claims, now: Timestamp, random: [u8; 16]) -> Production<'a> {
@@ -149,10 +149,18 @@ impl Credentials {
     /// # Errors
     /// The key cannot sign, or the specifier is none.
     pub fn security(&self, bearing: &Bearing, now: Timestamp, random: [u8; 16]) -> anyhow::Result<String> {
+        let assertion = self.assertion(bearing, now, random)?;
+        Ok(format!("<wsse:Security xmlns:wsse=\"{NS_WSSE}\">{assertion}</wsse:Security>"))
+    }
+
+    /// A fresh SAML assertion by itself, as a user identity carries it.
+    ///
+    /// # Errors
+    /// As [`Credentials::security`].
+    pub fn assertion(&self, bearing: &Bearing, now: Timestamp, random: [u8; 16]) -> anyhow::Result<String> {
         let claims = produce::automatic_upload(&self.user, &Self::upload(bearing, now)?, &self.rules)?;
         let signer = EnvelopedSigner { key: &self.key, certificate: &self.certificate };
-        let assertion = produce::saml(&self.production(&claims, now, random), &self.rules, &signer)?;
-        Ok(format!("<wsse:Security xmlns:wsse=\"{NS_WSSE}\">{assertion}</wsse:Security>"))
+        Ok(produce::saml(&self.production(&claims, now, random), &self.rules, &signer)?)
     }
 
     /// `Authorization` with a fresh JWT; `random` makes its id.
@@ -160,12 +168,19 @@ impl Credentials {
     /// # Errors
     /// The key cannot sign, or the specifier is none.
     pub fn authorization(&self, bearing: &Bearing, now: Timestamp, random: [u8; 16]) -> anyhow::Result<String> {
+        Ok(format!("Bearer {}", self.jwt(bearing, now, random)?))
+    }
+
+    /// A fresh JWT by itself, as a user identity carries it.
+    ///
+    /// # Errors
+    /// As [`Credentials::authorization`].
+    pub fn jwt(&self, bearing: &Bearing, now: Timestamp, random: [u8; 16]) -> anyhow::Result<String> {
         self.token(&produce::automatic_upload(&self.user, &Self::upload(bearing, now)?, &self.rules)?, now, random)
     }
 
     fn token(&self, claims: &idr_profile::access::Claims, now: Timestamp, random: [u8; 16]) -> anyhow::Result<String> {
         let binding = TokenBinding { signer_sha256: sha256(&self.certificate), tls_sha256: self.tls_sha256, scope: "idr.store" };
-        let token = produce::jwt(&self.production(claims, now, random), &self.rules, &binding, &self.key)?;
-        Ok(format!("Bearer {token}"))
+        Ok(produce::jwt(&self.production(claims, now, random), &self.rules, &binding, &self.key)?)
     }
 }

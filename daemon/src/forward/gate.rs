@@ -21,6 +21,7 @@ const TOLD_EVERY: Duration = Duration::from_secs(3600);
 pub(super) enum Channel {
     Stow,
     Soap,
+    Dimse,
 }
 
 /// Breaker of a channel.
@@ -38,18 +39,20 @@ struct Gate {
 pub(super) struct Breakers {
     stow: Gate,
     soap: Gate,
+    dimse: Gate,
 }
 
 impl Breakers {
     pub(super) fn new(outcomes: &Outcomes) -> Self {
         let gate = || Gate { breaker: Breaker::new(&outcomes.breaker), answers: 0, suspended: None, away: Duration::ZERO };
-        Self { stow: gate(), soap: gate() }
+        Self { stow: gate(), soap: gate(), dimse: gate() }
     }
 
     fn of(&mut self, channel: Channel) -> &mut Gate {
         match channel {
             Channel::Stow => &mut self.stow,
             Channel::Soap => &mut self.soap,
+            Channel::Dimse => &mut self.dimse,
         }
     }
 
@@ -57,6 +60,7 @@ impl Breakers {
         match channel {
             Channel::Stow => self.stow.breaker.is_open(),
             Channel::Soap => self.soap.breaker.is_open(),
+            Channel::Dimse => self.dimse.breaker.is_open(),
         }
     }
 }
@@ -84,6 +88,11 @@ pub(super) struct Pass<'a> {
 }
 
 impl Pass<'_> {
+    /// Whether the breaker was told of an answer since.
+    pub(super) fn has_answer(&self) -> bool {
+        self.forward.breakers().of(self.channel).answers != self.answers
+    }
+
     /// The peer is suspended, and one item is to show whether it still has to be.
     pub(super) fn is_probe(&self) -> bool {
         self.probe
@@ -172,6 +181,9 @@ impl Forward {
             let mut breakers = self.breakers();
             let gate = breakers.of(channel);
             gate.answers += 1;
+            if decided.effects.contains(&Effect::HalveParallelism) {
+                gate.breaker.halve(now, &self.outcomes.breaker);
+            }
             if let Some(wait) = retry_after.and_then(|value| self.outcomes.retry_after.http(value, at)) {
                 gate.breaker.close_gate(now + self.outcomes.retry_after.gate(wait, uniform));
             }
@@ -205,7 +217,7 @@ impl Forward {
     pub(super) fn tell_suspensions(&self) {
         let now = self.clock.monotonic();
         let mut breakers = self.breakers();
-        for channel in [Channel::Stow, Channel::Soap] {
+        for channel in [Channel::Stow, Channel::Soap, Channel::Dimse] {
             let Some((told, since)) = &mut breakers.of(channel).suspended else { continue };
             if now.saturating_sub(*told) >= TOLD_EVERY {
                 *told = now;

@@ -376,13 +376,10 @@ fn failure_of(error: &reqwest::Error) -> Failure {
         if let Some(tls) = error.downcast_ref::<rustls::Error>() {
             return tls_failure(tls);
         }
-        if let Some(io) = error.downcast_ref::<io::Error>() {
-            if let Some(tls) = io.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-                return tls_failure(tls);
-            }
-            if io.raw_os_error().is_some() || io.kind() != io::ErrorKind::Other {
-                return Event::from_socket_error(io.kind(), io.raw_os_error()).into();
-            }
+        if let Some(io) = error.downcast_ref::<io::Error>()
+            && (is_tls(io) || io.raw_os_error().is_some() || io.kind() != io::ErrorKind::Other)
+        {
+            return failure_of_connection(io);
         }
         let text = error.to_string();
         if text.contains("dns error") || text.contains("failed to lookup address") {
@@ -397,6 +394,18 @@ fn failure_of(error: &reqwest::Error) -> Failure {
         _ => Event::ConnectionReset,
     }
     .into()
+}
+
+fn is_tls(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>())
+}
+
+/// The row of a connection that failed, with TLS in it or without.
+pub(super) fn failure_of_connection(error: &io::Error) -> Failure {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(tls) => tls_failure(tls),
+        None => Event::from_socket_error(error.kind(), error.raw_os_error()).into(),
+    }
 }
 
 fn tls_failure(error: &rustls::Error) -> Failure {

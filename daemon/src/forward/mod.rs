@@ -1,7 +1,8 @@
 //! Forwarding: instances to the centre, their commitment, and the manifest of each study.
 //!
-//! Three loops look at three queues of the spool. `queued` instances are sent by STOW-RS and become `sent` (R2); `sent`
-//! ones become `committed` when the centre's R3 is here; when every instance of a study is, its manifest is built
+//! Three loops look at three queues of the spool. `queued` instances are sent by STOW-RS, or by C-STORE where the destination has
+//! an [`Archive`], and become `sent` (R2); `sent` ones become `committed` when the centre's R3 is here, after C-STORE when storage
+//! commitment has come besides; when every instance of a study is, its manifest is built
 //! ([`revisions`]), sent by RAD-68 and the instances become `registered` (R4). They run beside each other, so that one
 //! large object on a slow line delays no commitment and no manifest. Between them and the centre stands the seam
 //! [`peer::Peer`]; what an answer means is [`idr_profile::outcome`], and nothing here decides it again. A fourth loop
@@ -16,6 +17,8 @@
 //! Requests at once: the breaker's parallelism and `parallel_max`. Instances and bytes of a request: `batch_*_max`.
 
 mod ages;
+mod archive;
+mod associated;
 mod clock;
 pub mod credentials;
 mod gate;
@@ -30,6 +33,7 @@ pub mod reconcile;
 mod register;
 mod registration;
 pub mod replay;
+pub mod responsibility;
 pub mod revisions;
 mod store;
 mod storms;
@@ -60,6 +64,7 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+pub use archive::Archive;
 pub use clock::{Clock, SystemClock};
 pub use https::HttpsPeer;
 pub use maps::{Described, Maps, describe, load_maps, read_header};
@@ -68,6 +73,7 @@ use crate::config::{Centre, Config};
 use crate::receipts::Receipts;
 use crate::spool::{Cause, Entry, Move, Note, Progress, Seen, Spool, SpoolError, State, Study, Tenant};
 use ages::Aging;
+use associated::Ended;
 use clock::{Drift, Level};
 use credentials::{Bearing, Credentials};
 use gate::{Breakers, Channel};
@@ -76,6 +82,7 @@ use peer::Peer;
 use probes::Probes;
 use register::{Hold, Turn};
 use registration::Missing;
+use responsibility::Counters;
 use revisions::Revisions;
 use waits::{Memo, Wait, Waits};
 
@@ -137,6 +144,8 @@ struct Memory {
 pub struct Link {
     /// The centre.
     pub peer: Arc<dyn Peer>,
+    /// Where instances go by C-STORE; none: to the centre by STOW-RS.
+    pub archive: Option<Arc<Archive>>,
     /// Signs the assertions.
     pub credentials: Credentials,
     /// Receipt keys of the centre.
@@ -153,6 +162,7 @@ impl Link {
         let (tls, tls_sha256) = client_tls(centre, trust)?;
         Ok(Some(Self {
             peer: Arc::new(HttpsPeer::new(centre, tls, now, &Outcomes::base().limits)?),
+            archive: Archive::load(config, centre, trust)?.map(Arc::new),
             credentials: Credentials::load(config, tls_sha256)?,
             centre_keys: Verifier::new(trust.receipt_keys())?,
         }))
@@ -205,6 +215,12 @@ pub struct Forward {
     /// What was answered, one after the other.
     storm: tokio::sync::Mutex<Storm>,
     pace: Arc<Pace>,
+    /// Instances under which associations ended.
+    ended: Mutex<Ended>,
+    /// A report of storage commitment has come.
+    reported: Notify,
+    /// What came of storage commitment, for monitors.
+    pub counters: Counters,
     /// Held while the note of a missing R4 is read and written.
     r4: tokio::sync::Mutex<()>,
     wake: Notify,
@@ -270,6 +286,9 @@ impl Forward {
             probes: Mutex::default(),
             storm: tokio::sync::Mutex::default(),
             pace: Arc::new(Pace::new(Plan::new(config.wan.clone(), maps.zone.clone()), clock.clone())),
+            ended: Mutex::default(),
+            reported: Notify::new(),
+            counters: Counters::default(),
             r4: tokio::sync::Mutex::default(),
             wake: Notify::new(),
             stop: OnceLock::new(),
@@ -366,10 +385,12 @@ impl Forward {
 
     /// What `status` shows of the centre.
     pub fn status(&self) -> Value {
-        let (stow, soap) = {
+        let [stow, soap, dimse] = {
             let breakers = self.breakers();
-            (breakers.is_open(Channel::Stow), breakers.is_open(Channel::Soap))
+            [Channel::Stow, Channel::Soap, Channel::Dimse].map(|channel| breakers.is_open(channel))
         };
+        let archive = self.link().archive.clone();
+        let custody = if archive.as_ref().is_none_or(|archive| archive.receipts) { "receipts" } else { "commitment-only" };
         let ahead = self.drift().ahead(self.clock.now(), self.clock.monotonic());
         let clock = self.clock_level() == Level::Stop;
         let allowed = self.pace.allowed();
@@ -378,7 +399,8 @@ impl Forward {
             (memory.last.clone(), memory.missing.count())
         };
         json!({
-            "configured": true, "suspended": {"stow": stow, "soap": soap, "clock": clock},
+            "configured": true, "suspended": {"stow": stow, "soap": soap, "dimse": dimse, "clock": clock},
+            "driver": if archive.is_some() { "c-store" } else { "stow-rs" }, "custody": custody,
             "clock_offset_seconds": ahead.map(|ahead| ahead.as_secs_f64()), "receipts_missing": missing,
             "wan": {"open": allowed.open, "bytes_per_second": allowed.bytes_per_second},
             "last_answer": last.map(|(at, row)| json!({"at": at, "row": row})),
@@ -473,6 +495,10 @@ impl Forward {
 
     fn probes(&self) -> MutexGuard<'_, Probes> {
         self.probes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ended(&self) -> MutexGuard<'_, Ended> {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn drift(&self) -> MutexGuard<'_, Drift> {

@@ -1,4 +1,5 @@
-//! Instances: from `queued` over STOW-RS to `sent`, and over the centre's receipts to `committed`.
+//! Instances: from `queued` over STOW-RS to `sent`, and over the centre's receipts to `committed`. By C-STORE: [`super::associated`],
+//! [`super::responsibility`].
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -23,6 +24,19 @@ use crate::spool::{Cause, Entry, Move, Progress, Seen, Spool, SpoolError, SpoolI
 /// How long instances are sent one by one after one of a request could not be read here: until that one is found.
 const SINGLE_AFTER_FAULT: Duration = Duration::from_secs(60);
 
+/// Items of a state that are claimed at once.
+pub(super) const SENT_MAX: usize = 4096;
+
+/// Where items go.
+pub(super) struct Way {
+    /// When it is done.
+    pub(super) done: State,
+    /// When it is tried again.
+    pub(super) again: State,
+    /// Done means that the object was handed over: R2.
+    pub(super) handed: bool,
+}
+
 struct FromSpool(Arc<dyn Spool>, Arc<Pace>);
 
 #[async_trait]
@@ -39,7 +53,13 @@ impl Forward {
         if !self.pace.allowed().open {
             return Ok(false);
         }
-        let Some(pass) = self.admitted(Channel::Stow) else { return Ok(false) };
+        let link = self.link();
+        let channel = if link.archive.is_some() { Channel::Dimse } else { Channel::Stow };
+        let Some(pass) = self.admitted(channel) else { return Ok(false) };
+        if channel == Channel::Dimse && pass.is_probe() {
+            self.probe(&link).await;
+            return Ok(pass.has_answer() && !self.breakers().is_open(channel));
+        }
         self.receipts_work().await?;
         let limit = if pass.is_probe() { 1 } else { self.batch_instances_max.saturating_mul(pass.parallel as usize) };
         let entries = self.claim(tenant, "queued", limit).await?;
@@ -73,12 +93,12 @@ impl Forward {
     }
 
     /// Ends the leases of what was not moved.
-    fn give_back(&self, claimed: &[SpoolId]) {
+    pub(super) fn give_back(&self, claimed: &[SpoolId]) {
         claimed.iter().for_each(|id| self.spool.give_back(*id));
     }
 
     /// The controller map has no row for them (any more): they wait for it (D437).
-    async fn hold_undetermined(&self, entries: &[Entry]) -> Result<(), SpoolError> {
+    pub(super) async fn hold_undetermined(&self, entries: &[Entry]) -> Result<(), SpoolError> {
         self.hold_for(entries, &Maps::undetermined()).await
     }
 
@@ -95,7 +115,7 @@ impl Forward {
     }
 
     /// Moves what is as it was seen. What is not, somebody has decided about: it is free to be claimed as it is now.
-    async fn go(&self, moves: Vec<Seen>) -> Result<(), SpoolError> {
+    pub(super) async fn go(&self, moves: Vec<Seen>) -> Result<(), SpoolError> {
         let changed = self.spool.advance_unchanged(moves).await?;
         self.give_back(&changed);
         Ok(())
@@ -103,7 +123,7 @@ impl Forward {
 
     /// What was claimed, with all that was noted of it meanwhile, and as it shows; `None` if it was moved: somebody has decided about it, and that
     /// stands.
-    async fn as_it_is(&self, claimed: Entry) -> Result<Option<(Entry, Progress)>, SpoolError> {
+    pub(super) async fn as_it_is(&self, claimed: Entry) -> Result<Option<(Entry, Progress)>, SpoolError> {
         let Some(now) = self.spool.entry(claimed.id()).await? else { return Ok(None) };
         let same =
             now.progress.state == claimed.progress.state || now.progress.state == State::Sending && claimed.progress.state == State::Queued;
@@ -147,7 +167,8 @@ impl Forward {
                 let full = batch.len() >= instances_max || bytes.saturating_add(entry.record.size_bytes) > self.batch_bytes_max;
                 // The answer names instances by their UID: two of one UID in a request could not be told apart (S-BOTH).
                 let again = batch.iter().any(|other| other.record.announced.sop_instance_uid == entry.record.announced.sop_instance_uid);
-                if (full || again) && !batch.is_empty() {
+                let alone = self.ended().goes_alone(entry.id()) || batch.iter().any(|other| self.ended().goes_alone(other.id()));
+                if (full || again || alone) && !batch.is_empty() {
                     batches.push((bearing.clone(), std::mem::take(&mut batch)));
                     bytes = 0;
                 }
@@ -181,10 +202,13 @@ impl Forward {
             }
             return Ok(());
         }
+        let link = self.link();
+        if let Some(archive) = link.archive.as_deref() {
+            return self.send_associated(pass, &link, archive, &bearing, entries).await;
+        }
         let now = self.clock.now();
         let context = Context::default();
         let first = entries.first().map_or(0, |entry| entry.id().0);
-        let link = self.link();
         let authorization = match link.credentials.authorization(&bearing, now, self.random()) {
             Ok(authorization) => authorization,
             Err(error) => {
@@ -249,6 +273,17 @@ impl Forward {
 
     /// Moves items by what was decided on each; what was handed over gets its R2 first.
     pub(super) async fn apply(&self, decided: Vec<(Entry, Decided)>, done: State, again: State) -> Result<(), SpoolError> {
+        let handed = done == State::Sent;
+        self.apply_as(decided, Way { done, again, handed }, |_, _| {}).await
+    }
+
+    /// The same; `beside` adds to each move what else is known by now.
+    pub(super) async fn apply_as(
+        &self,
+        decided: Vec<(Entry, Decided)>,
+        Way { done, again, handed: was_handed }: Way,
+        beside: impl Fn(&mut Progress, &Decided) + Send,
+    ) -> Result<(), SpoolError> {
         let now = self.clock.now();
         let mut moves = Vec::with_capacity(decided.len());
         let mut handed = Vec::new();
@@ -256,7 +291,7 @@ impl Forward {
         let mut left = Vec::new();
         for (claimed, decided) in decided {
             // What was given away is said, whatever was decided about it meanwhile.
-            if done == State::Sent && matches!(decided.outcome, Outcome::Done | Outcome::DoneDuplicate) {
+            if was_handed && matches!(decided.outcome, Outcome::Done | Outcome::DoneDuplicate) {
                 handed.push(hand_over(&claimed, now));
             }
             if decided.outcome == Outcome::Hold(Decider::Study) {
@@ -271,7 +306,10 @@ impl Forward {
         for (entry, progress, decided) in left {
             match self.next(&entry, &decided, done.clone(), again.clone(), now) {
                 None => self.spool.give_back(entry.id()),
-                Some(go) => moves.push(Seen { progress, go }),
+                Some(mut go) => {
+                    beside(&mut go.to, &decided);
+                    moves.push(Seen { progress, go });
+                }
             }
         }
         // No step of these studies before an operator has decided (03 §1).
@@ -293,12 +331,21 @@ impl Forward {
 
     /// Asks for the receipts of what was sent. Says whether there was anything.
     pub(super) async fn commit_round(&self, tenant: &Tenant) -> Result<bool, SpoolError> {
-        let Some(pass) = self.admitted(Channel::Stow) else { return Ok(false) };
+        let link = self.link();
+        let asked = match link.archive.as_deref() {
+            Some(archive) => self.ask_round(tenant, &link, archive).await?,
+            None => false,
+        };
+        let Some(pass) = self.admitted(Channel::Stow) else { return Ok(asked) };
         let mut studies: BTreeMap<String, Vec<Entry>> = BTreeMap::new();
-        for entry in self.claim(tenant, "sent", 4096).await? {
-            studies.entry(entry.record.facts.study_uid.clone()).or_default().push(entry);
+        for entry in self.claim(tenant, "sent", SENT_MAX).await? {
+            match link.archive.is_some() && !entry.is_taken() {
+                // Its destination is asked first.
+                true => self.spool.give_back(entry.id()),
+                false => studies.entry(entry.record.facts.study_uid.clone()).or_default().push(entry),
+            }
         }
-        let busy = !studies.is_empty();
+        let busy = !studies.is_empty() || asked;
         let mut failed = None;
         for (study_uid, entries) in studies {
             let claimed = ids(&entries);
@@ -412,7 +459,7 @@ impl Waiting {
     }
 }
 
-fn ids(entries: &[Entry]) -> Vec<SpoolId> {
+pub(super) fn ids(entries: &[Entry]) -> Vec<SpoolId> {
     entries.iter().map(Entry::id).collect()
 }
 

@@ -40,7 +40,7 @@ impl Forward {
     pub(super) async fn watch_round(&self) {
         let suspended = {
             let breakers = self.breakers();
-            breakers.is_open(Channel::Stow) || breakers.is_open(Channel::Soap)
+            [Channel::Stow, Channel::Soap, Channel::Dimse].into_iter().any(|channel| breakers.is_open(channel))
         };
         let old = self.drift().is_old(self.clock.monotonic(), &self.outcomes.clock);
         // Answers of requests measure too; a centre that is away is not asked. While the clock lets no request pass, nothing

@@ -7,13 +7,13 @@
 use std::collections::BTreeSet;
 
 use idr_dimse::limits::Limits;
-use idr_dimse::message::command_set::{CommandField, CommandSet, Element, Priority};
-use idr_dimse::service::storage::Outcome;
+use idr_dimse::message::command_set::{CommandSet, Element, Priority};
 use idr_dimse::status::Status;
+use idr_host::outbound::store::{Unstored, store};
 
 use super::Asker;
 use super::retrieval::Object;
-use crate::outbound::{self, Failure, Session, Target, Waits};
+use crate::outbound::{self, Bits, Failure, Session, Target, Waits};
 
 /// Presentation contexts of one association (PS3.8 §9.3.2.2: odd identifiers to 255).
 const CONTEXTS_MAX: usize = 128;
@@ -97,7 +97,7 @@ impl Mover {
         Session::open(&self.target, request, self.limits, self.waits).await
     }
 
-    async fn store(&self, session: &mut Session, mut object: Object) -> Result<Option<Status>, Failure> {
+    async fn store(&self, session: &mut Session, object: Object) -> Result<Option<Status>, Failure> {
         let fits = |context: &&idr_dimse::association::Context| {
             context.abstract_syntax == object.sop_class && context.transfer_syntax == object.transfer_syntax
         };
@@ -110,26 +110,16 @@ impl Mover {
             );
             return Ok(None);
         };
-        let Ok(mut piece) = object.stored.next().await else { return Ok(None) };
         let message_id = session.next_message_id();
         let mut command = CommandSet::c_store_rq(message_id, &object.sop_class, &object.sop_instance, Priority::Medium);
         command.set_text(Element::MOVE_ORIGINATOR_APPLICATION_ENTITY_TITLE, &self.originator.0);
         command.set_unsigned(Element::MOVE_ORIGINATOR_MESSAGE_ID, self.originator.1);
-        session.command(context_id, &command).await?;
-        loop {
+        match store(session, context_id, &command, &mut Bits(object.stored)).await {
+            Ok(outcome) => Ok(Some(outcome.status)),
+            Err(Unstored::Association(failure)) => Err(failure),
+            Err(Unstored::Source { begun: false, .. }) => Ok(None),
             // A transfer of altered bytes cannot end well: its association ends before the last fragment.
-            let next = object.stored.next().await.map_err(std::io::Error::other)?;
-            session.data(context_id, piece.take().unwrap_or_default(), next.is_none()).await?;
-            if next.is_none() {
-                break;
-            }
-            piece = next;
-        }
-        loop {
-            let response = session.received().await?;
-            if response.command_field() == CommandField::C_STORE_RSP && response.message_id() == message_id {
-                return Ok(Outcome::read(&response).map(|outcome| outcome.status));
-            }
+            Err(Unstored::Source { error, begun: true }) => Err(std::io::Error::other(error).into()),
         }
     }
 }

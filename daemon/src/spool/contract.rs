@@ -23,6 +23,7 @@ pub fn to(state: State, seconds: i64) -> Progress {
         unlisted: false,
         decision: None,
         memo: None,
+        commitment: None,
     }
 }
 

@@ -45,7 +45,8 @@ pub(crate) mod sample;
 pub use files::{FileSpool, Recovery};
 pub use memory::MemorySpool;
 pub use record::{
-    Amount, Announced, Cause, Decision, Entry, Facts, Move, Note, Occurrence, Progress, Record, SpoolId, State, Study, Tenant, Verb, fits,
+    Amount, Announced, Cause, Commitment, Decision, Entry, Facts, Move, Note, Occurrence, Progress, Record, SpoolId, State, Study, Tenant,
+    Verb, fits,
 };
 
 use crate::receipts::ReceiptError;

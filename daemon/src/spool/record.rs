@@ -475,6 +475,26 @@ pub struct Progress {
     /// What the mover must remember across a restart, in its own words; ≤ [`MEMO_BYTES_MAX`], no patient data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memo: Option<String>,
+    /// How far storage commitment has come, when it was sent by C-STORE.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commitment: Option<Commitment>,
+}
+
+/// Storage commitment of one instance by the destination that it was sent to (PS3.4 Annex J).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Commitment {
+    /// Transaction UID of the last request that lists it, kept before the request leaves; none before the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transaction: Option<String>,
+    /// The report to it is waited for.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub awaited: bool,
+    /// The destination said that it had it before (profile 03 §1 `done-duplicate`): only the report shows that it is the same.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub duplicate: bool,
+    /// The destination has taken responsibility.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub taken: bool,
 }
 
 impl Progress {
@@ -493,6 +513,7 @@ impl Progress {
             judged: None,
             unlisted: false,
             memo: None,
+            commitment: None,
         }
     }
 
@@ -507,7 +528,10 @@ impl Progress {
         let overrides = self.overrides.len() <= 32 && self.overrides.iter().all(|id| id.len() <= 8);
         let reasons = self.reasons.len() <= REASONS_MAX && self.reasons.iter().all(|id| id.len() <= 8);
         let judged = self.judged.as_ref().is_none_or(|edition| edition.len() <= 16);
+        let of_transaction = self.commitment.as_ref().and_then(|commitment| commitment.transaction.as_ref());
+        let transaction = of_transaction.is_none_or(|uid| uid.len() <= 64);
         let bounds = [
+            (transaction, "Transaction UID", "is too long"),
             (memo, "memo", "is too long"),
             (outcome, "outcome", "is too long"),
             (overrides, "overrides", "are too many or too long"),
@@ -545,6 +569,11 @@ impl Entry {
     /// Its name.
     pub fn id(&self) -> SpoolId {
         self.record.id
+    }
+
+    /// Whether storage commitment has come for it.
+    pub fn is_taken(&self) -> bool {
+        self.progress.commitment.as_ref().is_some_and(|commitment| commitment.taken)
     }
 }
 

@@ -85,8 +85,8 @@ impl Dispatcher {
 fn is_mistyped(command: &CommandSet) -> bool {
     let data_set = match command.command_field() {
         CommandField::C_STORE_RQ | CommandField::C_FIND_RQ | CommandField::C_GET_RQ | CommandField::C_MOVE_RQ => Some(true),
-        // Of N-ACTION there is storage commitment, whose action has a data set.
-        CommandField::N_ACTION_RQ => Some(true),
+        // Of N-ACTION and N-EVENT-REPORT there is storage commitment, whose action and report have a data set.
+        CommandField::N_ACTION_RQ | CommandField::N_EVENT_REPORT_RQ => Some(true),
         // Of these the performed procedure step and the notice of availability, which consist of their data set.
         CommandField::N_CREATE_RQ | CommandField::N_SET_RQ => Some(true),
         CommandField::C_ECHO_RQ => Some(false),

@@ -130,6 +130,42 @@ pub fn event_report_status(command: &CommandSet, message_id: u16) -> Option<Stat
     answers.then(|| command.status().unwrap_or(Status::PROCESSING_FAILURE))
 }
 
+/// Whether an N-EVENT-REPORT-RQ is a report of storage commitment; its Event Type ID, whatever that is (profile 03 §4.6: the
+/// lists decide).
+///
+/// # Errors
+/// The status of the response: 0118H for another SOP class, 0112H for another SOP instance than the well-known one.
+pub fn check_event_report(command: &CommandSet) -> Result<u16, Status> {
+    if command.uid(Element::AFFECTED_SOP_CLASS_UID) != Some(SOP_CLASS_UID) {
+        return Err(Status::NO_SUCH_SOP_CLASS);
+    }
+    if command.uid(Element::AFFECTED_SOP_INSTANCE_UID) != Some(SOP_INSTANCE_UID) {
+        return Err(Status::NO_SUCH_SOP_INSTANCE);
+    }
+    Ok(command.unsigned(Element::EVENT_TYPE_ID).unwrap_or_default())
+}
+
+/// N-EVENT-REPORT-RSP, without a data set (PS3.7 §10.1.1.1).
+pub fn event_report_response(request: &CommandSet, status: Status) -> CommandSet {
+    let mut response = CommandSet::response(request, status);
+    if let Some(event_type) = request.unsigned(Element::EVENT_TYPE_ID) {
+        response.set_unsigned(Element::EVENT_TYPE_ID, event_type);
+    }
+    response
+}
+
+/// The status of an N-ACTION-RSP to the request with this Message ID; `None` if it is another command. A response without a
+/// status counts as a processing failure.
+pub fn action_status(command: &CommandSet, message_id: u16) -> Option<Status> {
+    let answers = command.command_field() == CommandField::N_ACTION_RSP && command.message_id() == message_id;
+    answers.then(|| command.status().unwrap_or(Status::PROCESSING_FAILURE))
+}
+
+/// Most bytes of a data set with so many references: two UIDs to each, and what peers put beside them.
+pub fn data_set_bytes_max(references_max: usize) -> usize {
+    65_536 + 512 * references_max
+}
+
 impl ActionInformation {
     /// Reads the data set of an N-ACTION-RQ; the caller bounds its length.
     ///
@@ -306,6 +342,24 @@ mod tests {
         assert_eq!(event_report_status(&CommandSet::response(&report, Status(0x0112)), 9), Some(Status(0x0112)));
         assert_eq!(event_report_status(&CommandSet::response(&report, Status::SUCCESS), 8), None);
         assert_eq!(event_report_status(&CommandSet::response(&action_request(9), Status::SUCCESS), 9), None);
+    }
+
+    #[test]
+    fn a_report_is_known_by_its_class_and_instance_and_its_response_names_its_event() {
+        let report = event_report_request(9, EVENT_TYPE_FAILURES_EXIST);
+        assert_eq!(check_event_report(&report), Ok(2));
+        let mut other = event_report_request(9, 7);
+        assert_eq!(check_event_report(&other), Ok(7), "what it says is for its lists");
+        other.set_uid(Element::AFFECTED_SOP_INSTANCE_UID, "1.2");
+        assert_eq!(check_event_report(&other), Err(Status(0x0112)));
+        other.set_uid(Element::AFFECTED_SOP_CLASS_UID, CT);
+        assert_eq!(check_event_report(&other), Err(Status(0x0118)));
+        let response = CommandSet::decode(event_report_response(&report, Status::SUCCESS).encode()).unwrap();
+        assert_eq!((event_report_status(&response, 9), response.unsigned(Element::EVENT_TYPE_ID)), (Some(Status::SUCCESS), Some(2)));
+        let action = action_request(4);
+        assert_eq!(action_status(&action_response(&action, Status(0x0213)), 4), Some(Status(0x0213)));
+        assert_eq!(action_status(&action_response(&action, Status(0x0213)), 5), None);
+        assert_eq!(action_status(&response, 9), None);
     }
 
     #[test]

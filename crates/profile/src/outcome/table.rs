@@ -429,6 +429,11 @@ impl Outcomes {
         &self.rows
     }
 
+    /// Names of the dialects (03 §4.4).
+    pub fn dialects(&self) -> Vec<&str> {
+        self.dialects.keys().map(String::as_str).collect()
+    }
+
     /// What `explain <row|status>` prints: the row of an id, or all rows that take a status written as four hex digits
     /// (`A700`, `A700H`) or as an HTTP status (`503`).
     pub fn explain(&self, what: &str) -> Vec<&Row> {

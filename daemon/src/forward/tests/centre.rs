@@ -271,6 +271,22 @@ impl Centre {
         self.state().names_rules = true;
     }
 
+    /// An instance came to it by another way than [`Peer::store`].
+    pub fn receive_elsewhere(&self, entry: &crate::spool::Entry) {
+        let announced = &entry.record.announced;
+        let object = Object {
+            sop_instance_uid: announced.sop_instance_uid.clone(),
+            sop_class_uid: announced.sop_class_uid.clone(),
+            study_uid: entry.record.facts.study_uid.clone(),
+            transfer_syntax_uid: announced.transfer_syntax_uid.clone(),
+            digest: entry.record.digest,
+            size_bytes: entry.record.size_bytes,
+        };
+        let (mut state, now) = (self.state(), self.clock.now());
+        let r3 = state.sign(now, Statement::Commit { object, source: Source::default(), acceptance: None });
+        state.stored.insert(announced.sop_instance_uid.clone(), (entry.record.digest, r3));
+    }
+
     /// It has lost an instance that it answered for, and the R3 with it.
     pub fn lose(&self, sop_instance_uid: &str) {
         self.state().stored.remove(sop_instance_uid);

@@ -1,8 +1,10 @@
 //! The forwarder over a spool in memory, a scripted centre and clocks that are moved by hand.
 //!
-//! [`rig`] puts them together, [`centre`] answers as the real one does (it signs R3 and R4), [`crash`] drops the forwarder at
+//! [`rig`] puts them together, [`archive`] is a destination over real sockets, [`centre`] answers as the real one does (it signs R3 and R4), [`crash`] drops the forwarder at
 //! every step.
 
+mod archive;
+mod associated;
 mod centre;
 mod clocks;
 mod crash;

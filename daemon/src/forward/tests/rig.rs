@@ -12,6 +12,7 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use idr_ihe::assertion::SigningKey;
 use idr_profile::identifier::Environment;
 use idr_profile::mapping::AffinityDomain;
+use idr_profile::outcome::Event;
 use idr_profile::receipt::Statement;
 use idr_profile::rules::RuleSets;
 use jiff::tz::TimeZone;
@@ -24,7 +25,8 @@ use super::centre::{self, Centre, Fuse};
 use crate::config::Config;
 use crate::forward::clock::Clock;
 use crate::forward::credentials::Credentials;
-use crate::forward::{Forward, Link, Maps, Parts, Queue};
+use crate::forward::peer::Failure;
+use crate::forward::{Archive, Forward, Link, Maps, Parts, Queue};
 use crate::receipts::{self, Receipts};
 use crate::spool::catalog::Totals;
 use crate::spool::disk::MemoryDisk;
@@ -160,6 +162,8 @@ pub struct Rig {
     /// What reading an object meets next.
     unreadable: Arc<Mutex<VecDeque<SpoolError>>>,
     pub centre: Arc<Centre>,
+    /// Where instances go by C-STORE.
+    pub archive: Option<Arc<Archive>>,
     pub clock: Arc<HandClock>,
 }
 
@@ -262,6 +266,7 @@ impl Rig {
             },
             spool: MemorySpool::new(receipts.clone()),
             centre: Centre::new(clock.clone()),
+            archive: None,
             disk,
             receipts,
             unreadable: Arc::default(),
@@ -288,6 +293,7 @@ impl Rig {
             tenants: vec![tenant()],
             link: Link {
                 peer: self.centre.clone(),
+                archive: self.archive.clone(),
                 credentials: Credentials::for_tests(SigningKey::from_pkcs8(&KEY).expect("a P-256 key")),
                 centre_keys: centre::keys(),
             },
@@ -345,6 +351,23 @@ impl Rig {
             let entry = self.spool.instances(&tenant(), uid).await.expect("readable").remove(0);
             let to = Progress { unlisted: true, ..entry.progress.clone() };
             self.spool.advance(vec![Move { id: entry.id(), to }]).await.expect("moved");
+        }
+    }
+
+    /// The data set of an instance as it was handed over.
+    pub fn bytes_of(&self, of_study: u64, instance: u64) -> Vec<u8> {
+        data_set(&study(of_study), &sop(of_study, instance))
+    }
+
+    /// Nothing comes to the registry: what is committed stays so.
+    pub fn on_commit_only(&self) {
+        self.centre.set_down(Some(Failure::Event(Event::ConnectionRefused)));
+    }
+
+    /// Every queue once.
+    pub async fn once(&self, forward: &Forward) {
+        for queue in [Queue::Instances, Queue::Commitments, Queue::Manifests] {
+            forward.round(queue, &tenant()).await.expect("a round ends well");
         }
     }
 

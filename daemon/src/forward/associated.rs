@@ -1,0 +1,216 @@
+//! Instances by C-STORE: from `queued` to `sent`, on associations of one study and one patient each.
+//!
+//! A batch is one association; as many at once as the breaker of the channel allows. What each instance met is decided by the
+//! outcome table and moved when the association is over; what it did not come to goes back unattempted, so that a crash or a
+//! cut repeats at most one batch.
+//!
+//! # Failure
+//! An answer to one instance says nothing of the others, unless its row ends the association or opens the breaker. What cannot
+//! be read here ends the association where its bytes had begun, before their last fragment.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::time::Duration;
+
+use idr_dimse::message::command_set::{CommandSet, Priority};
+use idr_host::outbound::store::{Unstored, store};
+use idr_profile::outcome::{Context, Decided, Effect, Event, Outcome, Signal};
+
+use super::archive::{Archive, CONTEXTS_MAX, signal};
+use super::credentials::Bearing;
+use super::gate::{Channel, Pass};
+use super::pacing::Paced;
+use super::store::Way;
+use super::{Forward, Link, unread};
+use crate::outbound::{Bits, Session};
+use crate::spool::{Commitment, Entry, Progress, SpoolError, SpoolId, State};
+
+/// No instance begins on an association later than this: an assertion lives 240 s (`xua.toml`), and what comes after it is
+/// refused (04 §10.4).
+const LIFE: Duration = Duration::from_secs(180);
+/// Instances that are remembered for having ended associations.
+const ENDED_MAX: usize = 4096;
+/// So many associations make an instance one that goes alone (03 A-POISON).
+const POISON: u32 = 3;
+
+/// Associations that instances have ended, while others succeeded between.
+#[derive(Default)]
+pub(super) struct Ended {
+    stored: u64,
+    by: HashMap<SpoolId, (u32, u64)>,
+}
+
+impl Ended {
+    /// An instance was answered.
+    fn answered(&mut self, id: SpoolId) {
+        self.stored += 1;
+        self.by.remove(&id);
+    }
+
+    /// An association ended under an instance; whether that is its own doing by now.
+    fn ended(&mut self, id: SpoolId) -> bool {
+        if self.by.len() >= ENDED_MAX {
+            self.by.clear();
+        }
+        let stored = self.stored;
+        let (times, since) = self.by.entry(id).or_insert((0, stored));
+        *times += 1;
+        *times >= POISON && stored > *since
+    }
+
+    /// Whether it goes alone.
+    pub(super) fn goes_alone(&self, id: SpoolId) -> bool {
+        self.by.get(&id).is_some_and(|(times, since)| *times >= POISON && self.stored > *since)
+    }
+}
+
+impl Forward {
+    /// Whether the peer works again: one C-ECHO in place of an item (03 §2.4.3).
+    pub(super) async fn probe(&self, link: &Link) {
+        let Some(archive) = &link.archive else { return };
+        let (Ok(signal) | Err(signal)) = archive.echo().await;
+        let decided = self.outcomes.decide(signal, &Context::default());
+        self.record(Channel::Dimse, 0, &decided, None);
+    }
+
+    /// Sends a batch on one association.
+    pub(super) async fn send_associated(
+        &self,
+        pass: &Pass<'_>,
+        link: &Link,
+        archive: &Archive,
+        bearing: &Bearing,
+        entries: Vec<Entry>,
+    ) -> Result<(), SpoolError> {
+        let now = self.clock.now();
+        let first = entries.first().map_or(0, |entry| entry.id().0);
+        let identity = match archive.identity(&link.credentials, bearing, now, self.random()) {
+            Ok(identity) => identity,
+            Err(error) => {
+                tracing::error!(cause = %error, "no assertion can be signed");
+                return self.all_alike(first, Signal::Event(Event::Key), entries).await;
+            }
+        };
+        let kind = |entry: &Entry| (entry.record.announced.sop_class_uid.clone(), entry.record.announced.transfer_syntax_uid.clone());
+        let kinds: BTreeSet<(String, String)> = entries.iter().map(kind).collect();
+        let kinds: BTreeSet<(String, String)> = kinds.into_iter().take(CONTEXTS_MAX).collect();
+        let mut request = archive.request(identity);
+        for (sop_class, transfer_syntax) in &kinds {
+            request.propose(sop_class, &[transfer_syntax]);
+        }
+        let session = match archive.open(request).await {
+            Ok(session) => session,
+            Err(signal) => return self.all_alike(first, signal, entries).await,
+        };
+        // Beyond 128 kinds the rest has no presentation context this time.
+        let (entries, left): (Vec<Entry>, Vec<Entry>) = entries.into_iter().partition(|entry| kinds.contains(&kind(entry)));
+        left.iter().for_each(|entry| self.spool.give_back(entry.id()));
+        let mut waiting = VecDeque::from(entries);
+        let decided = self.on_association(pass, archive, session, &mut waiting).await;
+        waiting.iter().for_each(|entry| self.spool.give_back(entry.id()));
+        self.apply_sent(decided).await
+    }
+
+    /// Nothing of a batch was sent, for one reason.
+    async fn all_alike(&self, first: u64, signal: Signal<'_>, entries: Vec<Entry>) -> Result<(), SpoolError> {
+        let decided = self.outcomes.decide(signal, &Context::default());
+        self.record(Channel::Dimse, first, &decided, None);
+        self.apply_sent(entries.into_iter().map(|entry| (entry, decided.clone())).collect()).await
+    }
+
+    async fn apply_sent(&self, decided: Vec<(Entry, Decided)>) -> Result<(), SpoolError> {
+        let way = Way { done: State::Sent, again: State::Queued, handed: true };
+        let asked_for = |progress: &mut Progress, decided: &Decided| {
+            // What an earlier hand-over was committed by says nothing of this one.
+            let duplicate = decided.outcome == Outcome::DoneDuplicate;
+            progress.commitment = (progress.state == State::Sent).then(|| Commitment { duplicate, ..Commitment::default() });
+        };
+        self.apply_as(decided, way, asked_for).await
+    }
+
+    /// Sends what waits, until there is no more or the association is over; what each met. What stays was not attempted.
+    async fn on_association(
+        &self,
+        pass: &Pass<'_>,
+        archive: &Archive,
+        mut session: Session,
+        waiting: &mut VecDeque<Entry>,
+    ) -> Vec<(Entry, Decided)> {
+        let began = self.clock.monotonic();
+        let context = Context { dialect: archive.dialect.as_deref(), ..Context::default() };
+        let mut met = Vec::new();
+        while let Some(entry) = waiting.front()
+            && pass.holds()
+            && self.clock.monotonic().saturating_sub(began) < LIFE
+        {
+            let announced = &entry.record.announced;
+            let result = session.result_of(&announced.sop_class_uid, &announced.transfer_syntax_uid);
+            let (decided, over) = match result {
+                Some(Ok(context_id)) => self.store_one(&mut session, context_id, entry, &context).await,
+                Some(Err(refused)) => (Some(self.outcomes.decide(Signal::PresentationContext(refused as u8), &context)), false),
+                None => (Some(self.outcomes.decide(Signal::Event(Event::ContextMissing), &context)), false),
+            };
+            if let (Some(decided), Some(entry)) = (decided, waiting.pop_front()) {
+                self.record(Channel::Dimse, entry.id().0, &decided, None);
+                self.tell(&entry, &decided);
+                met.push((entry, decided));
+            }
+            if over {
+                session.abort().await;
+                return met;
+            }
+        }
+        session.release().await;
+        met
+    }
+
+    /// Sends one instance; what it met, and whether the association is of no use any more.
+    async fn store_one(&self, session: &mut Session, context_id: u8, entry: &Entry, context: &Context<'_>) -> (Option<Decided>, bool) {
+        let of_ours = |error: &SpoolError| {
+            tracing::error!(object = %entry.id(), cause = %error, remedy = error.remedy(), "an object cannot be read; the others go on");
+            let event = if matches!(error, SpoolError::Damaged { .. }) { Event::DigestDiffers } else { unread(error) };
+            Some(self.outcomes.decide(Signal::Event(event), context))
+        };
+        let mut bits = match self.spool.read(entry.id()).await {
+            Ok(stored) => Bits(Box::new(Paced::new(stored, self.pace.clone()))),
+            Err(error) => return (of_ours(&error), false),
+        };
+        let announced = &entry.record.announced;
+        let (class, instance) = (&announced.sop_class_uid, &announced.sop_instance_uid);
+        let command = CommandSet::c_store_rq(session.next_message_id(), class, instance, Priority::Medium);
+        match store(session, context_id, &command, &mut bits).await {
+            Ok(answer) => {
+                self.ended().answered(entry.id());
+                let decided = self.outcomes.decide(Signal::CStore(answer.status.0), context);
+                if !answer.error_comment.is_empty() && decided.outcome != Outcome::Done {
+                    tracing::warn!(object = %entry.id(), row = %decided.row, status = %answer.status, comment = comment(&answer.error_comment), "the destination says why");
+                }
+                let over = decided.effects.contains(&Effect::AbortAssociation);
+                (Some(decided), over)
+            }
+            Err(Unstored::Source { error, begun }) => (of_ours(&error), begun),
+            Err(Unstored::Association(failure)) => {
+                let ended = self.outcomes.decide(signal(&failure), context);
+                tracing::warn!(object = %entry.id(), row = %ended.row, cause = %failure, "an association ended under an instance; it is sent again");
+                let decided = match self.ended().ended(entry.id()) {
+                    true => self.outcomes.decide(Signal::Event(Event::Poison), context),
+                    false => ended,
+                };
+                (Some(decided), true)
+            }
+        }
+    }
+
+    /// Findings on the peer itself.
+    fn tell(&self, entry: &Entry, decided: &Decided) {
+        if decided.effects.contains(&Effect::Page) {
+            tracing::error!(object = %entry.id(), row = %decided.row, "the destination or this site needs somebody now; see `idr-site explain`");
+        } else if decided.effects.contains(&Effect::Warn) {
+            tracing::warn!(object = %entry.id(), row = %decided.row, "the destination altered an object, or says so; the copy here stays as it came");
+        }
+    }
+}
+
+/// An Error Comment for the journal: bounded, without control characters.
+fn comment(text: &str) -> String {
+    text.chars().filter(|character| !character.is_control()).take(200).collect()
+}

@@ -1,0 +1,325 @@
+//! Instances by C-STORE and storage commitment, whatever the destination answers.
+
+use std::time::Duration;
+
+use idr_dimse::association::negotiation::ContextResult;
+use idr_dimse::service::storage_commitment::EventInformation;
+use idr_dimse::status::Status;
+use idr_profile::outcome::{Context, Outcome, Outcomes, Signal};
+
+use super::archive::{OnAsk, OnAssociate, OnStore, Said, Scripted, report_of};
+use super::rig::{Rig, sop, study};
+use crate::spool::State;
+
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+/// Long beyond all that a test waits for.
+const PATIENT: Duration = Duration::from_secs(120);
+
+async fn world(receipts: bool, response: Duration) -> (Rig, Scripted) {
+    let peer = Scripted::start().await;
+    let mut rig = Rig::new();
+    rig.archive = Some(peer.archive(receipts, response));
+    (rig, peer)
+}
+
+#[tokio::test]
+async fn instances_are_sent_as_they_are_held_and_committed_by_their_report_alone() {
+    let (rig, peer) = world(false, PATIENT).await;
+    let forward = rig.forward();
+    rig.receive(1, 0..5).await;
+    rig.on_commit_only();
+    rig.settle(&forward).await;
+    for instance in 0..5 {
+        assert_eq!(peer.bytes_of(&sop(1, instance)), [rig.bytes_of(1, instance)], "bit by bit");
+        assert_eq!(rig.state(1, instance).await, "committed");
+    }
+    let asked = peer.requests();
+    assert_eq!(asked.iter().map(|request| request.references.len()).sum::<usize>(), 5);
+    assert!(asked.iter().all(|request| request.references.len() <= 3), "references_max");
+    assert!(peer.answers().iter().all(|status| *status == Status::SUCCESS) && peer.answers().len() == asked.len());
+    assert_eq!(rig.receipts_of(1), [5, 5, 0, 0], "handed over once each; it gives no receipts");
+    let storing = &peer.associations()[0];
+    assert_eq!(storing.contexts.len(), 1, "one class in one transfer syntax");
+    assert_eq!(storing.contexts[0].transfer_syntaxes, ["1.2.840.10008.1.2.1"], "and in no other");
+    assert_eq!(forward.status()["custody"], "commitment-only");
+}
+
+#[tokio::test]
+async fn with_receipts_the_commitment_alone_commits_nothing() {
+    let (rig, peer) = world(true, PATIENT).await;
+    let forward = rig.forward();
+    rig.receive(1, 0..2).await;
+    rig.settle(&forward).await;
+    assert_eq!((rig.state(1, 0).await, peer.requests().len()), ("sent".to_owned(), 1), "no R3 is there");
+    assert!(rig.entry(1, 0).await.is_taken());
+    for instance in 0..2 {
+        rig.centre.receive_elsewhere(&rig.entry(1, instance).await);
+    }
+    rig.run(&forward, 2 * HOUR, MINUTE).await;
+    assert!(rig.counts(&[("registered", 2)]), "{:?}", rig.spool_totals());
+    assert_eq!((peer.requests().len(), rig.receipts_of(1)), (1, [2, 2, 2, 1]), "and it is not asked again");
+}
+
+#[tokio::test]
+async fn each_answer_to_a_c_store_leads_where_its_row_says() {
+    use OnStore::{Abort, Answer, CloseInPdu};
+    let rows = [
+        (Answer(0xA700), "queued", "CS-A700"),
+        (Answer(0xA7FF), "queued", "CS-A700"),
+        (Answer(0x0110), "queued", "CS-0110"),
+        (Answer(0x0122), "held(CS-0122)", "CS-0122"),
+        (Answer(0x0124), "held(CS-0124)", "CS-0124"),
+        (Answer(0x0213), "queued", "CS-0213"),
+        (Answer(0x0210), "queued", "CS-0210"),
+        (Answer(0xA900), "quarantined(CS-A900)", "CS-A900"),
+        (Answer(0xC000), "quarantined(CS-C000)", "CS-C000"),
+        (Answer(0xB006), "held(CS-B006)", "CS-B006"),
+        (Answer(0xFE00), "queued", "CS-FE00"),
+        (Answer(0xFF00), "queued", "CS-FF00"),
+        (Answer(0x9999), "queued", "CS-0214"),
+        (Abort, "queued", "A-AB-0"),
+        (CloseInPdu, "queued", "T-RESET"),
+    ];
+    for (fate, state, row) in rows {
+        let (rig, peer) = world(false, PATIENT).await;
+        rig.on_commit_only();
+        let forward = rig.forward();
+        rig.receive(1, [0]).await;
+        rig.receive(2, [0]).await;
+        peer.on_store([fate]);
+        rig.settle(&forward).await;
+        let first = rig.entry(1, 0).await;
+        assert_eq!((first.progress.state.to_string().as_str(), first.progress.outcome.as_deref()), (state, Some(row)), "{fate:?}");
+        assert_eq!(rig.state(2, 0).await, "committed", "{fate:?}: the other one goes on");
+        rig.run(&forward, 3 * HOUR, MINUTE).await;
+        match state {
+            "queued" => assert_eq!(rig.state(1, 0).await, "committed", "{fate:?}: it is sent again by itself"),
+            _ => assert_eq!(rig.state(1, 0).await, state, "{fate:?}: it waits for somebody"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn warnings_of_success_are_stored_and_only_the_report_commits() {
+    for status in [0xB000, 0xB007, 0x0107, 0xB001] {
+        let (rig, peer) = world(false, PATIENT).await;
+        rig.on_commit_only();
+        let forward = rig.forward();
+        rig.receive(1, [0]).await;
+        peer.on_store([OnStore::Answer(status)]);
+        peer.on_ask([OnAsk::Later]);
+        rig.settle(&forward).await;
+        assert_eq!(rig.state(1, 0).await, "sent", "{status:04X}");
+        rig.run(&forward, 3 * HOUR, MINUTE).await;
+        assert_eq!(rig.state(1, 0).await, "committed", "{status:04X}");
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_never_answers_ends_the_association_and_nothing_is_done() {
+    for at_association in [true, false] {
+        let (rig, peer) = world(false, Duration::from_millis(400)).await;
+        rig.on_commit_only();
+        let forward = rig.forward();
+        rig.receive(1, 0..2).await;
+        match at_association {
+            true => peer.on_associate([OnAssociate::Silence]),
+            false => peer.on_store([OnStore::Silence]),
+        }
+        rig.once(&forward).await;
+        let first = rig.entry(1, 0).await;
+        assert_eq!((first.progress.state.to_string().as_str(), first.progress.outcome.as_deref()), ("queued", Some("A-TIMEOUT")));
+        assert_eq!(rig.receipts_of(1)[1], 0, "no hand-over is claimed");
+        let second = rig.entry(1, 1).await.progress;
+        assert_eq!(second.attempts, u32::from(at_association), "what was not sent has no attempt");
+    }
+}
+
+#[tokio::test]
+async fn rejects_and_refused_contexts_have_their_rows() {
+    use OnAssociate::{Refuse, Reject};
+    for (fate, state, row) in [
+        (Reject(1, 1, 3), "queued", "A-RJ-113"),
+        (Reject(1, 1, 7), "queued", "A-RJ-117"),
+        (Reject(2, 3, 1), "queued", "A-RJ-131"),
+        (Reject(2, 3, 2), "queued", "A-RJ-132"),
+        (Reject(1, 2, 1), "queued", "A-RJ-121"),
+        (Refuse(ContextResult::UserRejection), "held(PC-1)", "PC-1"),
+        (Refuse(ContextResult::NoReason), "queued", "PC-2"),
+        (Refuse(ContextResult::AbstractSyntaxNotSupported), "held(PC-3)", "PC-3"),
+        (Refuse(ContextResult::TransferSyntaxesNotSupported), "held(PC-4)", "PC-4"),
+    ] {
+        let (rig, peer) = world(false, PATIENT).await;
+        rig.on_commit_only();
+        let forward = rig.forward();
+        rig.receive(1, [0]).await;
+        peer.on_associate([fate]);
+        rig.once(&forward).await;
+        let first = rig.entry(1, 0).await;
+        assert_eq!((first.progress.state.to_string().as_str(), first.progress.outcome.as_deref()), (state, Some(row)), "{fate:?}");
+        assert!(peer.bytes_of(&sop(1, 0)).is_empty(), "{fate:?}");
+        rig.run(&forward, 24 * HOUR, 5 * MINUTE).await;
+        assert_eq!(rig.state(1, 0).await, if state == "queued" { "committed" } else { state }, "{fate:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_ends_an_association_delays_its_own_instance_alone() {
+    let (rig, peer) = world(false, PATIENT).await;
+    rig.on_commit_only();
+    let forward = rig.forward();
+    rig.receive(1, 0..4).await;
+    peer.on_store([OnStore::Answer(0), OnStore::Abort]);
+    rig.settle(&forward).await;
+    assert!(rig.counts(&[("committed", 3), ("queued", 1)]), "{:?}", rig.spool_totals());
+    assert!((0..4).all(|instance| peer.bytes_of(&sop(1, instance)).len() <= 1), "nothing is sent twice");
+}
+
+#[tokio::test]
+async fn each_answer_to_a_request_and_each_word_of_a_report_leads_where_its_row_says() {
+    use OnAsk::{Answer, Later, Report};
+    let report = |said| Report(vec![said], None);
+    let rows = [
+        (Answer(0x0112), "held(NA-0112)", "NA-0112"),
+        (Answer(0x0110), "sent", "NA-0110"),
+        (Answer(0x0131), "sent", "NA-0131"),
+        (Answer(0xA700), "sent", "NA-A700"),
+        (Later, "sent", "NA-0000"),
+        (report(Said::OtherClass), "quarantined(EV-CLASS)", "EV-CLASS"),
+        (report(Said::Both), "sent", "EV-BOTH"),
+        (report(Said::Failed(0x0110)), "sent", "FR-0110"),
+        (report(Said::Failed(0x0112)), "queued", "FR-0112"),
+        (report(Said::Failed(0x0119)), "quarantined(FR-0119)", "FR-0119"),
+        (report(Said::Failed(0x0122)), "held(FR-0122)", "FR-0122"),
+        (report(Said::Failed(0x0213)), "sent", "FR-0213"),
+        (report(Said::Failed(0xC000)), "quarantined(FR-C000)", "FR-C000"),
+        (Report(vec![Said::Committed], Some(7)), "sent", "EV-TYPE"),
+        // Whatever the event type says, the lists decide.
+        (Report(vec![Said::Committed], Some(2)), "committed", "EV-OK"),
+    ];
+    for (fate, state, row) in rows {
+        let (rig, peer) = world(false, PATIENT).await;
+        rig.on_commit_only();
+        let forward = rig.forward();
+        rig.receive(1, [0]).await;
+        peer.on_ask([fate]);
+        rig.settle(&forward).await;
+        let first = rig.entry(1, 0).await;
+        assert_eq!((first.progress.state.to_string().as_str(), first.progress.outcome.as_deref()), (state, Some(row)));
+        rig.run(&forward, 6 * HOUR, MINUTE).await;
+        let in_the_end = if ["sent", "queued"].contains(&state) { "committed" } else { state };
+        assert_eq!(rig.state(1, 0).await, in_the_end, "{row}");
+        let uids: Vec<String> = peer.requests().into_iter().map(|request| request.transaction_uid).collect();
+        assert!(uids.iter().enumerate().all(|(at, uid)| !uids[..at].contains(uid)), "{row}: each request has its own Transaction UID");
+        assert_eq!(peer.bytes_of(&sop(1, 0)).len(), if row == "FR-0112" { 2 } else { 1 }, "{row}: sent again where the row says so");
+    }
+}
+
+#[tokio::test]
+async fn an_instance_that_a_report_leaves_out_is_asked_for_again() {
+    let (rig, peer) = world(false, PATIENT).await;
+    rig.on_commit_only();
+    let forward = rig.forward();
+    rig.receive(1, 0..2).await;
+    peer.on_ask([OnAsk::Report(vec![Said::Committed, Said::Nothing], None)]);
+    rig.settle(&forward).await;
+    assert!(rig.counts(&[("committed", 1), ("sent", 1)]));
+    rig.run(&forward, 3 * HOUR, MINUTE).await;
+    assert!(rig.counts(&[("committed", 2)]));
+    assert_eq!(peer.requests()[1].references.len(), 1, "the other one is not asked for again");
+}
+
+#[tokio::test]
+async fn a_duplicate_that_is_not_confirmed_holds_the_study() {
+    let (rig, peer) = world(false, PATIENT).await;
+    rig.on_commit_only();
+    let forward = rig.forward();
+    rig.receive(1, [0]).await;
+    rig.receive(2, [0]).await;
+    peer.on_store([OnStore::Answer(0x0111), OnStore::Answer(0x0111)]);
+    peer.on_ask([OnAsk::Report(vec![Said::Failed(0x0112)], None)]);
+    rig.settle(&forward).await;
+    let mut states = [rig.state(1, 0).await, rig.state(2, 0).await];
+    states.sort();
+    assert_eq!(states, ["committed", "held(FR-0112)"]);
+}
+
+#[tokio::test]
+async fn a_report_is_taken_on_another_association_also_after_a_restart_and_counts_once() {
+    let (rig, peer) = world(false, PATIENT).await;
+    rig.on_commit_only();
+    let forward = rig.forward();
+    rig.receive(1, 0..2).await;
+    peer.on_ask([OnAsk::Later]);
+    rig.settle(&forward).await;
+    assert!(rig.counts(&[("sent", 2)]));
+    drop(forward);
+    let forward = rig.forward();
+    rig.settle(&forward).await;
+    assert_eq!(peer.requests().len(), 1, "its time has not come");
+    let asked = &peer.requests()[0];
+    let unknown = EventInformation { transaction_uid: "2.25.1".to_owned(), ..report_of(asked, &[Said::Committed; 2]) };
+    assert_eq!(forward.report_came(&Ok((1, unknown))).await, Status::SUCCESS);
+    assert!(rig.counts(&[("sent", 2)]), "a report to no request of ours changes nothing");
+    assert_eq!(forward.report_came(&Err(Status::PROCESSING_FAILURE)).await, Status::PROCESSING_FAILURE);
+    assert_eq!(forward.report_came(&Ok((1, report_of(asked, &[Said::Committed; 2])))).await, Status::SUCCESS);
+    assert!(rig.counts(&[("committed", 2)]));
+    assert_eq!(forward.report_came(&Ok((2, report_of(asked, &[Said::Failed(0x0112); 2])))).await, Status::SUCCESS);
+    assert!(rig.counts(&[("committed", 2)]), "a late word about a closed transaction changes nothing");
+}
+
+#[tokio::test]
+async fn without_a_report_it_is_asked_for_again_and_a_report_to_the_last_request_still_counts() {
+    let (rig, peer) = world(false, PATIENT).await;
+    rig.on_commit_only();
+    let forward = rig.forward();
+    rig.receive(1, [0]).await;
+    peer.on_ask([OnAsk::Later]);
+    rig.settle(&forward).await;
+    rig.clock.advance(15 * MINUTE);
+    rig.once(&forward).await;
+    assert_eq!((rig.state(1, 0).await.as_str(), rig.entry(1, 0).await.progress.outcome.as_deref()), ("sent", Some("EV-NONE")));
+    assert_eq!(forward.report_came(&Ok((1, report_of(&peer.requests()[0], &[Said::Committed])))).await, Status::SUCCESS);
+    assert_eq!(rig.state(1, 0).await, "committed");
+}
+
+#[tokio::test]
+async fn a_destination_that_is_away_is_suspended_and_probed_by_echo() {
+    let (rig, peer) = world(false, PATIENT).await;
+    rig.on_commit_only();
+    let forward = rig.forward();
+    rig.receive(1, 0..2).await;
+    // One of these opens the breaker at once; the probe after it is rejected too.
+    peer.on_associate([OnAssociate::Reject(1, 1, 3), OnAssociate::Reject(1, 1, 3)]);
+    rig.settle(&forward).await;
+    assert_eq!(forward.status()["suspended"]["dimse"], true);
+    rig.run(&forward, 24 * HOUR, 5 * MINUTE).await;
+    assert!(rig.counts(&[("committed", 2)]), "{:?}", rig.spool_totals());
+    assert_eq!(forward.status()["suspended"]["dimse"], false);
+    let echoed = |request: &&idr_dimse::association::negotiation::Request| request.contexts[0].abstract_syntax == "1.2.840.10008.1.1";
+    assert_eq!(peer.associations().iter().filter(echoed).count(), 2, "probed twice");
+}
+
+#[tokio::test]
+async fn no_status_of_a_c_store_and_no_reason_of_a_report_commits_anything_but_a_commitment() {
+    let rig = Rig::new();
+    let forward = rig.forward();
+    rig.receive(1, [0]).await;
+    let entry = rig.entry(1, 0).await;
+    let outcomes = Outcomes::base();
+    let (mut covered, now) = (0_u32, rig.clock.truth());
+    for status in 0..=u16::MAX {
+        let stored = outcomes.decide(Signal::CStore(status), &Context::default());
+        let to = forward.next(&entry, &stored, State::Sent, State::Queued, now).expect("every status moves it").to;
+        let sent = matches!(stored.outcome, Outcome::Done | Outcome::DoneDuplicate);
+        assert_eq!(to.state == State::Sent, sent, "{status:04X}H");
+        assert!(sent || matches!(to.state, State::Queued | State::Held(_) | State::Quarantined(_)), "{status:04X}H: {}", to.state);
+        let failed = outcomes.decide(Signal::CommitmentFailure(status), &Context::default());
+        assert!(!matches!(failed.outcome, Outcome::Done | Outcome::DoneDuplicate), "{status:04X}H: a failure is never done");
+        let to = forward.next(&entry, &failed, State::Committed, State::Sent, now).expect("every reason moves it").to;
+        assert_ne!(to.state, State::Committed, "{status:04X}H");
+        covered += 1;
+    }
+    assert_eq!((covered, study(1)), (65_536, entry.record.facts.study_uid));
+}
