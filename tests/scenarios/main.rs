@@ -16,6 +16,7 @@ mod defects;
 mod disk_faults;
 mod drop_folder;
 mod durable_before_answer;
+mod forward_by_c_store;
 mod header_budget;
 mod hostile_xml;
 mod image_reaches_central_and_comes_back;
