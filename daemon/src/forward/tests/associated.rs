@@ -323,3 +323,39 @@ async fn no_status_of_a_c_store_and_no_reason_of_a_report_commits_anything_but_a
     }
     assert_eq!((covered, study(1)), (65_536, entry.record.facts.study_uid));
 }
+
+#[tokio::test]
+async fn a_crash_at_any_step_leaves_every_instance_committed_and_repeats_at_most_the_step_in_flight() {
+    let mut step = 1;
+    loop {
+        let (rig, peer) = world(false, PATIENT).await;
+        rig.on_commit_only();
+        rig.receive(1, 0..3).await;
+        rig.receive(2, 0..2).await;
+        rig.centre.fuse.set(step);
+        let blown = rig.centre.fuse.blown.lock().expect("no panic while held").clone();
+        let forward = rig.forward();
+        let crashed = tokio::select! {
+            biased;
+            () = blown.cancelled() => true,
+            () = rig.settle(&forward) => false,
+        };
+        drop(forward);
+        rig.centre.fuse.set(i64::MAX);
+        let forward = rig.forward();
+        // What was asked for when it died has its 900 s, and a delay of class `commit`.
+        let done = rig.run_until(&forward, 3 * HOUR, MINUTE, async |_| rig.counts(&[("committed", 5)])).await;
+        assert!(done, "step {step}: {:?}", rig.spool_totals());
+        for (number, instances) in [(1, 3), (2, 2)] {
+            assert!((0..instances as u64).all(|instance| (1..=2).contains(&peer.bytes_of(&sop(number, instance)).len())), "step {step}");
+            let [r1, r2, ..] = rig.receipts_of(number);
+            assert_eq!(r1, instances, "step {step}");
+            assert!((instances..=2 * instances).contains(&r2), "step {step}: {r2}");
+        }
+        if !crashed {
+            break;
+        }
+        step += 1;
+    }
+    assert!(step > 10, "{step} steps: the story has become short");
+}
