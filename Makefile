@@ -5,7 +5,7 @@ SHELL := /bin/bash
 export CARGO_TERM_COLOR ?= never
 NEXTEST := cargo nextest run --no-fail-fast
 
-.PHONY: demo test check fmt lint doc doc-tests unit scenarios peers bench bench-index bench-access bench-wan mutants fuzz fuzz-smoke soak-kill soak-powerloss soak-memory deb setup setup-build \
+.PHONY: demo test check fmt lint doc doc-tests unit scenarios peers bench bench-index bench-access bench-wan bench-poison mutants fuzz fuzz-smoke soak-kill soak-powerloss soak-memory deb setup setup-build \
 	setup-tests skipped help
 
 help:                 ## this list
@@ -88,6 +88,9 @@ bench-index: setup-build ## N=1000000: a spool of N records beside one of 1000, 
 
 bench-wan: setup-build ## FOR=60: objects over a socket at wan.bytes_per_second; within 5 %
 	IDR_SECONDS=$${FOR:-60} cargo test --release --locked -p idr-site --lib -- --nocapture forward::pacing::tests::over_a_socket
+
+bench-poison: setup-build ## N=10000: a queue with one poisoned instance, on a clock moved by hand: when the others are through
+	IDR_INSTANCES=$${N:-10000} cargo test --release --locked -p idr-site --lib -- --nocapture forward::tests::poison
 
 fuzz-smoke: setup-build ## a minute on each fuzz target
 	$(MAKE) fuzz MIN=1

@@ -133,12 +133,8 @@ impl Monitor {
     fn forward(&self, page: &mut Page<'_>) -> fmt::Result {
         let Some(forward) = &self.forward else { return Ok(()) };
         let counters = &forward.counters;
-        let objects = [
-            ("asked", &counters.asked),
-            ("committed", &counters.committed),
-            ("failed", &counters.failed),
-            ("not_asked", &counters.extra),
-        ];
+        let objects =
+            [("asked", &counters.asked), ("committed", &counters.committed), ("failed", &counters.failed), ("not_asked", &counters.extra)];
         let objects = objects.map(|(result, counter)| ([("result", result)], counter.value()));
         page.counters("idr_site_forward_commitment_objects_total", "Objects in requests and reports of storage commitment.", objects)?;
         let unknown = counters.unknown.value();

@@ -98,6 +98,20 @@ impl Pass<'_> {
         self.probe
     }
 
+    /// Requests at once by now: while a round lasts, successes double it.
+    pub(super) fn parallel_now(&self) -> u32 {
+        let now = self.forward.clock.monotonic();
+        let mut breakers = self.forward.breakers();
+        let gate = breakers.of(self.channel);
+        if self.probe || gate.breaker.is_open() {
+            return 1;
+        }
+        match gate.breaker.admit(now) {
+            Admission::Go { parallel } => parallel.min(self.forward.parallel_max),
+            _ => 1,
+        }
+    }
+
     /// Whether the next request may be made: the breaker may have opened since, the clock been found wrong, or the program be
     /// about to end.
     pub(super) fn holds(&self) -> bool {

@@ -11,10 +11,12 @@
 //! # Failure
 //! Every step may be repeated: the centre answers an identical instance or submission with success. A state is durable
 //! before the next step starts, so a crash repeats at most the step in flight. A retry waits in the spool with its due
-//! time; the breaker suspends the peer, never an item. A round that ends in an error gives back what it had claimed.
+//! time, which the monotonic clock guards (`waits`); the breaker suspends the peer, never an item. A request that fails as a
+//! whole is taken apart: each of its instances goes alone next time. A round that ends in an error gives back what it had claimed.
 //!
 //! # Bounds
-//! Requests at once: the breaker's parallelism and `parallel_max`. Instances and bytes of a request: `batch_*_max`.
+//! Requests at once: the breaker's parallelism and `parallel_max`. Instances and bytes of a request: `batch_*_max`. Bytes a
+//! second and times of day: `[wan]` (`pacing`).
 
 mod ages;
 mod archive;
@@ -153,6 +155,11 @@ pub struct Link {
 }
 
 impl Link {
+    /// That by which instances leave.
+    fn channel(&self) -> Channel {
+        if self.archive.is_some() { Channel::Dimse } else { Channel::Stow }
+    }
+
     /// Over HTTPS, with the keys and certificates that the configuration names; `None` without a centre.
     ///
     /// # Errors
@@ -541,7 +548,9 @@ impl Forward {
             Outcome::Hold(_) if is_aged => (State::Held(cause), Memo { healthy_s: healthy.as_secs(), ..memo }.text()),
             Outcome::Hold(Decider::Operator | Decider::Study) => (State::Held(cause), None),
             Outcome::Quarantine => (State::Quarantined(cause), None),
-            Outcome::Queued | Outcome::Continue | Outcome::Wait | Outcome::Ignored => return None,
+            Outcome::Queued => return None,
+            // The exchange is over and brought no answer (HTTP 1xx): to send again at once would have no end.
+            Outcome::Continue | Outcome::Wait | Outcome::Ignored => return Some(self.retry(entry, &decided.row, Class::Net, again, now)),
         };
         self.waits().end(entry.id());
         // The age of an item counts from the state, not from the attempt (profile 03 §2.2).
@@ -566,6 +575,7 @@ impl Forward {
         let (monotonic, healthy, not_before) = (self.clock.monotonic(), self.healthy(), Self::not_before(now, delay));
         let mut waits = self.waits();
         let healthy_s = memo.healthy_s + waits.healthy_since(entry.id(), healthy).as_secs();
+        let alone = memo.alone || waits.take_alone(entry.id());
         waits.begin(entry.id(), Wait { due: monotonic + delay, not_before, healthy }, monotonic);
         let progress = Progress {
             since: if again == entry.progress.state { entry.progress.since } else { now },
@@ -573,7 +583,7 @@ impl Forward {
             not_before,
             attempts: failures + 1,
             outcome: Some(row.to_string()),
-            memo: Memo { class: Some(class), healthy_s, ..memo }.text(),
+            memo: Memo { class: Some(class), healthy_s, alone }.text(),
             ..entry.progress.clone()
         };
         Move { id: entry.id(), to: progress }
@@ -587,7 +597,7 @@ impl Forward {
     /// How long objects could be sent, since monotonic zero.
     fn healthy(&self) -> Duration {
         let now = self.clock.monotonic();
-        self.breakers().healthy(Channel::Stow, now)
+        self.breakers().healthy(self.link().channel(), now)
     }
 
     /// Whose data the requests about a study carry; `None` while the controller map has no row for it.

@@ -11,7 +11,6 @@ use std::time::Duration;
 use idr_profile::outcome::{Decided, Outcome};
 use jiff::Timestamp;
 
-use super::gate::Channel;
 use super::register::{HOLD, Hold, PENDING, Turn};
 use super::{Forward, cause_of};
 use crate::spool::{Cause, Entry, Progress, Seen, SpoolError, SpoolId, State, Tenant};
@@ -122,7 +121,7 @@ impl Forward {
             let mut probes = self.probes();
             let late = probes.looked.is_none_or(|looked| monotonic.saturating_sub(looked) >= LOOK_EVERY);
             // A suspended peer has a probe of its own.
-            if !(late || probes.at_once) || self.breakers().is_open(Channel::Stow) {
+            if !(late || probes.at_once) || self.breakers().is_open(self.link().channel()) {
                 return Ok(());
             }
             probes.looked = Some(monotonic);

@@ -1,12 +1,13 @@
 //! Instances: from `queued` over STOW-RS to `sent`, and over the centre's receipts to `committed`. By C-STORE: [`super::associated`],
 //! [`super::responsibility`].
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 use idr_profile::outcome::{Context, Decided, Decider, Event, InstanceResult, Outcome, ReceiptAnswer, Signal, Stow, StowBody};
 use idr_profile::receipt::{Carried, Object, Source as HandedBy, Statement, Verifier};
 
@@ -17,6 +18,7 @@ use super::pages::Page;
 use super::peer::{Batch, Failure, Heard, Source, StoreBody};
 use super::register::{HOLD, Hold};
 use super::storms::Results;
+use super::waits::Memo;
 use super::{Forward, Maps, cause_of, queued, unread};
 use crate::receipts::ReceiptError;
 use crate::spool::{Cause, Entry, Move, Progress, Seen, Spool, SpoolError, SpoolId, State, Stored, Tenant};
@@ -54,25 +56,71 @@ impl Forward {
             return Ok(false);
         }
         let link = self.link();
-        let channel = if link.archive.is_some() { Channel::Dimse } else { Channel::Stow };
+        let channel = link.channel();
         let Some(pass) = self.admitted(channel) else { return Ok(false) };
         if channel == Channel::Dimse && pass.is_probe() {
             self.probe(&link).await;
             return Ok(pass.has_answer() && !self.breakers().is_open(channel));
         }
         self.receipts_work().await?;
-        let limit = if pass.is_probe() { 1 } else { self.batch_instances_max.saturating_mul(pass.parallel as usize) };
-        let entries = self.claim(tenant, "queued", limit).await?;
-        if entries.is_empty() {
-            return Ok(false);
+        let mut under_way = FuturesUnordered::new();
+        let mut ready = VecDeque::new();
+        let (mut any, mut failed) = (false, None);
+        loop {
+            let parallel = pass.parallel_now() as usize;
+            while under_way.len() < parallel && failed.is_none() {
+                if ready.is_empty() && !(any && (pass.is_probe() || !self.refills(&pass))) {
+                    match self.ready(&pass, tenant).await {
+                        Ok(found) => ready = found,
+                        // What is under way ends first.
+                        Err(error) => failed = Some(error),
+                    }
+                    any |= !ready.is_empty();
+                }
+                let Some((bearing, entries)) = ready.pop_front() else { break };
+                let pass = &pass;
+                under_way.push(async move {
+                    let claimed = ids(&entries);
+                    let sent = self.send(pass, tenant, bearing, entries).await;
+                    if sent.is_err() {
+                        self.give_back(&claimed);
+                    }
+                    sent
+                });
+            }
+            // One that takes long keeps its own place alone: the others are filled again.
+            match under_way.next().await {
+                Some(sent) => failed = failed.or(sent.err()),
+                None => break,
+            }
         }
-        let claimed = ids(&entries);
-        let _flying = self.fly(&entries);
-        let sent = self.send_claimed(&pass, tenant, entries).await;
-        if sent.is_err() {
-            self.give_back(&claimed);
+        ready.iter().for_each(|(_, entries)| self.give_back(&ids(entries)));
+        failed.map_or(Ok(any), Err)
+    }
+
+    /// Whether a round goes on with what became due meanwhile. With several tenants it ends, so that each has its turn.
+    fn refills(&self, pass: &Pass<'_>) -> bool {
+        self.tenants.len() == 1 && pass.holds() && self.pace.allowed().open
+    }
+
+    /// Requests that are due; empty if none is.
+    async fn ready(&self, pass: &Pass<'_>, tenant: &Tenant) -> Result<VecDeque<(Bearing, Vec<Entry>)>, SpoolError> {
+        loop {
+            let limit = if pass.is_probe() { 1 } else { self.batch_instances_max.saturating_mul(pass.parallel as usize) };
+            let entries = self.claim(tenant, "queued", limit).await?;
+            if entries.is_empty() {
+                return Ok(VecDeque::new());
+            }
+            let claimed = ids(&entries);
+            match self.batches(tenant, entries).await {
+                Ok(batches) if batches.is_empty() && !pass.is_probe() => {}
+                Ok(batches) => return Ok(batches.into()),
+                Err(error) => {
+                    self.give_back(&claimed);
+                    return Err(error);
+                }
+            }
         }
-        sent.map(|()| true)
     }
 
     /// What is sent needs its R2 at once: without a log that takes it the same instances would be sent again and again.
@@ -83,13 +131,6 @@ impl Forward {
             true => Err(ReceiptError::Unsettled.into()),
             false => Ok(()),
         }
-    }
-
-    async fn send_claimed(&self, pass: &Pass<'_>, tenant: &Tenant, entries: Vec<Entry>) -> Result<(), SpoolError> {
-        let batches = self.batches(tenant, entries).await?;
-        let sent = futures::stream::iter(batches).map(|(bearing, entries)| self.send(pass, tenant, bearing, entries));
-        let results: Vec<Result<(), SpoolError>> = sent.buffer_unordered(pass.parallel as usize).collect().await;
-        results.into_iter().collect()
     }
 
     /// Ends the leases of what was not moved.
@@ -164,6 +205,11 @@ impl Forward {
             let mut batch: Vec<Entry> = Vec::new();
             let mut bytes = 0_u64;
             for entry in entries {
+                let alone = Memo::read(entry.progress.memo.as_deref()).alone;
+                if alone {
+                    batches.push((bearing.clone(), vec![entry]));
+                    continue;
+                }
                 let full = batch.len() >= instances_max || bytes.saturating_add(entry.record.size_bytes) > self.batch_bytes_max;
                 // The answer names instances by their UID: two of one UID in a request could not be told apart (S-BOTH).
                 let again = batch.iter().any(|other| other.record.announced.sop_instance_uid == entry.record.announced.sop_instance_uid);
@@ -175,7 +221,9 @@ impl Forward {
                 bytes = bytes.saturating_add(entry.record.size_bytes);
                 batch.push(entry);
             }
-            batches.push((bearing, batch));
+            if !batch.is_empty() {
+                batches.push((bearing, batch));
+            }
         }
         Ok(batches)
     }
@@ -186,6 +234,7 @@ impl Forward {
             self.give_back(&ids(&entries));
             return Ok(());
         }
+        let _flying = self.fly(&entries);
         let study_uid = entries.first().map(|entry| entry.record.facts.study_uid.clone()).unwrap_or_default();
         if let Some(cause) = self.hold_of(tenant, &study_uid).await? {
             tracing::warn!(%tenant, study = %study_uid, row = %cause, objects = entries.len(), "the study is held: its objects wait with it");
@@ -250,6 +299,9 @@ impl Forward {
         let decided: Vec<(Entry, Decided)> = match stow {
             Stow::All(decided) => {
                 self.record(Channel::Stow, first, &decided, retry_after.as_deref());
+                if decided.class().is_some() {
+                    self.waits().part(&entries);
+                }
                 all(entries, &decided)
             }
             Stow::Each { request, instances } => {

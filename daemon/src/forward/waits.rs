@@ -77,7 +77,10 @@ pub(super) struct Waits {
     /// Claimed and not due, by when they are.
     parked: BTreeSet<(Duration, SpoolId)>,
     /// In a request, or about to be.
-    flying: HashSet<SpoolId>,
+    /// True: it was claimed again meanwhile, in whatever state it is by then, and is left leased until the request is over.
+    flying: HashMap<SpoolId, bool>,
+    /// Their request with others failed as a whole, and it is not decided yet when they go again.
+    alone: HashSet<SpoolId>,
 }
 
 impl Waits {
@@ -101,6 +104,20 @@ impl Waits {
     /// It does not wait any more.
     pub fn end(&mut self, id: SpoolId) {
         self.of.remove(&id);
+        self.alone.remove(&id);
+    }
+
+    /// A request with several of them failed as a whole: each goes in one of its own next time, so that the one that may be
+    /// the reason delays no other.
+    pub fn part(&mut self, entries: &[Entry]) {
+        if entries.len() > 1 {
+            self.alone.extend(entries.iter().map(Entry::id));
+        }
+    }
+
+    /// Whether [`Waits::part`] was said of it since it was asked last.
+    pub fn take_alone(&mut self, id: SpoolId) -> bool {
+        self.alone.remove(&id)
     }
 
     /// How long the peer was healthy since an item's last attempt of this life; nothing without one.
@@ -111,7 +128,8 @@ impl Waits {
     /// Whether what was claimed may go now; what may not keeps its lease.
     fn is_due(&mut self, entry: &Entry, monotonic: Duration) -> bool {
         let id = entry.id();
-        if self.flying.contains(&id) {
+        if let Some(again) = self.flying.get_mut(&id) {
+            *again = true;
             return false;
         }
         let waits = self
@@ -132,8 +150,8 @@ impl Waits {
     }
 }
 
-/// What is claimed for a request: it is not claimed a second time while this lives, however the clock goes, and comes back
-/// when it ends.
+/// What is claimed for a request: nobody else is given it while this lives, however the clock goes and however early its next
+/// state can be claimed; what was claimed meanwhile is free again when this ends.
 pub(super) struct Flying<'a> {
     forward: &'a Forward,
     ids: Vec<SpoolId>,
@@ -141,9 +159,13 @@ pub(super) struct Flying<'a> {
 
 impl Drop for Flying<'_> {
     fn drop(&mut self) {
-        let mut waits = self.forward.waits();
-        for id in &self.ids {
-            waits.flying.remove(id);
+        let again: Vec<SpoolId> = {
+            let mut waits = self.forward.waits();
+            self.ids.iter().filter(|id| waits.flying.remove(id) == Some(true)).copied().collect()
+        };
+        if !again.is_empty() {
+            again.into_iter().for_each(|id| self.forward.spool.give_back(id));
+            self.forward.wake.notify_waiters();
         }
     }
 }
@@ -175,7 +197,7 @@ impl Forward {
     /// Keeps what was claimed from being claimed again.
     pub(super) fn fly(&self, entries: &[Entry]) -> Flying<'_> {
         let ids: Vec<SpoolId> = entries.iter().map(Entry::id).collect();
-        self.waits().flying.extend(ids.iter().copied());
+        self.waits().flying.extend(ids.iter().map(|id| (*id, false)));
         Flying { forward: self, ids }
     }
 

@@ -83,6 +83,10 @@ struct State {
     wrong: Option<Carried>,
     refused: BTreeMap<String, u16>,
     names_rules: bool,
+    /// A request with one of these is answered with a status as a whole.
+    breaks: BTreeMap<String, u16>,
+    /// A request with one of these is not answered before.
+    stalls: BTreeMap<String, CancellationToken>,
     refuses_all: Option<u16>,
     lies: bool,
     down: Option<Failure>,
@@ -266,6 +270,18 @@ impl Centre {
         self.state().refused.remove(sop_instance_uid);
     }
 
+    /// Answers every request with this instance with a status and without a body.
+    pub fn break_on(&self, sop_instance_uid: &str, status: u16) {
+        self.state().breaks.insert(sop_instance_uid.to_owned(), status);
+    }
+
+    /// Answers no request with this instance before the token is cancelled.
+    pub fn stall_on(&self, sop_instance_uid: &str) -> CancellationToken {
+        let until = CancellationToken::new();
+        self.state().stalls.insert(sop_instance_uid.to_owned(), until.clone());
+        until
+    }
+
     /// Says the rule of each refusal.
     pub fn name_rules(&self) {
         self.state().names_rules = true;
@@ -427,7 +443,14 @@ impl Centre {
 impl Peer for Centre {
     async fn store(&self, batch: &Batch) -> Heard<StoreBody> {
         self.fuse.step().await;
-        let heard = match self.fate(Call::Store).await {
+        let of = |entry: &crate::spool::Entry| entry.record.announced.sop_instance_uid.clone();
+        let stalled = batch.entries.iter().find_map(|entry| self.state().stalls.get(&of(entry)).cloned());
+        if let Some(until) = stalled {
+            until.cancelled().await;
+        }
+        let broken = batch.entries.iter().find_map(|entry| self.state().breaks.get(&of(entry)).copied());
+        let fate = self.fate(Call::Store).await;
+        let heard = match broken.map(|status| Fate::Status(status, None)).or(fate) {
             Some(Fate::Lost(failure)) => Heard::Nothing(failure),
             Some(Fate::Status(status, retry_after)) => self.status(status, retry_after, StoreBody::None),
             Some(Fate::Unheard(failure)) => {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use idr_profile::outcome::Event;
+use idr_profile::outcome::{Context, Event, Outcome, Stow, StowBody};
 use tokio_util::sync::CancellationToken;
 
 use super::centre::{Call, Fate};
@@ -351,4 +351,30 @@ async fn what_was_answered_stored_and_never_got_its_receipt_is_sent_again_when_r
     assert_eq!((rig.centre.arrivals(&sop(1, 0)), rig.centre.arrivals(&sop(1, 1))), (2, 1));
     rig.run(&forward, HOUR, Duration::from_secs(10)).await;
     assert!(rig.counts(&[("registered", 2)]), "{:?}", rig.spool_totals());
+}
+
+#[tokio::test]
+async fn every_status_without_a_body_leads_where_its_row_says_and_none_is_taken_for_success() {
+    let rig = Rig::new();
+    for status in 100..=999_u16 {
+        let number = u64::from(status);
+        rig.receive(number, [0]).await;
+        // A breaker of its own.
+        let forward = rig.forward();
+        rig.centre.script(Call::Store, [Fate::Status(status, None)]);
+        rig.settle(&forward).await;
+        let Stow::All(decided) = forward.outcomes.stow(status, StowBody::None, 1, &Context::default()) else {
+            panic!("{status}: one instance without a body is decided on as a whole")
+        };
+        let progress = rig.entry(number, 0).await.progress;
+        assert_eq!(progress.outcome.as_deref(), Some(&*decided.row), "{status}");
+        let expected = match decided.outcome {
+            Outcome::Hold(_) => format!("held({})", decided.row),
+            Outcome::Retry(_) | Outcome::Wait => "queued".to_owned(),
+            other => panic!("{status}: {other} without an answer about the instance"),
+        };
+        assert_eq!(progress.state.to_string(), expected, "{status}");
+        assert!(expected != "queued" || progress.not_before > rig.clock.truth(), "{status}: it waits");
+    }
+    assert_eq!(rig.centre.calls(Call::Store).len(), 900, "each is asked once");
 }

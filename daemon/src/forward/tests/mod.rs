@@ -10,6 +10,7 @@ mod clocks;
 mod crash;
 mod instances;
 mod manifests;
+mod poison;
 mod receipts;
 mod reconciliations;
 mod releases;
