@@ -5,7 +5,7 @@
 //! sides equal when it is given again, and sets it.
 //!
 //! # Bounds
-//! [`PAGE`] rows in memory; one unit of work on each side, however long it takes.
+//! 500 rows in memory; one unit of work on each side, however long it takes.
 
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};

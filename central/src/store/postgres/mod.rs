@@ -56,7 +56,7 @@ pub struct PostgresOptions {
     pub writers: u32,
     /// How long a writer waits for another one (08 §6 `lock.wait`: 10 s), and anybody for a connection.
     pub lock_wait: Duration,
-    /// Longest single statement, at the server; here it is given [`ANSWER_MARGIN`] more.
+    /// Longest single statement, at the server; here it is given 5 s more.
     pub statement: Duration,
     /// Longest pause between two statements of one unit of work, after which the server ends it and frees its lock.
     pub idle: Duration,
@@ -144,6 +144,10 @@ impl PostgresStore {
     }
 
     async fn unit(&self, pool: &PgPool, begin: &'static str) -> Result<Tx, StoreError> {
+        // Somebody looks for the server already: the others are answered at once, and do not wait with all their places.
+        if self.away.load(Ordering::Relaxed) {
+            return Err(StoreError::Away(sqlx::Error::PoolTimedOut));
+        }
         let begun = match pool.acquire().await {
             Ok(connection) => PostgresUnit::begin(connection, begin, self.answer).await,
             // With readers it is the server; with writers it may be that they wait for each other.
