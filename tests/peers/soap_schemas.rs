@@ -22,7 +22,7 @@ use idr_tests::fixtures::report::{APND, new_uid, submission_with_folder};
 use idr_tests::fixtures::study::{Kind, Recipe, Study};
 use idr_tests::harness::{Exchange, Message, Plan, Relay, World};
 use idr_tests::poll;
-use idr_tests::shared::{folder, has_tool, run};
+use idr_tests::shared::{folder, has_tool, run, workspace};
 use idr_tests::story::{outgoing, patient_id, send_all, study_registered};
 
 use crate::story;
@@ -122,6 +122,12 @@ fn every_answer_of_the_centre_is_valid_by_its_schema() {
                     let body = iti_18::encode(Definition::of_name(name).context("a stored query")?, returned, None, parameters);
                     let answer = consumer.soap(action::ITI_18, &body, &consumer.requester.security(Some(&patient))?).await?;
                     told += &check.answer(&answer, "AdhocQueryResponse")?;
+                    // By the gateway of another community: with and without the community in it.
+                    for home in [None, Some(HOME)] {
+                        let body = iti_18::encode(Definition::of_name(name).context("a stored query")?, returned, home, parameters);
+                        let answer = consumer.soap(action::ITI_38, &body, &consumer.requester.security(Some(&patient))?).await?;
+                        check.answer(&answer, "AdhocQueryResponse")?;
+                    }
                 }
             }
         }
@@ -131,8 +137,8 @@ fn every_answer_of_the_centre_is_valid_by_its_schema() {
 
         // ITI-43 and RAD-69: all, a part, nothing.
         let (series, instances) = &registered.series[0];
-        let request = |uid: &str| DocumentRequest {
-            home_community_id: None,
+        let request = |uid: &str, between: bool| DocumentRequest {
+            home_community_id: between.then(|| HOME.to_owned()),
             repository_unique_id: Some(registered.repository().to_owned()),
             document_unique_id: Some(uid.to_owned()),
         };
@@ -145,11 +151,13 @@ fn every_answer_of_the_centre_is_valid_by_its_schema() {
         };
         let imaged = patient_id(&study.person);
         for (ids, expected) in [(1, Status::Success), (2, Status::PartialSuccess)] {
-            let two = |first: &str| [request(first), request(&new_uid())][..ids].to_vec();
-            let asked: [(&str, String, &PatientId); 3] = [
-                (action::ITI_43, iti_43::encode(&two(&registered.entry.unique_id)), &imaged),
-                (action::ITI_43, iti_43::encode(&two(&entry.unique_id)), &patient),
-                (action::RAD_69, images(two(&instances[0])), &imaged),
+            let two = |first: &str, between| [request(first, between), request(&new_uid(), between)][..ids].to_vec();
+            let asked: [(&str, String, &PatientId); 5] = [
+                (action::ITI_43, iti_43::encode(&two(&registered.entry.unique_id, false)), &imaged),
+                (action::ITI_43, iti_43::encode(&two(&entry.unique_id, false)), &patient),
+                (action::RAD_69, images(two(&instances[0], false)), &imaged),
+                (action::ITI_39, iti_43::encode(&two(&entry.unique_id, true)), &patient),
+                (action::RAD_75, images(two(&instances[0], true)), &imaged),
             ];
             for (action, body, patient) in asked {
                 for (consumer, expected) in [(&viewer, expected), (&other, Status::Failure)] {
@@ -163,6 +171,36 @@ fn every_answer_of_the_centre_is_valid_by_its_schema() {
         world.stop().await
     });
 }
+
+#[test]
+fn every_example_is_valid_by_its_schema() {
+    let Some(schemas) = schemas() else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let check = Check { schemas, folder: folder.path().to_owned() };
+    let mut seen = 0;
+    for entry in std::fs::read_dir(workspace().join("docs/examples")).expect("the folder of the examples") {
+        let path = entry.expect("an entry").path();
+        if path.extension().is_none_or(|extension| extension != "xml") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).expect("readable");
+        let body = match Envelope::read(text.as_bytes(), Default::default()) {
+            Ok(envelope) => String::from_utf8(envelope.body_document()).expect("UTF-8"),
+            Err(_) => text,
+        };
+        // The part is not in the example.
+        let body = match (body.find("<xop:Include"), body.rfind("/>\n</xdsb:Document>")) {
+            (Some(from), Some(to)) => format!("{}AA=={}", &body[..from], &body[to + 3..]),
+            _ => body,
+        };
+        check.valid(&body).unwrap_or_else(|error| panic!("{}: {error:#}", path.display()));
+        seen += 1;
+    }
+    assert!(seen >= 14, "{seen} examples");
+}
+
+/// homeCommunityId of the centre.
+const HOME: &str = "urn:oid:1.2.246.10.12345671.12.1";
 
 fn schemas() -> Option<PathBuf> {
     folder().filter(|_| has_tool("xmllint")).map(|shared| shared.join("ihe/schemas/nist-v3"))
@@ -199,7 +237,11 @@ impl Check {
     }
 }
 
-const SCHEMAS: [(&str, &str); 5] = [
+const SCHEMAS: [(&str, &str); 9] = [
+    ("RemoveObjectsRequest", "lcm.xsd"),
+    ("RetrieveImagingDocumentSetRequest", "XDSI.b_ImagingDocumentSource.xsd"),
+    ("RetrieveDocumentSetRequest", "XDS.b_DocumentRepository.xsd"),
+    ("SubmitObjectsRequest", "lcm.xsd"),
     ("ProvideAndRegisterDocumentSetRequest", "XDS.b_DocumentRepository.xsd"),
     ("RetrieveDocumentSetResponse", "XDS.b_DocumentRepository.xsd"),
     ("AdhocQueryRequest", "query.xsd"),

@@ -5,6 +5,7 @@ mod commitments;
 mod custody;
 mod declared;
 mod fixtures;
+mod gathered;
 mod merged;
 mod on_a_server;
 mod once;
@@ -67,6 +68,9 @@ over_every_store! {
         an_authorisation_of_everybody_is_in_every_state
         an_old_identifier_names_the_same_patient
         the_first_object_makes_the_patient_and_later_ones_find_it;
+    gathered:
+        instances_are_gathered_by_series_class_unit_and_rejection
+        a_search_finds_what_it_names_within_its_limit;
     merged:
         a_merge_that_is_taken_back_leaves_everything_as_it_was
         what_came_late_under_the_old_id_goes_back_with_it

@@ -105,7 +105,12 @@ fn value_of(vr: Vr, text: &str) -> Value {
     }
     match &vr.0 {
         b"IS" => text.trim_start_matches('+').parse::<i64>().map_or_else(|_| json!(text), |number| json!(number)),
-        b"DS" => text.parse::<f64>().ok().and_then(Number::from_f64).map_or_else(|| json!(text), Value::Number),
+        b"DS" => match (text.parse::<i64>(), text.parse::<f64>().ok().and_then(Number::from_f64)) {
+            // As it was written: 1 and not 1.0.
+            (Ok(number), _) => json!(number),
+            (_, Some(number)) => Value::Number(number),
+            _ => json!(text),
+        },
         b"PN" => person_name(text),
         _ => json!(text),
     }
@@ -191,7 +196,7 @@ mod tests {
             element((0x0008, 0x1032), "SQ", &sequence),
             element((0x0008, 0x1140), "SQ", b""),
             element((0x0010, 0x0010), "PN", "Öhman^Sanni==fon".as_bytes()),
-            element((0x0018, 0x0050), "DS", b"0.5\\x "),
+            element((0x0018, 0x0050), "DS", b"0.5\\x\\-3 "),
             element((0x0018, 0x9087), "FD", &1.5f64.to_le_bytes()),
             element((0x0020, 0x0013), "IS", b"+07 "),
             element((0x0020, 0x9165), "AT", &[0x18, 0, 0x50, 0]),
@@ -213,7 +218,7 @@ mod tests {
             }] },
             "00081140": { "vr": "SQ" },
             "00100010": { "vr": "PN", "Value": [{ "Alphabetic": "Öhman^Sanni", "Phonetic": "fon" }] },
-            "00180050": { "vr": "DS", "Value": [0.5, "x"] },
+            "00180050": { "vr": "DS", "Value": [0.5, "x", -3] },
             "00189087": { "vr": "FD", "Value": [1.5] },
             "00200013": { "vr": "IS", "Value": [7] },
             "00209165": { "vr": "AT", "Value": ["00180050"] },
