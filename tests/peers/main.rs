@@ -12,6 +12,7 @@ mod central_dimse;
 mod commitment;
 mod completeness;
 mod dcmtk;
+mod dicomweb;
 mod forward_by_c_store;
 mod manifest;
 mod orthanc;
