@@ -122,10 +122,10 @@ impl Reload {
             (Next::read(&config, &in_use, now), seen)
         });
         let (read, seen) = read.await.context("reading the files ended by a fault")?;
-        *self.seen() = seen;
         let counters = &self.central.counters;
         let done = match read {
             Ok(next) => {
+                *self.seen() = seen;
                 self.exchange(next);
                 counters.reloads.add(1);
                 tracing::info!(why, "trust, revocation lists and certificates were read again and are in force");

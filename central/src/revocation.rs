@@ -93,11 +93,9 @@ impl Revocations {
     /// [`Revoked`].
     pub fn client(&self, certificate: &Certificate, now: Timestamp) -> Result<(), Revoked> {
         let Some(clients) = &self.clients else { return Ok(()) };
-        let accepted = self.lists.mode() == RevocationMode::Prefer;
-        let Ok(path) = clients.path(certificate, now) else {
-            // It came through the handshake by an intermediate that the trust file does not know: no list can be of it.
-            return if accepted { Ok(()) } else { Err(Revoked::Unknown) };
-        };
+        // A certificate that has expired since the handshake, whose anchor was taken out of the trust file, or that came by an
+        // intermediate which the file does not know: no list can tell of it, and no mode takes that for a list that is missing.
+        let path = clients.path(certificate, now).map_err(|_| Revoked::Unknown)?;
         if self.lists.is_revoked(certificate, &path) {
             return Err(Revoked::Revoked);
         }
@@ -112,6 +110,8 @@ pub enum Revoked {
     #[error("the certificate, or an authority above it, is revoked")]
     Revoked,
     /// Nothing usable is known, and the mode asks for it.
-    #[error("no usable revocation list of the certificate's authority; put a current one into files.revocation_lists")]
+    #[error(
+        "no path to an anchor of the trust file, or no usable revocation list of an authority on it; put intermediates into tls_intermediates and a current list into files.revocation_lists"
+    )]
     Unknown,
 }

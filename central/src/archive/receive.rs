@@ -367,7 +367,7 @@ impl Storing {
             Ok(Arrival::Rejected { .. }) => return refused_by(occurred(Occurrence::RejectedReturns)),
             Ok(Arrival::Inconsistent(what)) => return refused_by(occurred(occurrence_of(what))),
             Err(error) => {
-                tracing::error!(cause = %error, "an instance could not be committed; its bytes are discarded");
+                tracing::error!(cause = %error, "whether an instance is committed is not known; its bytes stay until the sweep has asked the index");
                 return match error {
                     StoreError::Full => Outcome::failed(OUT_OF_RESOURCES, Cause::Resources),
                     _ => Outcome::failed(PROCESSING_FAILURE, Cause::Fault),

@@ -33,6 +33,7 @@ use crate::consent::gate::{self, Decided, Unanswered};
 use crate::consent::log::{self, By, Mention};
 use crate::objects::{ByteStream, ObjectError, Reader};
 use crate::store::instances::{StoredInstance, Which};
+use crate::store::search::Sought;
 use crate::store::{StoreError, Tx};
 
 /// Something whose bytes are kept.
@@ -243,10 +244,25 @@ pub async fn instances(
         drop(tx);
         return Err(gate::refused(central, who, refused).await.into());
     }
-    let candidates = tx.instances(study_uid, which, limit).await?;
+    let (candidates, too_many) = match tx.instances(study_uid, which, limit).await {
+        // That there is too much is told to those alone who may see some of it.
+        Err(too_many @ StoreError::TooMany { .. }) => {
+            let study = [study_uid.to_owned()];
+            let series = match which {
+                Which::Series(series_uid) | Which::Instance { series_uid, .. } => vec![series_uid.to_owned()],
+                Which::Study | Which::Instances(_) => Vec::new(),
+            };
+            let sought = Sought { patient: None, studies: &study, series: &series, instances: &[] };
+            (tx.representatives(sought, limit).await?, Some(too_many))
+        }
+        found => (found?, None),
+    };
     drop(tx);
     let decided = match gate::decide(central, who, request, state, candidates, now) {
-        Ok(decided) => decided,
+        Ok(decided) => match too_many {
+            Some(too_many) if !decided.gated.disclosed.is_empty() => return Err(too_many.into()),
+            _ => decided,
+        },
         Err(refused) => return Err(gate::refused(central, who, refused).await.into()),
     };
     Ok(Retrieval::begin(central.clone(), who.clone(), decided).await?)

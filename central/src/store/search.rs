@@ -40,6 +40,15 @@ impl Tx {
         self.gathered_found(sought, each, limit).await.map(candidates)
     }
 
+    /// One instance of each series and access unit: whether anything of them may be told is the same as for all instances.
+    ///
+    /// # Errors
+    /// [`StoreError::TooMany`] above `limit` of them.
+    pub async fn representatives(&mut self, sought: Sought<'_>, limit: usize) -> Result<Vec<Candidate<StoredInstance>>, StoreError> {
+        let found = self.gathered_found(sought, false, limit).await?;
+        Ok(candidates(found.into_iter().map(|(unit, gathered)| (unit, gathered.first)).collect()))
+    }
+
     pub(super) async fn gathered_found(&mut self, sought: Sought<'_>, each: bool, limit: usize) -> Result<Found<Gathered>, StoreError> {
         let key = match sought.patient {
             Some(patient) => match self.patient_key(patient).await? {

@@ -126,7 +126,7 @@ impl Matches {
         let found = Match { central, decided, level: self.level, members, header: header.as_ref(), modalities: &modalities };
         for (tag, key) in &parameters.keys {
             let attribute = ATTRIBUTES.iter().find(|attribute| attribute.tag == *tag)?;
-            if !found.fits(attribute, key) {
+            if !found.fits(attribute, key, parameters) {
                 return None;
             }
         }
@@ -198,12 +198,16 @@ impl Match<'_> {
         self.members[0].payload()
     }
 
-    /// Whether a key matches. A patient is found by each of its ids.
-    fn fits(&self, attribute: &Attribute, key: &str) -> bool {
+    /// Whether a key matches. A patient is found by each of its ids, the id and its issuer by one and the same.
+    fn fits(&self, attribute: &Attribute, key: &str, parameters: &Parameters) -> bool {
         if attribute.tag == PATIENT_ID || attribute.tag == ISSUER_OF_PATIENT_ID {
             let unit = self.members[0].unit();
-            let mut ids = [Some(&unit.patient), unit.recorded_under.as_ref()].into_iter().flatten().chain(&self.decided.state.ids);
-            return ids.any(|id| matches(Matching::Text, key, if attribute.tag == PATIENT_ID { &id.id } else { &id.authority }));
+            // The ids of the assertion's patient, if the unit is of that one.
+            let of_patient = self.decided.state.ids.iter().filter(|_| self.decided.state.ids.contains(&unit.patient));
+            let mut ids = [Some(&unit.patient), unit.recorded_under.as_ref()].into_iter().flatten().chain(of_patient);
+            let key_of = |tag| parameters.keys.iter().find(|(asked, _)| *asked == tag).map(|(_, key)| key.as_str());
+            let fit = |tag, value: &str| key_of(tag).is_none_or(|key| matches(Matching::Text, key, value));
+            return ids.any(|id| fit(PATIENT_ID, &id.id) && fit(ISSUER_OF_PATIENT_ID, &id.authority));
         }
         matches(attribute.matching, key, &self.text(attribute).unwrap_or_default())
     }

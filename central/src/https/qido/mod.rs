@@ -222,7 +222,19 @@ impl Search {
                 }
                 let sought = Sought { patient, studies: &studies, series: &series, instances: &instances };
                 let limit = central.xds.qido.max_results.saturating_mul(2);
-                tx.gathered(sought, self.level == Level::Image, limit).await.map_err(Unanswered::from)?
+                match tx.gathered(sought, self.level == Level::Image, limit).await {
+                    // That there is too much is told to those alone who may see some of it.
+                    Err(too_many @ StoreError::TooMany { .. }) => {
+                        let series = tx.gathered(sought, false, limit).await.map_err(Unanswered::from)?;
+                        drop(tx);
+                        return match gate::decide(central, who, request, state, series, now) {
+                            Ok(decided) if decided.gated.disclosed.is_empty() => Ok(decided),
+                            Ok(_) => Err(Unanswered::from(too_many).into()),
+                            Err(refused) => Err(Unanswered::from(gate::refused(central, who, refused).await).into()),
+                        };
+                    }
+                    found => found.map_err(Unanswered::from)?,
+                }
             }
             _ => Vec::new(),
         };

@@ -6,7 +6,7 @@
 //! whoever needs that retrieves the instance.
 //!
 //! # Bounds
-//! `FRAMES_MAX` frames of one request. Of encapsulated pixel data the object is read once to find its fragments.
+//! `FRAMES_MAX` frames of one request, and only these are looked up. Of encapsulated pixel data the object is read once to find its fragments.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -65,11 +65,10 @@ async fn answer(call: Call, target: Target, list: &str) -> Ended<Response> {
         Ok(scan) => scan,
         Err(error) => return Err(stopped(&call, retrieval, error).await),
     };
-    let Some(frames) = cut(&scan) else {
+    let Some(wanted) = cut(&scan, &numbers) else {
         retrieval.close("406").await;
         return Err(Box::new(call.answer(&not_acceptable())));
     };
-    let wanted: Option<Vec<&Vec<Range<u64>>>> = numbers.iter().map(|number| frames.get(*number - 1)).collect();
     let Some(wanted) = wanted else {
         retrieval.close("404").await;
         return Err(Box::new(call.answer(&Problem::not_found())));
@@ -79,7 +78,7 @@ async fn answer(call: Call, target: Target, list: &str) -> Ended<Response> {
     let mut pieces = VecDeque::new();
     for (at, ranges) in wanted.into_iter().enumerate() {
         pieces.push_back(Piece::Text(writer.head(at == 0, &[("Content-Type", &part)]).into()));
-        pieces.extend(ranges.iter().cloned().map(Piece::Range));
+        pieces.extend(ranges.into_iter().map(Piece::Range));
     }
     pieces.push_back(Piece::Text(writer.closing().into()));
     let left: u64 = pieces.iter().map(Piece::length).sum();
@@ -115,8 +114,11 @@ fn media_type(transfer_syntax: &str) -> Option<&'static str> {
     }
 }
 
-/// Where each frame is in the data set; `None`: it cannot be said.
-fn cut(scan: &Scan) -> Option<Vec<Vec<Range<u64>>>> {
+/// Where frames are in the data set; `Some(None)`: one of them is not there.
+type Cut = Option<Vec<Vec<Range<u64>>>>;
+
+/// Where the frames of these numbers are, and of no others: an object may have millions. `None`: it cannot be said.
+fn cut(scan: &Scan, wanted: &[usize]) -> Option<Cut> {
     let data_set = scan.data_set();
     let frames = match data_set.unsigned(tags::NUMBER_OF_FRAMES) {
         None => 1,
@@ -124,7 +126,7 @@ fn cut(scan: &Scan) -> Option<Vec<Vec<Range<u64>>>> {
     };
     let pixels = [tags::PIXEL_DATA, tags::FLOAT_PIXEL_DATA, tags::DOUBLE_FLOAT_PIXEL_DATA].into_iter().find_map(|tag| scan.bulk(tag))?;
     match &pixels.fragments {
-        Some(fragments) => encapsulated(pixels, fragments, frames),
+        Some(fragments) => encapsulated(pixels, fragments, frames, wanted),
         None => {
             let number = |tag| data_set.unsigned(tag);
             let bits = number(tags::ROWS)?.checked_mul(number(tags::COLUMNS)?)?.checked_mul(number(tags::BITS_ALLOCATED)?)?;
@@ -134,16 +136,16 @@ fn cut(scan: &Scan) -> Option<Vec<Vec<Range<u64>>>> {
             if bits % 8 != 0 || length == 0 || total > u64::from(pixels.length?) {
                 return None;
             }
-            let frame = |at: u64| {
-                let start = pixels.at + at * length;
-                std::iter::once(start..start + length).collect()
+            let frame = |number: &usize| {
+                let start = pixels.at + (*number as u64 - 1) * length;
+                (*number <= frames).then(|| std::iter::once(start..start + length).collect())
             };
-            Some((0..frames as u64).map(frame).collect())
+            Some(wanted.iter().map(frame).collect())
         }
     }
 }
 
-fn encapsulated(pixels: &Bulk, fragments: &idr_profile::scan::Fragments, frames: usize) -> Option<Vec<Vec<Range<u64>>>> {
+fn encapsulated(pixels: &Bulk, fragments: &idr_profile::scan::Fragments, frames: usize, wanted: &[usize]) -> Option<Cut> {
     if fragments.lengths.len() as u64 != fragments.count {
         return None;
     }
@@ -160,11 +162,12 @@ fn encapsulated(pixels: &Bulk, fragments: &idr_profile::scan::Fragments, frames:
         })
         .collect();
     let values = |items: &[(u64, Range<u64>)]| items.iter().map(|(_, value)| value.clone()).collect::<Vec<_>>();
+    let each = |of: &dyn Fn(usize) -> Vec<Range<u64>>| wanted.iter().map(|number| (*number <= frames).then(|| of(*number - 1))).collect();
     if frames == 1 {
-        return Some(vec![values(&items)]).filter(|frames| !frames[0].is_empty());
+        return (!items.is_empty()).then(|| each(&|_| values(&items)));
     }
     if items.len() == frames {
-        return Some(items.iter().map(|(_, value)| vec![value.clone()]).collect());
+        return Some(each(&|at| values(&items[at..=at])));
     }
     let offsets: Vec<u64> =
         fragments.offsets.chunks_exact(4).map(|at| u64::from(u32::from_le_bytes([at[0], at[1], at[2], at[3]]))).collect();
@@ -173,8 +176,8 @@ fn encapsulated(pixels: &Bulk, fragments: &idr_profile::scan::Fragments, frames:
     }
     let starts: Option<Vec<usize>> = offsets.iter().map(|offset| items.binary_search_by_key(offset, |(item, _)| *item).ok()).collect();
     let starts = starts.filter(|starts| starts.first() == Some(&0) && starts.is_sorted_by(|a, b| a < b))?;
-    let ends = starts.iter().skip(1).copied().chain([items.len()]);
-    Some(starts.iter().zip(ends).map(|(start, end)| values(&items[*start..end])).collect())
+    let end = |at: usize| starts.get(at + 1).copied().unwrap_or(items.len());
+    Some(each(&|at| values(&items[starts[at]..end(at)])))
 }
 
 enum Piece {
@@ -291,7 +294,9 @@ mod tests {
         let (bytes, scan) = scan(frames, pixels);
         let value =
             |ranges: &Vec<Range<u64>>| ranges.iter().flat_map(|range| bytes[range.start as usize..range.end as usize].to_vec()).collect();
-        Some(cut(&scan)?.iter().map(value).collect())
+        let all: Vec<usize> = (1..=frames.trim().parse().unwrap()).collect();
+        assert!(cut(&scan, &[all.len() + 1]).is_none_or(|cut| cut.is_none()), "there is no frame behind the last");
+        Some(cut(&scan, &all)?.expect("all are there").iter().map(value).collect())
     }
 
     #[test]
