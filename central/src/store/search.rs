@@ -76,7 +76,7 @@ impl Tx {
 fn select(explain: &str, patient_key: Option<&str>, sought: Sought<'_>, each: bool, limit: usize) -> Statement {
     let mut select = sql(&format!("{explain}SELECT g.instances, {INSTANCE}, {IMAGING_UNIT} FROM ("));
     match each {
-        true => select.push("SELECT o.sop_instance_uid AS first, 1 AS instances"),
+        true => select.push("SELECT o.sop_instance_uid AS first, CAST(1 AS BIGINT) AS instances"),
         false => select.push("SELECT MIN(o.sop_instance_uid) AS first, COUNT(*) AS instances"),
     };
     // By the index of studies, whichever way a unit was found.
