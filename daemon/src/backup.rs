@@ -2,7 +2,7 @@
 //!
 //! A backup is a folder of files as they stand in the state folder, with a list of their digests, and the configuration without any
 //! key. The appliance may run while it is made: nothing in the state folder is changed in place, so a copy is what a crash at some
-//! instant would have left, if its parts are copied in the right order ([`PARTS`]); a start after a restore makes of it what it makes
+//! instant would have left, if its parts are copied in the right order (`PARTS`); a start after a restore makes of it what it makes
 //! of a crash. What came later is not in it: objects that the centre has are found there again (it takes what it holds as it is, and
 //! manifests are made the same), what it has not must be sent again from its source.
 //!
@@ -90,7 +90,7 @@ pub enum BackupCommand {
 /// What a backup is; the form of `backup.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct About {
-    /// [`FORMAT`].
+    /// The form; another one is refused.
     pub format: u32,
     /// Version of the program that made it.
     pub version: String,

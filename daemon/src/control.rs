@@ -23,10 +23,12 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::backup::{self, BackupCommand};
+use crate::certificates::{self, CertCommand};
 use crate::commitment::Commitments;
 use crate::completeness::Completeness;
 use crate::config::Config;
 use crate::doctor;
+use crate::effective::{self, ConfigCommand};
 use crate::forward::Forward;
 use crate::forward::reconcile::Which;
 use crate::header_memory::HeaderMemory;
@@ -34,6 +36,7 @@ use crate::health::Counters;
 use crate::quarantine::command::{self as quarantine_command, QuarantineCommand};
 use crate::quarantine::correction::{Asked, Corrections};
 use crate::quarantine::{Cursor, Quarantine};
+use crate::queue_command;
 use crate::reconcile::{self, Reconcile};
 use crate::reload::Reload;
 use crate::retention::Retention;
@@ -104,6 +107,12 @@ pub enum Command {
     /// Try the whole way with an invented study.
     #[command(subcommand)]
     Test(TestCommand),
+    /// Certificates of this site.
+    #[command(subcommand)]
+    Cert(CertCommand),
+    /// What is configured.
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// Those whom this site calls, and who calls it.
     #[command(subcommand)]
     Peer(PeerCommand),
@@ -167,10 +176,29 @@ pub enum QueueCommand {
         #[arg(long)]
         json: bool,
     },
+    /// What of a study is not registered, and why.
+    Show {
+        /// Study Instance UID.
+        uid: String,
+        /// Machine-readable.
+        #[arg(long)]
+        json: bool,
+    },
     /// Give held items of a study another try now.
     Release {
         /// Study Instance UID.
         uid: String,
+    },
+    /// Send items of a study that wait for their next try now; what is held stays held.
+    Retry {
+        /// Study Instance UID.
+        uid: String,
+    },
+    /// Wait until nothing is on its way to the centre; exit status 1 if something still is.
+    Drain {
+        /// Longest wait.
+        #[arg(long, default_value_t = 600)]
+        seconds: u64,
     },
 }
 
@@ -262,6 +290,7 @@ pub(crate) enum Request {
     StudyRelease { uid: String },
     QueueList,
     QueueRelease { uid: String },
+    QueueRetry { uid: String },
     QuarantineList { cursor: Option<Cursor> },
     QuarantineShow { object: SpoolId },
     QuarantineDecide { target: String, verb: Verb, reason: String },
@@ -393,6 +422,10 @@ async fn perform(request: Request, user: u32, operator: &Operator) -> anyhow::Re
             None => anyhow::bail!("no centre is configured"),
             Some(forward) => Ok(json!({"released": forward.release(&uid).await?})),
         },
+        Request::QueueRetry { uid } => match &operator.forward {
+            None => anyhow::bail!("no centre is configured"),
+            Some(forward) => Ok(json!({"due": forward.retry(&uid).await?})),
+        },
         Request::QuarantineCorrect { asked, dry_run } => {
             // It goes on when the operator's connection ends: the same command again waits for it and says what became of it.
             let corrections = operator.corrections.clone();
@@ -419,7 +452,7 @@ async fn study(uid: &str, operator: &Operator) -> anyhow::Result<Value> {
                 json!({
                     "object": entry.id(), "sop_instance_uid": entry.record.announced.sop_instance_uid,
                     "digest": entry.record.digest, "bytes": entry.record.size_bytes, "state": entry.progress.state,
-                    "since": entry.progress.since, "attempts": entry.progress.attempts, "outcome": entry.progress.outcome,
+                    "since": entry.progress.since, "due": entry.progress.not_before, "attempts": entry.progress.attempts, "outcome": entry.progress.outcome,
                     "findings": entry.record.facts.findings,
                 })
             }));
@@ -543,6 +576,15 @@ pub fn execute(config: &Config, command: Command) -> anyhow::Result<ExitCode> {
                 }
             })
         }
+        Command::Queue(QueueCommand::Show { uid, json }) => queue_command::show(config, uid, json),
+        Command::Queue(QueueCommand::Drain { seconds }) => queue_command::drain(config, seconds),
+        Command::Queue(QueueCommand::Retry { uid }) => {
+            let answer = ask(config, &Request::QueueRetry { uid })?;
+            println!("{} items are due now", answer["due"]);
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Cert(command) => Ok(certificates::execute(config, command)),
+        Command::Config(command) => effective::execute(config, command),
         Command::Queue(QueueCommand::Release { uid }) => {
             let answer = ask(config, &Request::QueueRelease { uid })?;
             println!("{} items are due now", answer["released"]);

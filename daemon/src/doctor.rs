@@ -13,6 +13,7 @@ mod peers;
 use std::process::ExitCode;
 
 use idr_host::files;
+use idr_ihe::assertion::Certificate;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
@@ -156,6 +157,17 @@ fn report(checks: &[Check], json: bool) -> ExitCode {
     } else {
         lines(checks).iter().for_each(|line| println!("{line}"));
     }
+    exit_code(worst)
+}
+
+/// How long a certificate lasts, days, and how that is.
+pub fn certificate(certificate: &Certificate, now: Timestamp) -> (i64, Level) {
+    let left = days(certificate.not_after(), now);
+    (left, own::by_days(left))
+}
+
+/// The exit status of the worst that was seen.
+pub fn exit_code(worst: Level) -> ExitCode {
     match worst {
         Level::Ok | Level::PassedOver => ExitCode::SUCCESS,
         Level::Degraded => ExitCode::from(DEGRADED),

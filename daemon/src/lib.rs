@@ -7,17 +7,20 @@
 //! [`forward`] (to central, and its manifest), [`reconcile`] (whether central holds it), [`retention`] (what may be given up here then),
 //! [`query`] (what devices of its own may see of what is held), [`control`] and
 //! [`health`] (what operators and monitors see), [`quarantine`] (what waits for a decision, and the decisions), [`rulebook`] and
-//! [`rejudge`] (what rules are, and what others would say of what is held), [`backup`], [`doctor`], [`support_bundle`], [`test_send`]. [`ledger`] is how what devices were promised is kept,
+//! [`rejudge`] (what rules are, and what others would say of what is held), and what stands beside the
+//! control socket: [`backup`], [`doctor`], [`certificates`], [`effective`], [`queue_command`], [`support_bundle`], [`test_send`]. [`ledger`] is how what devices were promised is kept,
 //! [`outbound`] how we call them. [`site`] puts them together, and [`reload`] exchanges what is read again while it runs.
 
 pub mod admission;
 pub mod backup;
+pub mod certificates;
 pub mod commitment;
 pub mod completeness;
 pub mod config;
 pub mod control;
 pub mod doctor;
 pub mod drop_folder;
+pub mod effective;
 pub mod forward;
 pub mod header_memory;
 pub mod health;
@@ -26,6 +29,7 @@ pub mod listener;
 pub mod outbound;
 pub mod quarantine;
 pub mod query;
+pub mod queue_command;
 pub mod receipts;
 pub mod reception;
 pub mod reconcile;

@@ -5,7 +5,7 @@
 //! such study in production; `echo` and `doctor` try the ways there.
 //!
 //! # Bounds
-//! At most [`INSTANCES_MAX`] instances of some 9 KiB; every wait is bounded by `--seconds`.
+//! At most 100 instances of some 9 KiB; every wait is bounded by `--seconds`.
 
 mod study;
 

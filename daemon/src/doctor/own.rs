@@ -6,15 +6,13 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::time::Duration;
 
-use idr_ihe::assertion::Certificate;
 use idr_profile::outcome::{AgeAlarm, Outcomes};
-use idr_profile::tls;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::{Check, Level, days, level_of};
+use super::{Check, Level, level_of};
 use crate::config::{Config, Environment};
-use crate::{backup, control};
+use crate::{backup, certificates, control};
 
 /// Days that a certificate should have left (profile 10 §6.3), and with how few it is a problem.
 const CERTIFICATE_DAYS: [i64; 2] = [30, 7];
@@ -37,23 +35,12 @@ pub(super) fn configuration(config: &Config, now: Timestamp) -> Vec<Check> {
             Check::new("configuration", Level::Problem, format!("{error:#}"), "mend it; `idr-site check-config` says what is next")
         }
     }];
-    let own = [("dimse.certificate", &config.dimse.certificate), ("stow.certificate", &config.stow.certificate)];
-    let mut named: Vec<(&str, &Path)> = own.into_iter().filter_map(|(key, path)| Some((key, path.as_deref()?))).collect();
-    named.extend(config.centre.iter().map(|centre| ("centre.certificate", centre.certificate.as_path())));
-    named.extend(config.assertion.iter().map(|assertion| ("assertion.certificate", assertion.certificate.as_path())));
-    for (key, path) in named {
-        let read = std::fs::read(path).ok().and_then(|pem| tls::certificates(&pem, key).ok());
-        let first = read.as_ref().and_then(|chain| Certificate::from_der(chain.first()?).ok());
-        checks.push(match first {
+    for (key, path) in certificates::own(config) {
+        checks.push(match certificates::read(key, path) {
             None => Check::new(key, Level::Problem, format!("{}: cannot be read", path.display()), "put the certificate in place"),
             Some(certificate) => {
-                let left = days(certificate.not_after(), now);
-                Check::new(
-                    key,
-                    by_days(left),
-                    format!("{left} days left"),
-                    "get a new one, put it in place with its key; `idr-site reload`",
-                )
+                let (left, level) = super::certificate(&certificate, now);
+                Check::new(key, level, format!("{left} days left"), "get a new one, put it in place with its key; `idr-site reload`")
             }
         });
     }

@@ -13,8 +13,7 @@ use idr_profile::tls;
 use idr_profile::xua::Trust;
 use serde_json::{Value, json};
 
-use super::own::by_days;
-use super::{Check, Level, days, level_of};
+use super::{Check, Level, level_of};
 use crate::config::{Centre, Config, TlsDemand};
 use crate::outbound::{self, Session, Target, Waits, server_name};
 
@@ -103,8 +102,8 @@ async fn centre(peer: &Centre, trust: &Trust) -> Vec<Check> {
     };
     let mut checks = vec![Check::ok(name, format!("{} answers over mutual TLS from {} (HTTP {})", peer.url, seen.address, seen.status))];
     if let Some(certificate) = seen.chain.first().and_then(|der| Certificate::from_der(der).ok()) {
-        let left = days(certificate.not_after(), idr_host::now());
-        checks.push(Check::new(format!("{name} certificate"), by_days(left), format!("{left} days left"), "tell the centre"));
+        let (left, level) = super::certificate(&certificate, idr_host::now());
+        checks.push(Check::new(format!("{name} certificate"), level, format!("{left} days left"), "tell the centre"));
     }
     checks.push(match seen.ahead {
         Some(ahead) => {

@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use super::reconcile::{Findings, Which};
 use super::register::{HOLD, PENDING, PUBLISHED};
 use super::{Forward, queued};
-use crate::spool::{Seen, SpoolError, State, Study, Tenant};
+use crate::spool::{Progress, Seen, SpoolError, State, Study, Tenant};
 
 /// Name of the note that says who had a study sent again.
 const REPLAYED: &str = "replayed";
@@ -62,6 +62,34 @@ impl Forward {
         );
         self.reconcile(which, true, folder, &mut replayed.found).await?;
         Ok(replayed)
+    }
+
+    /// Makes items of a study due that wait for their next try; how many.
+    ///
+    /// # Errors
+    /// The spool.
+    pub async fn retry(&self, study_uid: &str) -> Result<usize, SpoolError> {
+        let now = self.clock.now();
+        let mut due = 0;
+        for tenant in &self.tenants {
+            let mut after = None;
+            loop {
+                let page = self.spool.members(tenant, study_uid, after, 500).await?;
+                let Some(last) = page.last() else { break };
+                after = Some(last.id());
+                let waits = page.iter().filter(|entry| entry.progress.state == State::Queued && entry.progress.not_before > now);
+                let moves: Vec<Seen> =
+                    waits.map(|entry| Seen::new(entry, Progress { not_before: now, ..entry.progress.clone() })).collect();
+                let asked = moves.len();
+                due += asked - self.spool.advance_unchanged(moves).await?.len();
+            }
+            // Its manifest too, if that waits for its next try.
+            if let Some(turn) = self.memory().agenda.get_mut(&(tenant.clone(), study_uid.to_owned())) {
+                turn.due = turn.due.min(now);
+            }
+        }
+        self.wake.notify_waiters();
+        Ok(due)
     }
 
     /// Has a study described anew. One instance goes to the centre again, which takes it as it is: by it the study is found again, also

@@ -378,3 +378,26 @@ async fn every_status_without_a_body_leads_where_its_row_says_and_none_is_taken_
     }
     assert_eq!(rig.centre.calls(Call::Store).len(), 900, "each is asked once");
 }
+
+#[tokio::test]
+async fn an_operator_has_what_waits_for_its_next_try_sent_now_and_what_is_held_stays_held() {
+    let rig = Rig::new();
+    let forward = rig.forward();
+    rig.receive(1, 0..2).await;
+    rig.centre.set_down(Some(Event::ConnectionRefused.into()));
+    rig.settle(&forward).await;
+    rig.centre.set_down(None);
+    let due = rig.entry(1, 0).await.progress.not_before;
+    assert!(due > rig.clock.truth(), "it waits");
+    assert_eq!(forward.retry(&study(2)).await.expect("works"), 0, "of another study");
+    assert_eq!(forward.retry(&study(1)).await.expect("works"), 2);
+    rig.settle(&forward).await;
+    assert!((0..2).all(|instance| rig.centre.has(&sop(1, instance))), "sent without a wait");
+
+    rig.receive(3, [0]).await;
+    let held = rig.entry(3, 0).await;
+    let to = Progress { state: "held(L-KEY)".parse().expect("a state"), ..held.progress.clone() };
+    rig.fused().advance(vec![Move { id: held.id(), to }]).await.expect("moved");
+    assert_eq!(forward.retry(&study(3)).await.expect("works"), 0);
+    assert_eq!(rig.state(3, 0).await, "held(L-KEY)");
+}

@@ -1,0 +1,81 @@
+//! `queue show`, `retry` and `drain`: one study on its way, another try now, and the wait until nothing is on its way.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use idr_profile::outcome::Outcomes;
+use serde_json::{Value, json};
+
+use crate::config::Config;
+use crate::control::{Request, ask};
+
+/// Between two looks.
+const LOOK: Duration = Duration::from_secs(1);
+/// States of what the centre has not registered and is on its way there.
+const ON_THEIR_WAY: [&str; 4] = ["queued", "sending", "sent", "committed"];
+
+/// What of a study is not registered, why, and since when.
+///
+/// # Errors
+/// The appliance does not answer; there is no such study.
+pub fn show(config: &Config, uid: String, json: bool) -> anyhow::Result<ExitCode> {
+    let study = ask(config, &Request::StudyShow { uid })?;
+    let outcomes = Outcomes::base();
+    let explained = |row: &str| outcomes.explain(row).first().map(|row| row.effect.to_string());
+    let waits = |row: &&Value| row["state"] != "registered" && row["state"] != "released";
+    let rows: Vec<Value> = study["instances"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter(waits)
+        .map(|row| {
+            let effect = row["outcome"].as_str().and_then(explained);
+            json!({
+                "object": row["object"], "state": row["state"], "since": row["since"], "due": row["due"], "attempts": row["attempts"],
+                "outcome": row["outcome"], "effect": effect,
+            })
+        })
+        .collect();
+    let hold = study["notes"]["hold"].as_str();
+    if json {
+        println!("{}", json!({"study_uid": study["study_uid"], "objects": rows, "manifest_held": hold}));
+    } else {
+        for row in &rows {
+            let text = |key: &str| row[key].as_str().unwrap_or("-").to_owned();
+            println!(
+                "{}  {:<20} since {}, due {}, {} attempts, {}",
+                text("object"),
+                text("state"),
+                text("since"),
+                text("due"),
+                row["attempts"],
+                text("outcome")
+            );
+            row["effect"].as_str().into_iter().for_each(|effect| println!("    {effect}"));
+        }
+        if let Some(row) = hold.map(|note| note.split(' ').next().unwrap_or(note)) {
+            println!("its manifest is held: {row}; {}", explained(row).unwrap_or_default());
+        }
+        println!("{} objects are not registered", rows.len());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Waits until nothing is on its way to the centre; exit status 1 if something still is.
+///
+/// # Errors
+/// The appliance does not answer.
+pub fn drain(config: &Config, seconds: u64) -> anyhow::Result<ExitCode> {
+    let end = idr_host::now().saturating_add(Duration::from_secs(seconds))?;
+    loop {
+        let status = ask(config, &Request::Status)?;
+        let on_its_way = |row: &&Value| ON_THEIR_WAY.iter().any(|state| row["state"] == *state);
+        let left: u64 =
+            status["states"].as_array().into_iter().flatten().filter(on_its_way).filter_map(|row| row["objects"].as_u64()).sum();
+        if left == 0 || idr_host::now() >= end {
+            println!("{left} objects are on their way");
+            return Ok(if left == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+        std::thread::sleep(LOOK);
+    }
+}
