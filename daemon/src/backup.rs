@@ -38,7 +38,7 @@ use serde_json::json;
 use crate::config::Config;
 
 pub use copying::create;
-pub use restoring::{restore, verify};
+pub use restoring::{RESTORING, restore, verify};
 
 /// Name of the list of files.
 const FILES: &str = "files.jsonl";

@@ -424,7 +424,7 @@ async fn perform(request: Request, user: u32, operator: &Operator) -> anyhow::Re
         },
         Request::QueueRetry { uid } => match &operator.forward {
             None => anyhow::bail!("no centre is configured"),
-            Some(forward) => Ok(json!({"due": forward.retry(&uid).await?})),
+            Some(forward) => Ok(json!({"due": forward.retry_now(&uid).await?})),
         },
         Request::QuarantineCorrect { asked, dry_run } => {
             // It goes on when the operator's connection ends: the same command again waits for it and says what became of it.

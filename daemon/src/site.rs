@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::{InForce, Ingress};
+use crate::backup::RESTORING;
 use crate::commitment::Commitments;
 use crate::completeness::Completeness;
 use crate::config::{Config, DEFAULT_TENANT, Dimse, Environment};
@@ -129,6 +130,11 @@ pub fn stow_tls_listener(config: &Config, trust: &idr_profile::xua::Trust) -> an
 /// The folder, its file system, the receipt key, the index.
 pub fn open_spool(config: &Config, rebuild: bool) -> anyhow::Result<(FileSpool, Recovery)> {
     let state = &config.storage.path;
+    anyhow::ensure!(
+        !state.join(RESTORING).exists(),
+        "{}: a restore is under way or broke off; let it end, or move everything but keys/ away and restore again",
+        state.display()
+    );
     let disk = Arc::new(FileSystem::open(state, config.environment == Environment::Test)?);
     let log_is_empty = std::fs::read_dir(state.join("receipts")).map_or(true, |mut entries| entries.next().is_none());
     let keys = KeyFile::new(state.join("keys"));

@@ -74,6 +74,9 @@ fn strangers(folder: &Path, below: &Path, known: &BTreeSet<String>, faults: &mut
     Ok(())
 }
 
+/// Stands in a state folder while a backup is put into it; no appliance starts on such a folder.
+pub const RESTORING: &str = "restoring";
+
 /// Puts the state of a backup into an empty state folder, and has the start of the appliance and its check look at it; gives what they
 /// find.
 ///
@@ -88,6 +91,11 @@ pub fn restore(config: &Config, folder: &Path, about: &About) -> anyhow::Result<
     for entry in std::fs::read_dir(state)? {
         let name = entry?.file_name();
         anyhow::ensure!(
+            name != RESTORING,
+            "{}: a restore broke off here; move everything but keys/ away and give the command again",
+            state.display()
+        );
+        anyhow::ensure!(
             name == "keys" || name == "lock",
             "{}: has '{}' in it; a backup is put into an empty state folder (keys/ may be there), and over nothing",
             state.display(),
@@ -101,6 +109,9 @@ pub fn restore(config: &Config, folder: &Path, about: &About) -> anyhow::Result<
     if let Some(first) = faults.first() {
         anyhow::bail!("the backup does not hold, and nothing was restored: {first} ({} faults; `idr-site backup verify`)", faults.len());
     }
+    // Until everything is here nobody starts on it: objects without their journal would be taken as new ones.
+    File::create_new(state.join(RESTORING)).and_then(|marker| marker.sync_all()).context("the state folder cannot be marked")?;
+    File::open(state)?.sync_all()?;
     for line in lines(folder)? {
         let line = line?;
         let Some(inside) = line.path.strip_prefix("state/") else { continue };
@@ -114,6 +125,8 @@ pub fn restore(config: &Config, folder: &Path, about: &About) -> anyhow::Result<
         io::copy(&mut from, &mut to).with_context(failed)?;
     }
     rustix::fs::syncfs(File::open(state)?)?;
+    std::fs::remove_file(state.join(RESTORING))?;
+    File::open(state)?.sync_all()?;
     let (spool, recovery) = crate::site::open_spool(config, true)?;
     let mut alarms = recovery.alarms();
     alarms.extend(spool.fsck(true)?.iter().map(|finding| format!("{finding:?}")));

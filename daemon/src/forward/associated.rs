@@ -140,6 +140,7 @@ impl Forward {
         let mut met = Vec::new();
         while let Some(entry) = waiting.front()
             && pass.holds()
+            && self.pace.allowed().open
             && self.clock.monotonic().saturating_sub(began) < LIFE
         {
             let announced = &entry.record.announced;

@@ -121,11 +121,11 @@ impl Pace {
         }
     }
 
-    /// Bytes that go at once.
+    /// Bytes that go at once: an even number, because a fragment of a data set has one (PS3.8 Annex E).
     fn slice(&self) -> usize {
         match self.allowed().bytes_per_second {
             0 => SLICE_BYTES_MAX,
-            rate => usize::try_from(rate / SLICES).unwrap_or(usize::MAX).clamp(1, SLICE_BYTES_MAX),
+            rate => usize::try_from(rate / SLICES).unwrap_or(usize::MAX).clamp(2, SLICE_BYTES_MAX) & !1,
         }
     }
 }

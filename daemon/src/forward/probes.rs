@@ -109,12 +109,13 @@ impl Forward {
     /// # Errors
     /// The spool.
     pub(super) async fn probe_holds(&self) -> Result<(), SpoolError> {
-        let worked = std::mem::take(&mut self.probes().worked);
-        for key in worked {
-            match key {
-                Key::Objects(cause) => self.release_cause(&cause).await?,
-                Key::Manifests(row) => self.release_manifests(&row).await?,
+        loop {
+            let Some(key) = self.probes().worked.first().cloned() else { break };
+            match &key {
+                Key::Objects(cause) => self.release_cause(cause).await?,
+                Key::Manifests(row) => self.release_manifests(row).await?,
             }
+            self.probes().worked.remove(&key);
         }
         let monotonic = self.clock.monotonic();
         {

@@ -68,8 +68,8 @@ impl Forward {
     ///
     /// # Errors
     /// The spool.
-    pub async fn retry(&self, study_uid: &str) -> Result<usize, SpoolError> {
-        let now = self.clock.now();
+    pub async fn retry_now(&self, study_uid: &str) -> Result<usize, SpoolError> {
+        let (now, monotonic) = (self.clock.now(), self.clock.monotonic());
         let mut due = 0;
         for tenant in &self.tenants {
             let mut after = None;
@@ -85,7 +85,7 @@ impl Forward {
             }
             // Its manifest too, if that waits for its next try.
             if let Some(turn) = self.memory().agenda.get_mut(&(tenant.clone(), study_uid.to_owned())) {
-                turn.due = turn.due.min(now);
+                turn.due = turn.due.min(monotonic);
             }
         }
         self.wake.notify_waiters();

@@ -217,6 +217,9 @@ impl Forward {
                     let moves = page.iter().filter(|entry| entry.progress.state.name() == state).filter_map(|entry| {
                         let class = Memo::read(entry.progress.memo.as_deref()).class;
                         let cap = class.map_or(Duration::ZERO, |class| self.outcomes.cap(class));
+                        // A report of storage commitment is waited for besides.
+                        let awaited = entry.progress.commitment.as_ref().is_some_and(|commitment| commitment.awaited);
+                        let cap = if awaited { cap.max(Duration::from_secs(self.outcomes.limits.commitment_report_s)) } else { cap };
                         let due = reclamp(entry.progress.not_before, now, cap);
                         (due < entry.progress.not_before).then(|| Seen::new(entry, Progress { not_before: due, ..entry.progress.clone() }))
                     });

@@ -389,8 +389,8 @@ async fn an_operator_has_what_waits_for_its_next_try_sent_now_and_what_is_held_s
     rig.centre.set_down(None);
     let due = rig.entry(1, 0).await.progress.not_before;
     assert!(due > rig.clock.truth(), "it waits");
-    assert_eq!(forward.retry(&study(2)).await.expect("works"), 0, "of another study");
-    assert_eq!(forward.retry(&study(1)).await.expect("works"), 2);
+    assert_eq!(forward.retry_now(&study(2)).await.expect("works"), 0, "of another study");
+    assert_eq!(forward.retry_now(&study(1)).await.expect("works"), 2);
     rig.settle(&forward).await;
     assert!((0..2).all(|instance| rig.centre.has(&sop(1, instance))), "sent without a wait");
 
@@ -398,6 +398,6 @@ async fn an_operator_has_what_waits_for_its_next_try_sent_now_and_what_is_held_s
     let held = rig.entry(3, 0).await;
     let to = Progress { state: "held(L-KEY)".parse().expect("a state"), ..held.progress.clone() };
     rig.fused().advance(vec![Move { id: held.id(), to }]).await.expect("moved");
-    assert_eq!(forward.retry(&study(3)).await.expect("works"), 0);
+    assert_eq!(forward.retry_now(&study(3)).await.expect("works"), 0);
     assert_eq!(rig.state(3, 0).await, "held(L-KEY)");
 }
