@@ -14,6 +14,7 @@
 //! `references_max` instances of a request and of a report; requests at once: the breaker's parallelism.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
 
 use futures::StreamExt as _;
 use idr_dimse::service::storage_commitment::{ActionInformation, EventInformation, Reference};
@@ -29,6 +30,7 @@ use super::archive::{Archive, signal};
 use super::credentials::Bearing;
 use super::gate::{Channel, Pass};
 use super::store::{SENT_MAX, Way, ids};
+use super::waits::Wait;
 use super::{Forward, Link, unread};
 use crate::outbound::Session;
 use crate::spool::{Commitment, Entry, Move, Progress, Seen, SpoolError, SpoolId, State, Tenant};
@@ -189,8 +191,8 @@ impl Forward {
     async fn begin_transaction(&self, entries: Vec<Entry>) -> Result<(String, Vec<Entry>), SpoolError> {
         let transaction = format!("2.25.{}", Builder::from_random_bytes(self.random()).into_uuid().as_u128());
         let now = self.clock.now();
-        let wait = i64::try_from(self.outcomes.limits.commitment_report_s).unwrap_or(i64::MAX);
-        let not_before = now.checked_add(SignedDuration::from_secs(wait)).unwrap_or(now);
+        let wait = Duration::from_secs(self.outcomes.limits.commitment_report_s);
+        let not_before = Self::not_before(now, wait);
         let (mut moves, mut listed) = (Vec::new(), Vec::new());
         for claimed in entries {
             let Some((entry, progress)) = self.as_it_is(claimed).await? else { continue };
@@ -203,6 +205,11 @@ impl Forward {
         let changed: HashSet<SpoolId> = self.spool.advance_unchanged(moves).await?.into_iter().collect();
         changed.iter().for_each(|id| self.spool.give_back(*id));
         listed.retain(|entry| !changed.contains(&entry.id()));
+        // A clock that is set makes no report late.
+        let (monotonic, healthy) = (self.clock.monotonic(), self.healthy());
+        for entry in &listed {
+            self.waits().begin(entry.id(), Wait { due: monotonic + wait, not_before, healthy }, monotonic);
+        }
         Ok((transaction, listed))
     }
 
