@@ -119,7 +119,7 @@ async fn warnings_of_success_are_stored_and_only_the_report_commits() {
 #[tokio::test]
 async fn a_peer_that_never_answers_ends_the_association_and_nothing_is_done() {
     for at_association in [true, false] {
-        let (rig, peer) = world(false, Duration::from_millis(400)).await;
+        let (rig, peer) = world(false, Duration::from_secs(3)).await;
         rig.on_commit_only();
         let forward = rig.forward();
         rig.receive(1, 0..2).await;
