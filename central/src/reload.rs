@@ -8,7 +8,7 @@
 //!
 //! # Failure
 //! A file that cannot be read, is not valid or does not fit the others leaves all of what runs in force: journal and metric say
-//! so, and the command ends with 1.
+//! so, and the command ends with 1. With `reload.watch` it is tried again after a minute, and then ever more rarely, up to an hour.
 //!
 //! # Bounds
 //! One reload at a time. Looking for changes is one `stat` of each file every `reload.poll_seconds`.
@@ -27,6 +27,7 @@ use jiff::Timestamp;
 use rustls::ServerConfig;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::{Entry, Note, Stream};
@@ -34,6 +35,10 @@ use crate::central::Central;
 use crate::config::Config;
 use crate::revocation::Revocations;
 use crate::run;
+
+/// First and longest pause before a refused reload is tried again.
+const PAUSE_MIN: Duration = Duration::from_secs(60);
+const PAUSE_MAX: Duration = Duration::from_secs(3600);
 
 /// TLS of each listener that there is.
 #[derive(Clone)]
@@ -122,10 +127,10 @@ impl Reload {
             (Next::read(&config, &in_use, now), seen)
         });
         let (read, seen) = read.await.context("reading the files ended by a fault")?;
+        *self.seen() = seen;
         let counters = &self.central.counters;
         let done = match read {
             Ok(next) => {
-                *self.seen() = seen;
                 self.exchange(next);
                 counters.reloads.add(1);
                 tracing::info!(why, "trust, revocation lists and certificates were read again and are in force");
@@ -170,6 +175,7 @@ impl Reload {
         let settings = self.central.config.reload.clone();
         Ok(async move {
             let mut earlier = None;
+            let mut again: Option<(Instant, Duration)> = None;
             loop {
                 tokio::select! {
                     () = stop.cancelled() => return,
@@ -178,8 +184,11 @@ impl Reload {
                         let config = self.central.config.clone();
                         let Ok(seen) = tokio::task::spawn_blocking(move || look(&files_of(&config))).await else { continue };
                         let settled = earlier.replace(seen.clone()).as_ref() == Some(&seen);
-                        if settled && seen != *self.seen() {
-                            drop(self.reload("a file changed").await);
+                        let changed = seen != *self.seen();
+                        if settled && (changed || again.is_some_and(|(due, _)| Instant::now() >= due)) {
+                            let before = again.filter(|_| !changed).map(|(_, pause)| pause);
+                            let done = self.reload(if changed { "a file changed" } else { "the earlier reload was refused" }).await;
+                            again = done.err().map(|_| pause(before)).map(|pause| (Instant::now() + pause, pause));
                         }
                     }
                 }
@@ -194,6 +203,11 @@ impl Reload {
     fn chains(&self) -> MutexGuard<'_, Chains> {
         self.chains.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// How long after a refused reload it is tried again although no file changed: what kept a file from being read may be gone.
+fn pause(before: Option<Duration>) -> Duration {
+    before.map_or(PAUSE_MIN, |before| PAUSE_MAX.min(before * 2))
 }
 
 impl Next {
@@ -250,4 +264,16 @@ fn look(files: &BTreeSet<PathBuf>) -> Seen {
         Some((found.dev(), found.ino(), found.size(), found.ctime(), found.ctime_nsec()))
     };
     files.iter().map(|path| (path.clone(), stamp(path))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_reload_is_tried_again_ever_more_rarely() {
+        let pauses: Vec<u64> =
+            std::iter::successors(Some(pause(None)), |before| Some(pause(Some(*before)))).map(|pause| pause.as_secs()).take(9).collect();
+        assert_eq!(pauses, [60, 120, 240, 480, 960, 1_920, 3_600, 3_600, 3_600]);
+    }
 }

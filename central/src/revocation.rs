@@ -8,8 +8,8 @@
 //! association: a list that is taken while connections are open counts for what is asked on them next.
 //!
 //! # Failure
-//! A list that cannot be used leaves all of those in force. Without usable data `revocation = "require"` refuses,
-//! `"prefer"` accepts.
+//! A list that cannot be used leaves all of those in force. Without a usable list `revocation = "require"` refuses,
+//! `"prefer"` accepts; a certificate that leads to no anchor of the trust file is refused by both.
 //!
 //! # Bounds
 //! 64 MiB of a list.

@@ -1,6 +1,6 @@
 use std::path::{Path, PathBuf};
 
-use super::{ABOUT, FILES, about, create, last, restore, verify};
+use super::{ABOUT, FILES, RESTORING, about, create, last, restore, verify};
 use crate::config::Config;
 
 fn put(root: &Path, name: &str, bytes: &[u8]) {
@@ -119,4 +119,19 @@ fn what_an_earlier_backup_has_is_linked() {
     assert_eq!((made.files, verify(&second, &made).expect("readable")), (9, vec![]));
     let links = |name: &str| std::fs::metadata(second.join("state").join(name)).expect("there").nlink();
     assert_eq!((links("objects/default/00/1.dcm"), links("objects/default/00/4.dcm"), links("journal/1.log")), (2, 1, 1));
+}
+
+#[test]
+fn nobody_starts_on_a_state_folder_whose_restore_broke_off() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (config, to) = (site(&folder.path().join("site")), folder.path().join("backup"));
+    let made = create(&config, &to, None, idr_host::now).expect("made");
+    let text = std::fs::read_to_string(config.path()).expect("there");
+    let new = Config::parse(&text, &folder.path().join("new/idr-site.toml")).expect("a configuration");
+    put(&new.storage.path, RESTORING, b"");
+    let refused = crate::site::open_spool(&new, false).err().expect("it does not start").to_string();
+    assert!(refused.contains("restore again"), "{refused}");
+    let refused = restore(&new, &to, &made).expect_err("it is not gone on with").to_string();
+    assert!(refused.contains("broke off"), "{refused}");
+    assert!(!new.storage.path.join("objects").exists(), "nothing was made beside it");
 }

@@ -276,6 +276,16 @@ mod tests {
         assert_eq!(Bucket::default().take(u64::MAX, 0, SECOND), Duration::ZERO, "no limit");
     }
 
+    /// A fragment of a data set that is not the last has an even length, or the association ends (PS3.8 Annex E.1).
+    #[test]
+    fn whatever_the_rate_bytes_go_in_even_slices() {
+        for rate in [0, 1, 8, 15, 24, 125_000, 999_999, u64::MAX] {
+            let wan = Wan { bytes_per_second: rate, ..Wan::default() };
+            let slice = Pace::new(Plan::new(wan, TimeZone::UTC), Arc::new(SystemClock::new(idr_host::now))).slice();
+            assert!(slice >= 2 && slice.is_multiple_of(2) && slice <= SLICE_BYTES_MAX, "{rate}: {slice}");
+        }
+    }
+
     /// `make bench-wan` measures for a minute and demands 5 %; here only that it is never faster.
     #[tokio::test]
     async fn over_a_socket_no_more_goes_than_the_limit() {

@@ -166,6 +166,19 @@ async fn more_matches_than_the_bound_need_a_limit() {
     assert_eq!(found(&world, "/dicomweb/series").await.len(), 2);
 }
 
+/// More candidates than are looked at are no answer to who may see none of them (05 §8).
+#[tokio::test]
+async fn too_many_candidates_are_told_to_those_alone_who_may_see_some() {
+    let mut rules = idr_profile::xds::XdsRules::shipped();
+    rules.qido.max_results = 1;
+    let world = World::under(rules, "", &[]).await;
+    three(&world).await;
+    for (party, status) in [(&PKI.hospital, StatusCode::PAYLOAD_TOO_LARGE), (&PKI.other, StatusCode::NO_CONTENT)] {
+        let (head, answer) = qido(&world, party, "/dicomweb/instances?limit=1").await;
+        assert_eq!(head.status(), status, "{answer}");
+    }
+}
+
 #[tokio::test]
 async fn what_is_denied_and_what_is_absent_are_one_answer() {
     let world = World::new().await;
