@@ -5,7 +5,7 @@ SHELL := /bin/bash
 export CARGO_TERM_COLOR ?= never
 NEXTEST := cargo nextest run --no-fail-fast
 
-.PHONY: demo test check fmt lint doc doc-tests unit scenarios peers bench bench-index bench-access bench-wan bench-poison mutants fuzz fuzz-smoke soak-kill soak-powerloss soak-memory deb setup setup-build \
+.PHONY: demo test check fmt lint doc doc-tests unit scenarios peers bench bench-index bench-access bench-forward bench-wan bench-poison mutants fuzz fuzz-smoke soak-kill soak-powerloss soak-memory deb setup setup-build \
 	setup-tests skipped help
 
 help:                 ## this list
@@ -71,6 +71,10 @@ soak-memory: setup-build ## 1 GiB on each of four associations at once: peak mem
 bench: setup          ## ingest beside the Debian peers: ratios with their command
 	cargo build --release --locked -p idr-site -p idr-tests --bins
 	target/release/bench-ingest
+
+bench-forward: setup  ## site to centre over TLS beside Orthanc to Orthanc: from the first C-STORE to the last durable object
+	cargo build --release --locked -p idr-site -p idr-central -p idr-tests --bins
+	target/release/bench-forward
 
 bench-access: setup-build ## PAIRS=1000: cost of a decision; time of omitted against absent
 	cargo build --release --locked -p idr-site -p idr-central -p idr-tests --bins

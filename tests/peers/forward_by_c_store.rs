@@ -1,13 +1,13 @@
 //! Foreign archives as the destination: the site forwards to them by C-STORE, and asks for storage commitment.
 
 use std::net::SocketAddr;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 
 use idr_tests::fixtures::person::Person;
 use idr_tests::fixtures::study::{Kind, Recipe, Study};
 use idr_tests::harness::{Plan, World, edit, free_port};
 use idr_tests::modality::{Modality, export};
+use idr_tests::orthanc::Orthanc;
 use idr_tests::poll;
 use idr_tests::shared::has_tool;
 use idr_tests::story::{outgoing, send_all};
@@ -66,34 +66,21 @@ fn orthanc_stores_as_sent_and_its_commitment_comes_to_the_listener() {
         return;
     }
     story(async {
-        let (http, dicom) = (free_port()?.port(), free_port()?);
+        let dicom = free_port()?;
         let mut world = site(dicom, "ORTHANC")?;
-        let folder = world.folder().join("orthanc");
-        std::fs::create_dir_all(&folder)?;
-        let configuration = json!({
-            "Name": "archive", "DicomAet": "ORTHANC", "DicomPort": dicom.port(), "HttpPort": http, "RemoteAccessAllowed": false,
-            "AuthenticationEnabled": false, "StorageDirectory": folder, "IndexDirectory": folder, "Plugins": [],
-            "DicomModalities": {"site": ["IDRSITE", "127.0.0.1", world.site().dimse.port()]},
+        let settings = json!({
+            "DicomPort": dicom.port(), "DicomModalities": {"site": ["IDRSITE", "127.0.0.1", world.site().dimse.port()]},
         });
-        std::fs::write(folder.join("orthanc.json"), configuration.to_string())?;
-        let log = std::fs::File::create(folder.join("log"))?;
-        let program = if Path::new("/usr/sbin/Orthanc").exists() { "/usr/sbin/Orthanc" } else { "Orthanc" };
-        let mut command = Command::new(program);
-        command.arg(folder.join("orthanc.json")).env("TCP_NODELAY", "1").stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        let _orthanc = Running(command.spawn()?);
-        let client = reqwest::Client::builder().no_proxy().build()?;
-        let base = format!("http://127.0.0.1:{http}");
-        poll::until("Orthanc answers", poll::DEADLINE, || async { client.get(format!("{base}/system")).send().await.ok() }).await?;
+        let orthanc = Orthanc::start(&world.folder().join("orthanc"), settings).await?;
         world.site_mut().program.start().await?;
         let study = Recipe::small(Kind::Ct, Person::numbered(231), 4, 231).make();
         send_all(&world.site().modality(), &outgoing([&study]), 1).await?;
         all_are(&world, &study, "committed").await?;
-        let text = |answer: reqwest::Response| async { anyhow::Ok(answer.error_for_status()?.bytes().await?) };
-        let ids: Vec<String> = serde_json::from_slice(&text(client.get(format!("{base}/instances")).send().await?).await?)?;
+        let ids: Vec<String> = serde_json::from_slice(&orthanc.get("/instances").await?)?;
         anyhow::ensure!(ids.len() == study.instances.len(), "{} instances", ids.len());
         let mut arrived = std::collections::BTreeMap::new();
         for id in ids {
-            let kept = text(client.get(format!("{base}/instances/{id}/file")).send().await?).await?;
+            let kept = orthanc.get(&format!("/instances/{id}/file")).await?;
             let object = export(&kept).object;
             arrived.insert(object.sop_instance.clone(), object.digest());
         }

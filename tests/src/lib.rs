@@ -9,6 +9,7 @@
 //! * [`soak`]: kills at random moments, and what must be true afterwards.
 //! * [`spool`]: the site's spool as a library, filled with very many records.
 //! * [`poll`]: waiting for a condition; nothing here sleeps for a time that was guessed.
+//! * [`orthanc`]: Orthanc, a foreign archive.
 //! * [`postgres`]: a PostgreSQL server of the tests' own.
 //! * [`shared`]: the optional folder with third-party data.
 
@@ -17,6 +18,7 @@ pub mod fixtures;
 pub mod harness;
 pub mod mllp;
 pub mod modality;
+pub mod orthanc;
 pub mod poll;
 pub mod postgres;
 pub mod shared;

@@ -17,6 +17,7 @@ use idr_tests::fixtures::person::Person;
 use idr_tests::fixtures::study::{Kind, Recipe};
 use idr_tests::harness::{Plan, World, free_port};
 use idr_tests::modality::{Modality, Outgoing};
+use idr_tests::orthanc::Orthanc;
 use idr_tests::poll;
 use idr_tests::shared::{has_tool, results};
 use idr_tests::story::outgoing;
@@ -54,7 +55,8 @@ impl Target {
 /// A running target.
 enum Running {
     Site(Box<World>),
-    Peer(Child, SocketAddr, #[expect(dead_code, reason = "keeps the folder until the end")] tempfile::TempDir),
+    Storescp(Child, SocketAddr, #[expect(dead_code, reason = "keeps the folder until the end")] tempfile::TempDir),
+    Orthanc(Orthanc, #[expect(dead_code, reason = "keeps the folder until the end")] tempfile::TempDir),
 }
 
 impl Running {
@@ -69,29 +71,17 @@ impl Running {
             return Ok(Self::Site(Box::new(world)));
         }
         let home = tempfile::TempDir::new_in(folder)?;
+        if target == Target::Orthanc {
+            let settings = serde_json::json!({
+                "SyncStorageArea": true, "StoreMD5ForAttachments": false, "MaximumPduLength": 131072, "DicomThreadsCount": 16,
+            });
+            return Ok(Self::Orthanc(Orthanc::start(home.path(), settings).await?, home));
+        }
         let address = free_port()?;
-        let mut command = match target {
-            Target::Storescp => {
-                let mut command = Command::new("storescp");
-                command.args(["--fork", "+B", "-pm", "+xa", "-pdu", "131072", "-od"]).arg(home.path()).arg(address.port().to_string());
-                command
-            }
-            _ => {
-                let configuration = serde_json::json!({
-                    "Name": "bench", "DicomAet": "IDRSITE", "DicomPort": address.port(), "HttpPort": free_port()?.port(),
-                    "StorageDirectory": home.path(), "IndexDirectory": home.path(), "DicomAlwaysAllowStore": true,
-                    "DicomCheckCalledAet": false, "RemoteAccessAllowed": false, "AuthenticationEnabled": false, "Plugins": [],
-                    "SyncStorageArea": true, "StoreMD5ForAttachments": false, "MaximumPduLength": 131072, "DicomThreadsCount": 16,
-                });
-                let path = home.path().join("orthanc.json");
-                std::fs::write(&path, configuration.to_string())?;
-                let mut command = Command::new(if Path::new("/usr/sbin/Orthanc").exists() { "/usr/sbin/Orthanc" } else { "Orthanc" });
-                command.arg(path);
-                command
-            }
-        };
+        let mut command = Command::new("storescp");
+        command.args(["--fork", "+B", "-pm", "+xa", "-pdu", "131072", "-od"]).arg(home.path()).arg(address.port().to_string());
         command.env("TCP_NODELAY", "1").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let running = Self::Peer(command.spawn()?, address, home);
+        let running = Self::Storescp(command.spawn()?, address, home);
         let modality = running.modality();
         poll::until(target.name(), poll::DEADLINE, || async { modality.echo().await.ok() }).await?;
         Ok(running)
@@ -100,7 +90,8 @@ impl Running {
     fn modality(&self) -> Modality {
         match self {
             Self::Site(world) => world.site().modality(),
-            Self::Peer(_, address, _) => {
+            Self::Orthanc(orthanc, _) => orthanc.modality(),
+            Self::Storescp(_, address, _) => {
                 Modality { address: *address, tls: None, calling: "MODALITY".to_owned(), called: "IDRSITE".to_owned(), identity: None }
             }
         }
@@ -112,7 +103,8 @@ impl Running {
                 world.site_mut().program.stop().await?;
                 std::fs::remove_dir_all(world.folder())?;
             }
-            Self::Peer(mut child, ..) => {
+            Self::Orthanc(..) => {}
+            Self::Storescp(mut child, ..) => {
                 child.kill()?;
                 child.wait()?;
             }

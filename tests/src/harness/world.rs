@@ -354,6 +354,15 @@ impl World {
         rows.into_iter().map(|(uid, digest)| Ok((uid, Digest::parse(&digest).context("a digest of 64 hex digits")?))).collect()
     }
 
+    /// Number of instances in the centre's index.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn stored(&self) -> anyhow::Result<u64> {
+        let count: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM instances").fetch_one(&mut self.index().await?).await?;
+        Ok(u64::try_from(count)?)
+    }
+
     async fn index(&self) -> anyhow::Result<SqliteConnection> {
         let options = SqliteConnectOptions::new().filename(self.central.program.state().join("central.db")).read_only(true);
         Ok(SqliteConnection::connect_with(&options).await?)
