@@ -53,7 +53,7 @@ const FORMAT: u32 = 1;
 const PARTS: [&str; 11] =
     ["objects", "journal", "manifests", "headers", "commitments", "listings", "corrections", "receipts", "objects", "torn", "reconcile"];
 /// Single files of the state folder.
-const SINGLE: [&str; 2] = ["reconcile.json", "scrub.json"];
+const SINGLE: [&str; 3] = ["reconcile.json", "scrub.json", "rules.json"];
 
 /// Commands about backups.
 #[derive(Debug, Subcommand)]

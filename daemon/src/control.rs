@@ -40,8 +40,10 @@ use crate::queue_command;
 use crate::reconcile::{self, Reconcile};
 use crate::reload::Reload;
 use crate::retention::Retention;
+use crate::rule_updates::Preview;
 use crate::rulebook::{self, RulesCommand};
 use crate::scrub::Scrub;
+use crate::spool::record::check_reason;
 use crate::spool::{FileSpool, SpoolId, Tenant, Verb};
 use crate::study::Studies;
 use crate::support_bundle;
@@ -300,6 +302,7 @@ pub(crate) enum Request {
     Reconcile { now: bool },
     ReconcileAcknowledge { uid: String, reason: String },
     Replay { since: Option<Timestamp>, study: Option<String>, republish: bool },
+    RulesPreviewed { rule_set: String, edition: String, reason: String, objects: u64, refused: u64, quarantined: u64 },
 }
 
 /// What the socket can reach.
@@ -417,6 +420,11 @@ async fn perform(request: Request, user: u32, operator: &Operator) -> anyhow::Re
                 Ok(serde_json::to_value(reconcile.replay(which, republish, user).await?)?)
             })
             .await?
+        }
+        Request::RulesPreviewed { rule_set, edition, reason, objects, refused, quarantined } => {
+            check_reason(&reason)?;
+            let preview = Preview { rule_set, edition, at: idr_host::now(), user, reason, objects, refused, quarantined };
+            Ok(serde_json::to_value(operator.reload.previewed(preview).await?)?)
         }
         Request::QueueRelease { uid } => match &operator.forward {
             None => anyhow::bail!("no centre is configured"),

@@ -6,7 +6,7 @@
 //! [`scrub`] (is read again in turn), [`completeness`] (what devices say of a study), [`study`] (when a study is complete),
 //! [`forward`] (to central, and its manifest), [`reconcile`] (whether central holds it), [`retention`] (what may be given up here then),
 //! [`query`] (what devices of its own may see of what is held), [`control`] and
-//! [`health`] (what operators and monitors see), [`quarantine`] (what waits for a decision, and the decisions), [`rulebook`] and
+//! [`health`] (what operators and monitors see), [`quarantine`] (what waits for a decision, and the decisions), [`rulebook`], [`rule_updates`] and
 //! [`rejudge`] (what rules are, and what others would say of what is held), and what stands beside the
 //! control socket: [`backup`], [`doctor`], [`certificates`], [`effective`], [`queue_command`], [`support_bundle`], [`test_send`]. [`ledger`] is how what devices were promised is kept,
 //! [`outbound`] how we call them. [`site`] puts them together, and [`reload`] exchanges what is read again while it runs.
@@ -36,6 +36,7 @@ pub mod reconcile;
 pub mod rejudge;
 pub mod reload;
 pub mod retention;
+pub mod rule_updates;
 pub mod rulebook;
 pub mod scrub;
 pub mod site;

@@ -37,6 +37,7 @@ use crate::config::{Config, Reloaded};
 use crate::drop_folder::Folders;
 use crate::forward::{Forward, Link, Maps, load_maps};
 use crate::health::Counters;
+use crate::rule_updates::{self, Loaded, Preview};
 use crate::site;
 use crate::spool::Tenant;
 use crate::study::Studies;
@@ -155,8 +156,28 @@ impl Reload {
         }
     }
 
+    /// Puts a preview on record and reads everything again, so that what it is about comes into force.
+    ///
+    /// # Errors
+    /// It cannot be written; or as [`Reload::reload`], with the preview on record.
+    pub async fn previewed(&self, preview: Preview) -> anyhow::Result<Last> {
+        let config = self.parts.ingress.config();
+        let turn = self.turn.lock().await;
+        tracing::info!(
+            rule_set = preview.rule_set,
+            edition = preview.edition,
+            user = preview.user,
+            reason = preview.reason,
+            "a preview of rules is on record"
+        );
+        tokio::task::spawn_blocking(move || rule_updates::record(&config, preview)).await??;
+        drop(turn);
+        self.reload("a preview of rules").await
+    }
+
     async fn exchange(&self, next: Next) {
-        let Next { config, rules, maps, dimse_tls, stow_tls, targets, link, chains, .. } = next;
+        let Next { config, loaded, maps, dimse_tls, stow_tls, targets, link, chains, .. } = next;
+        let rules = Arc::new(loaded.sets.clone());
         let parts = &self.parts;
         *self.chains() = chains;
         // Where devices are told comes before who may ask; sets by name before the table that names them.
@@ -175,6 +196,12 @@ impl Reload {
             forward.reload(config.clone(), maps, link);
         }
         parts.folders.follow(&config.inbound).await;
+        // They are in force; a crash before this is on record has the next start compare with what stood before, again.
+        match tokio::task::spawn_blocking(move || rule_updates::adopt(&config, &loaded)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(cause = format!("{error:#}"), "the levels in force are not on record"),
+            Err(error) => tracing::error!(cause = %error, "the levels in force are not on record"),
+        }
     }
 
     /// Reads again on SIGHUP and, if `watch`, when a file has changed and then stayed as it is from one look to the next.
@@ -217,7 +244,7 @@ impl Reload {
 struct Next {
     config: Arc<Config>,
     restart: Vec<String>,
-    rules: Arc<RuleSets>,
+    loaded: Loaded,
     maps: Arc<Maps>,
     dimse_tls: Option<rustls::ServerConfig>,
     stow_tls: Option<rustls::ServerConfig>,
@@ -241,7 +268,7 @@ impl Next {
             chains.insert(key, pem);
         }
         Ok(Self {
-            rules: Arc::new(site::load_rules(&config)?),
+            loaded: site::load_rules(&config, now)?,
             maps: load_maps(&config)?,
             dimse_tls: (!config.dimse.listen_tls.is_empty()).then(|| site::tls_listener(&config, &trust)).transpose()?,
             stow_tls: (!config.stow.listen_tls.is_empty()).then(|| site::stow_tls_listener(&config, &trust)).transpose()?,

@@ -1,7 +1,7 @@
 //! `rules list`, `rules show` and `rules preview`: what the rules are, and what others would do to the objects held here.
 //!
 //! The commands read configuration, rule sets and object files, and write nothing: they work beside a running appliance and
-//! without one.
+//! without one. `--record` has the appliance note a preview ([`rule_updates`]).
 //!
 //! # Bounds
 //! A preview holds one object's walk (profile 01 D821 to D825) and one count per inbound row and rule.
@@ -26,8 +26,10 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use crate::config::Config;
+use crate::control::{self, Request};
 use crate::forward;
 use crate::rejudge;
+use crate::rule_updates;
 use crate::spool::{SpoolId, object_file};
 
 /// They hold their study until the controller map is completed (§6.4); the tables of §5 have no column that says so.
@@ -78,6 +80,10 @@ pub enum RulesCommand {
         /// Only objects received since: `30d`, `12h` or `2026-01-01`.
         #[arg(long)]
         since: Option<Since>,
+        /// Put on record, with this reason, that what the rule set refuses has been seen: its rules are then raised to REJECT. One line
+        /// without patient data; the appliance must run. Without `--at` the levels are those of the last day on which one is raised.
+        #[arg(long, value_name = "REASON", requires = "rule_set", conflicts_with = "level")]
+        record: Option<String>,
         /// Machine-readable.
         #[arg(long)]
         json: bool,
@@ -141,20 +147,31 @@ pub fn execute(config: &Config, command: RulesCommand) -> anyhow::Result<ExitCod
     let today = TimeZone::UTC.to_datetime(now).date();
     match command {
         RulesCommand::List { rule_set, ae, json } => {
-            let set = chosen(config, rule_set.as_deref(), now)?;
-            let answer = list(&set, set.rules_for(ae.as_deref()), today);
+            let (set, raised) = standing(config, rule_set.as_deref(), now)?;
+            let mut answer = list(&set, set.rules_for(ae.as_deref()), today);
+            answer["raised"] = json!(raised);
             print(&answer, json, list_lines);
         }
         RulesCommand::Show { rule, rule_set, ae, json } => {
-            let set = chosen(config, rule_set.as_deref(), now)?;
+            let (set, _) = standing(config, rule_set.as_deref(), now)?;
             let answer = show(&rule, set.rules_for(ae.as_deref()), config, today)?;
             print(&answer, json, show_lines);
         }
-        RulesCommand::Preview { rule_set, level, at, since, json } => {
+        RulesCommand::Preview { rule_set, level, at, since, record, json } => {
+            let is_file = rule_set.as_deref().is_some_and(is_file);
+            anyhow::ensure!(record.is_none() || !is_file, "--record is about a rule set that is installed: give its name");
             let set = chosen(config, rule_set.as_deref(), now)?;
             let changed = level.into_iter().map(|LevelChange(rule, level)| (rule, level)).collect();
-            let preview = Preview { config, set, day: at.unwrap_or(today), changed, since: since.map(|since| since.instant(now)) };
-            let answer = preview.run()?;
+            // What is judged is what the record is about, so that it is read first: another edition has another number.
+            let edition = record.is_some().then(|| rule_updates::edition(config, &set.id)).transpose()?;
+            let raised = rule_updates::load(config, now)?.raised;
+            let last = raised.iter().filter(|raised| record.is_some() && raised.set == set.id).map(|raised| raised.from).max();
+            let day = at.or(last).unwrap_or(today);
+            let preview = Preview { config, set, day, changed, since: since.map(|since| since.instant(now)) };
+            let mut answer = preview.run()?;
+            if let (Some(reason), Some(edition)) = (record, edition) {
+                answer["reload"] = put_on_record(config, &preview, &answer, edition, reason)?;
+            }
             print(&answer, json, preview_lines);
         }
     }
@@ -169,11 +186,35 @@ fn print(answer: &Value, json: bool, lines: impl Fn(&Value) -> Vec<String>) {
     }
 }
 
+/// Has the appliance put a preview on record, and take the rules.
+fn put_on_record(config: &Config, preview: &Preview<'_>, answer: &Value, edition: String, reason: String) -> anyhow::Result<Value> {
+    let sum = |key: &str| answer["inbound"].as_array().into_iter().flatten().filter_map(|row| row[key].as_u64()).sum();
+    let (rule_set, objects) = (preview.set.id.clone(), answer["objects"].as_u64().unwrap_or_default());
+    let (refused, quarantined) = (sum("refused"), sum("quarantined"));
+    control::ask(config, &Request::RulesPreviewed { rule_set, edition, reason, objects, refused, quarantined })
+}
+
+/// The rule set of a name as it stands here, without one the set in force; and what it would raise.
+fn standing(config: &Config, name: Option<&str>, now: Timestamp) -> anyhow::Result<(Arc<RuleSet>, Vec<String>)> {
+    let loaded = rule_updates::load(config, now)?;
+    let set = match name {
+        Some(name) => loaded.sets.set(name).cloned(),
+        None => loaded.sets.in_force(&config.site.rule_sets, now).cloned(),
+    };
+    let Some(set) = set else { return Ok((chosen(config, name, now)?, Vec::new())) };
+    let raised = loaded.raised.iter().filter(|raised| raised.set == set.id).map(rule_updates::line).collect();
+    Ok((set, raised))
+}
+
+fn is_file(name: &str) -> bool {
+    name.contains('/') || name.ends_with(".toml")
+}
+
 /// The rule set of a name or file, with the site's settings; without one the set in force.
 fn chosen(config: &Config, name: Option<&str>, now: Timestamp) -> anyhow::Result<Arc<RuleSet>> {
     let mut texts = files::rule_texts(&config.files.rules)?;
     let mut name = name.map(str::to_owned);
-    if let Some(path) = name.as_deref().filter(|name| name.contains('/') || name.ends_with(".toml")) {
+    if let Some(path) = name.as_deref().filter(|name| is_file(name)) {
         let text = files::read_text(Path::new(path))?;
         let table: toml::Table = text.parse().with_context(|| path.to_owned())?;
         let id = table.get("rule_set").and_then(|head| head.get("id")).and_then(toml::Value::as_str);
@@ -259,6 +300,7 @@ fn list_lines(answer: &Value) -> Vec<String> {
         );
         lines.push(line.trim_end().to_owned());
     }
+    lines.extend(answer["raised"].as_array().into_iter().flatten().map(|raised| text(raised).to_owned()));
     lines
 }
 
@@ -409,6 +451,9 @@ fn preview_lines(answer: &Value) -> Vec<String> {
         answer["objects"],
         answer["unreadable"]
     )];
+    if answer["reload"].is_object() {
+        lines.push("this is on record, and the rules were read again".to_owned());
+    }
     let line = |name: &str, rule: &str, counts: &Value, rest: &str| {
         let (refused, quarantined) = (counts["refused"].to_string(), counts["quarantined"].to_string());
         format!("{name:<20} {rule:<5} {refused:>10} {quarantined:>12}  {rest}")

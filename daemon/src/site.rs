@@ -12,7 +12,6 @@ use idr_host::places::Connections;
 use idr_host::process::Phase;
 use idr_host::{files, monitor, now, process, service_manager};
 use idr_profile::receipt::{Carried, Holder};
-use idr_profile::rules::RuleSets;
 use idr_profile::tls::{self, ClientAuth};
 use rand::SeedableRng as _;
 use tokio::net::TcpListener;
@@ -35,6 +34,7 @@ use crate::receipts::KeyFile;
 use crate::reconcile::Reconcile;
 use crate::reload::{self, Reload};
 use crate::retention::Retention;
+use crate::rule_updates;
 use crate::scrub::Scrub;
 use crate::spool::disk::FileSystem;
 use crate::spool::files::{Hop, Parts, Settings};
@@ -57,10 +57,9 @@ const STOP_SPOOL: Duration = Duration::from_secs(15);
 ///
 /// # Errors
 /// File, key and rule of the first problem.
-pub fn load_rules(config: &Config) -> anyhow::Result<RuleSets> {
-    let (folder, in_use) = (&config.files.rules, &config.site.rule_sets);
-    let sets = files::rule_sets(folder, &config.files.site_rules, config.environment, "site.rule_sets", in_use)?;
-    for (name, set) in in_use.iter().filter_map(|name| Some((name, sets.set(name)?))) {
+pub fn load_rules(config: &Config, now: jiff::Timestamp) -> anyhow::Result<rule_updates::Loaded> {
+    let loaded = rule_updates::load(config, now)?;
+    for (name, set) in config.site.rule_sets.iter().filter_map(|name| Some((name, loaded.sets.set(name)?))) {
         // What the rules judge by is what the manifest is written by.
         let zone = set.rules_for(None).parameters().timezone.iana_name().map(str::to_owned);
         anyhow::ensure!(
@@ -73,7 +72,10 @@ pub fn load_rules(config: &Config) -> anyhow::Result<RuleSets> {
             tracing::error!(rule_set = name, "{problem}");
         }
     }
-    Ok(sets)
+    for line in loaded.lines() {
+        tracing::warn!("{line}");
+    }
+    Ok(loaded)
 }
 
 /// Everything that `check-config` checks: files, keys, rule sets, trust; nothing is opened or bound.
@@ -81,7 +83,7 @@ pub fn load_rules(config: &Config) -> anyhow::Result<RuleSets> {
 /// # Errors
 /// The first problem.
 pub fn check(config: &Config) -> anyhow::Result<()> {
-    load_rules(config)?;
+    load_rules(config, now())?;
     let trust = files::trust(&config.files.trust)?;
     if !config.dimse.listen_tls.is_empty() {
         tls_listener(config, &trust)?;
@@ -178,7 +180,7 @@ pub fn tenants(config: &Config) -> Vec<Tenant> {
 /// What keeps the site from starting. Once it runs, nothing ends it but `stop`.
 pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
     let config = Arc::new(config);
-    let rules = Arc::new(ArcSwap::from_pointee(load_rules(&config)?));
+    let loaded = load_rules(&config, now())?;
     let trust = Arc::new(files::trust(&config.files.trust)?);
     let tenants = tenants(&config);
 
@@ -188,6 +190,10 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     for alarm in recovery.alarms() {
         tracing::error!("{alarm}");
     }
+    let (adopting, loaded) = (config.clone(), Arc::new(loaded));
+    let adopted = loaded.clone();
+    tokio::task::spawn_blocking(move || rule_updates::adopt(&adopting, &adopted)).await??;
+    let rules = Arc::new(ArcSwap::from_pointee(loaded.sets.clone()));
     let seam = spool.seam();
     let counters = Arc::new(Counters::default());
     let maps = forward::load_maps(&config)?;

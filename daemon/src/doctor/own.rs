@@ -35,6 +35,17 @@ pub(super) fn configuration(config: &Config, now: Timestamp) -> Vec<Check> {
             Check::new("configuration", Level::Problem, format!("{error:#}"), "mend it; `idr-site check-config` says what is next")
         }
     }];
+    // What is wrong with the sets themselves is said by the check before.
+    if let Ok(loaded) = crate::rule_updates::load(config, now) {
+        let raised: Vec<String> = loaded.raised.iter().map(|raised| format!("{} of {}", raised.rule, raised.set)).collect();
+        checks.push(match raised.is_empty() {
+            true => Check::ok("rule updates", "every rule is as its set says".to_owned()),
+            false => {
+                let what = format!("not raised to REJECT before a preview: {}", raised.join(", "));
+                Check::new("rule updates", Level::Degraded, what, "`idr-site rules list` names the command")
+            }
+        });
+    }
     for (key, path) in certificates::own(config) {
         checks.push(match certificates::read(key, path) {
             None => Check::new(key, Level::Problem, format!("{}: cannot be read", path.display()), "put the certificate in place"),

@@ -104,7 +104,7 @@ impl Drop {
             .replace("file_bytes_max = 17179869184", &format!("file_bytes_max = {}", self.bounds.file_bytes_max));
         let main = concat!(env!("CARGO_MANIFEST_DIR"), "/../configs/idr-site.toml");
         let config = Arc::new(Config::parse(&format!("{text}\n{row}"), Path::new(main)).expect("valid"));
-        let rules = Arc::new(crate::site::load_rules(&config).expect("shipped rules load"));
+        let rules = Arc::new(crate::site::load_rules(&config, jiff::Timestamp::UNIX_EPOCH).expect("shipped rules load").sets);
         let in_force = InForce { config: config.clone(), rules, organisation_oids: Vec::new() };
         let counters = Arc::new(Counters::default());
         let (trust, disk) = (include_str!("../../../configs/trust.toml"), Arc::new(MemoryDisk::default()));

@@ -281,7 +281,7 @@ fn reason_lines(object: &Value) -> Vec<String> {
 /// What the appliance knows of an object, and what its bytes say.
 fn show(config: &Config, object: SpoolId) -> anyhow::Result<Value> {
     let mut answer = ask(config, &Request::QuarantineShow { object })?;
-    let sets = site::load_rules(config)?;
+    let sets = site::load_rules(config, idr_host::now())?.sets;
     let seen = Seen::of(config, &sets, &answer, object)?;
     let mut differences = Vec::new();
     for copy in answer["other_copies"].as_array().into_iter().flatten() {

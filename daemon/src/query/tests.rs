@@ -42,7 +42,8 @@ fn query(spool: &Arc<MemorySpool>, change: &[(&str, &str)]) -> Arc<Query> {
     }
     let main = concat!(env!("CARGO_MANIFEST_DIR"), "/../configs/idr-site.toml");
     let config = Arc::new(Config::parse(&text, Path::new(main)).expect("valid"));
-    let rules = Arc::new(ArcSwap::from_pointee(crate::site::load_rules(&config).expect("shipped rules load")));
+    let rules =
+        Arc::new(ArcSwap::from_pointee(crate::site::load_rules(&config, jiff::Timestamp::UNIX_EPOCH).expect("shipped rules load").sets));
     let domain = AffinityDomain::load(include_str!("../../../configs/affinity-domain.toml")).expect("shipped");
     let maps = Maps::new(domain, CONTROLLERS, TimeZone::UTC, jiff::civil::date(2026, 1, 15)).expect("valid");
     let trust = Trust::parse(include_str!("../../../configs/trust.toml"), &mut |_| unreachable!("no file is named")).expect("valid");

@@ -430,14 +430,22 @@ impl Decision {
     /// # Errors
     /// [`Unusable`] says what is wrong with it.
     pub fn check(&self) -> Result<(), Unusable> {
-        let why = match self.reason.as_str() {
-            text if text.trim().is_empty() => "is empty",
-            text if text.len() > REASON_BYTES_MAX => "is longer than 200 bytes",
-            text if text.contains(char::is_control) => "has control characters",
-            _ => return Ok(()),
-        };
-        Err(Unusable { field: "reason", why })
+        check_reason(&self.reason)
     }
+}
+
+/// Bounds the words that an operator gives as a reason: 1–[`REASON_BYTES_MAX`] bytes without control characters.
+///
+/// # Errors
+/// [`Unusable`] says what is wrong with them.
+pub fn check_reason(reason: &str) -> Result<(), Unusable> {
+    let why = match reason {
+        text if text.trim().is_empty() => "is empty",
+        text if text.len() > REASON_BYTES_MAX => "is longer than 200 bytes",
+        text if text.contains(char::is_control) => "has control characters",
+        _ => return Ok(()),
+    };
+    Err(Unusable { field: "reason", why })
 }
 
 /// How far an item has come; replaced as a whole by every [`Move`].

@@ -94,6 +94,12 @@ impl Levels {
         Self(vec![Step { from: None, production: level, test: level }])
     }
 
+    /// Steps that are the same in both environments, in the order of their dates; without a step OFF.
+    pub(super) fn stepped(steps: &[(Option<Date>, Level)]) -> Self {
+        let first = steps.is_empty().then_some(Step { from: None, production: Level::Off, test: Level::Off });
+        Self(first.into_iter().chain(steps.iter().map(|(from, level)| Step { from: *from, production: *level, test: *level })).collect())
+    }
+
     /// The steps, oldest first; the first may have no date.
     pub fn steps(&self, environment: Environment) -> impl Iterator<Item = (Option<Date>, Level)> {
         self.0.iter().map(move |step| (step.from, step.level(environment)))

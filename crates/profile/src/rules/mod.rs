@@ -45,6 +45,7 @@ mod parameters;
 mod reply;
 mod rows;
 mod set;
+mod standing;
 pub mod study;
 mod tag_text;
 mod time;
@@ -60,6 +61,7 @@ pub use parameters::{Carrier, ClassModalities, Parameters, Pattern, WarnStatus};
 pub use reply::{Answer, Disposition, Finding, Reply, Scope, Stage};
 pub use rows::{Row, row, rows};
 pub use set::{Rule, RuleError, RuleSet, RuleSets, Rules, shipped_files};
+pub use standing::{Kept, Raised, Standing};
 pub use tag_text::parse as tag_of;
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use super::iod::{IODS_FILE, Iods, MODULES_FILE};
 use super::level::{Level, Levels};
 use super::parameters::Parameters;
 use super::reply::{Offending, Reply, Scope, Stage};
+use super::standing::Kept;
 use crate::identifier::Environment;
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -246,6 +247,19 @@ impl RuleSets {
     /// # Errors
     /// [`RuleError`] names file, key and rule; nothing is taken over in part.
     pub fn load(files: &BTreeMap<String, String>, site: Option<&str>, environment: Environment) -> Result<Self, RuleError> {
+        Self::load_keeping(files, site, environment, &Kept::default())
+    }
+
+    /// The same, with levels that some rules of the sets keep from before; the site's settings stand over them.
+    ///
+    /// # Errors
+    /// As [`RuleSets::load`].
+    pub fn load_keeping(
+        files: &BTreeMap<String, String>,
+        site: Option<&str>,
+        environment: Environment,
+        kept: &Kept,
+    ) -> Result<Self, RuleError> {
         let mut parsed = BTreeMap::new();
         for (path, text) in files {
             let Some(name) = path.strip_suffix("/dicom.toml") else { continue };
@@ -261,8 +275,9 @@ impl RuleSets {
             None => SiteFile::default(),
         };
         let iods = iods(&parsed, files);
-        let sets =
-            parsed.keys().map(|name| Ok((name.clone(), Arc::new(build(name, &parsed, files, &iods, (site, &settings), environment)?))));
+        let sets = parsed
+            .keys()
+            .map(|name| Ok((name.clone(), Arc::new(build(name, &parsed, files, &iods, (site, &settings), (environment, kept))?))));
         sets.collect::<Result<_, _>>().map(Self)
     }
 
@@ -338,6 +353,8 @@ fn chain<'a>(name: &str, parsed: &'a BTreeMap<String, SetFile>) -> Result<Vec<&'
 struct Layers {
     rules: BTreeMap<String, (RuleFile, String)>,
     parameters: toml::Table,
+    /// Levels of the set in the place of which former ones are kept: the site may be as strict.
+    raised: BTreeMap<String, Levels>,
 }
 
 impl Layers {
@@ -348,7 +365,8 @@ impl Layers {
             if entry.level.is_locked() && !levels.is_all_locked() {
                 return Err(RuleError::Locked { file: file.to_owned(), key, rule: rule.clone() });
             }
-            if not_stricter && entry.source.starts_with("national") && levels.clone().over(&entry.level).is_ever_above(&entry.level) {
+            let bound = self.raised.get(rule).unwrap_or(&entry.level);
+            if not_stricter && entry.source.starts_with("national") && levels.clone().over(bound).is_ever_above(bound) {
                 return Err(RuleError::Stricter { file: file.to_owned(), key, rule: rule.clone() });
             }
             entry.level = levels.clone().over(&entry.level);
@@ -388,11 +406,11 @@ fn build(
     files: &BTreeMap<String, String>,
     iods: &BTreeMap<&str, Result<Arc<Iods>, String>>,
     (settings, site): (Option<&str>, &SiteFile),
-    environment: Environment,
+    (environment, kept): (Environment, &Kept),
 ) -> Result<RuleSet, RuleError> {
     let chain = chain(name, parsed)?;
     let edition = edition(&chain, files, settings);
-    let mut layers = Layers { rules: BTreeMap::new(), parameters: toml::Table::new() };
+    let mut layers = Layers { rules: BTreeMap::new(), parameters: toml::Table::new(), raised: BTreeMap::new() };
     let (mut lists, mut families, mut extra, mut not_built) = (BTreeMap::new(), Vec::new(), Vec::new(), BTreeSet::new());
     let (mut codes, mut problems) = (StudyCodes::default(), Vec::new());
     for (depth, set) in chain.iter().enumerate() {
@@ -434,6 +452,11 @@ fn build(
     };
     let head = &chain.last().expect("a chain begins with the set itself").rule_set;
     let rule_set = format!("{}/{}", head.id, head.revision);
+    for (rule, levels) in kept.of(name) {
+        if let Some((entry, _)) = layers.rules.get_mut(rule) {
+            layers.raised.insert(rule.clone(), std::mem::replace(&mut entry.level, levels.clone()));
+        }
+    }
     layers.set_levels(&site.levels, SITE_FILE, "levels", !site.allow_stricter)?;
     extra.extend(site.extra_classes.iter().cloned());
     let finish = |mut layers: Layers, parameters: &toml::Table, file: &str| -> Result<Arc<Rules>, RuleError> {
