@@ -266,8 +266,17 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     let (of_studies, maps_of_studies) = (completeness.clone(), maps.clone());
     let studies = Arc::new(Studies::new(config.clone(), rules.clone(), seam.clone(), tenants.clone(), maps_of_studies, of_studies, now));
     behind.spawn(studies.clone().run(after_ingress.clone()));
-    let forward =
-        Forward::start(config.clone(), rules.clone(), seam.clone(), spool.receipts().clone(), &trust, maps, tenants.clone(), now)?;
+    let forward = Forward::start(
+        config.clone(),
+        rules.clone(),
+        seam.clone(),
+        spool.receipts().clone(),
+        &trust,
+        maps,
+        tenants.clone(),
+        spool.disk(),
+        now,
+    )?;
     if let Some(forward) = &forward {
         ingress.reports.set(forward.clone()).ok();
         behind.spawn(forward.clone().run(after_ingress.clone()));

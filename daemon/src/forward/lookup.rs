@@ -107,8 +107,7 @@ impl Forward {
     /// uniqueId and content key of every revision of a study that was made here.
     async fn own_documents(&self, study: &Study) -> Result<std::io::Result<Vec<(String, String)>>, SpoolError> {
         let (revisions, tenant, study_uid) = (self.revisions.clone(), study.tenant.clone(), study.study_uid.clone());
-        let listed =
-            tokio::task::spawn_blocking(move || revisions.content_keys(&tenant, &study_uid)).await.map_err(|_| SpoolError::Stopped)?;
+        let listed = self.hop.run(move || revisions.content_keys(&tenant, &study_uid)).await?;
         Ok(listed.map(|mut keys| {
             keys.extend(study.notes.get(PENDING).cloned());
             keys.extend(Published::read(study.notes.get(PUBLISHED)).map(|published| published.content_key));

@@ -73,6 +73,8 @@ pub use maps::{Described, Maps, describe, load_maps, read_header};
 
 use crate::config::{Centre, Config};
 use crate::receipts::Receipts;
+use crate::spool::disk::Disk;
+use crate::spool::files::Hop;
 use crate::spool::{Cause, Entry, Move, Note, Progress, Seen, Spool, SpoolError, State, Study, Tenant};
 use ages::Aging;
 use associated::Ended;
@@ -198,6 +200,10 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// For back-off and message ids.
     pub random: Box<dyn RngCore + Send>,
+    /// The state folder.
+    pub disk: Arc<dyn Disk>,
+    /// Where blocking work runs.
+    pub hop: Hop,
 }
 
 /// The forwarder.
@@ -211,6 +217,7 @@ pub struct Forward {
     outcomes: Outcomes,
     maps: ArcSwap<Maps>,
     revisions: Revisions,
+    hop: Hop,
     tenants: Vec<Tenant>,
     clock: Arc<dyn Clock>,
     random: Mutex<Box<dyn RngCore + Send>>,
@@ -261,6 +268,7 @@ impl Forward {
         trust: &Trust,
         maps: Arc<Maps>,
         tenants: Vec<Tenant>,
+        disk: Arc<dyn Disk>,
         now: fn() -> Timestamp,
     ) -> anyhow::Result<Option<Arc<Self>>> {
         let (Some(centre), Some(link)) = (config.centre.clone(), Link::load(&config, trust, now)?) else { return Ok(None) };
@@ -268,6 +276,8 @@ impl Forward {
             link,
             clock: Arc::new(SystemClock::new(now)),
             random: Box::new(rand::rngs::StdRng::from_os_rng()),
+            disk,
+            hop: Hop::Blocking,
             config,
             centre,
             rules,
@@ -280,11 +290,12 @@ impl Forward {
 
     /// A forwarder of these parts.
     pub fn new(parts: Parts) -> Self {
-        let Parts { config, centre, rules, spool, receipts, maps, tenants, link, clock, random } = parts;
+        let Parts { config, centre, rules, spool, receipts, maps, tenants, link, clock, random, disk, hop } = parts;
         let outcomes = Outcomes::base();
         Self {
             peer_name: centre.name,
-            revisions: Revisions::new(&config.storage.path),
+            revisions: Revisions::new(disk),
+            hop,
             random: Mutex::new(random),
             drift: Mutex::default(),
             breakers: Mutex::new(Breakers::new(&outcomes)),
@@ -524,7 +535,7 @@ impl Forward {
     /// Keeps receipts of the centre; returns when they are durable.
     async fn keep(&self, foreign: Vec<Carried>) -> Result<(), SpoolError> {
         let receipts = self.receipts.clone();
-        Ok(tokio::task::spawn_blocking(move || receipts.keep(foreign)).await.map_err(|_| SpoolError::Stopped)??)
+        Ok(self.hop.run(move || receipts.keep(foreign)).await??)
     }
 
     /// Where an item goes after a decision on it; `None` if it stays where it is.

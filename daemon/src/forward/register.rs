@@ -302,7 +302,7 @@ impl Forward {
     /// A revision as it was kept.
     pub(super) async fn kept(&self, study: &Study, content_key: &str) -> Result<std::io::Result<Kept>, SpoolError> {
         let (revisions, tenant, uid, key) = (self.revisions.clone(), study.tenant.clone(), study.study_uid.clone(), content_key.to_owned());
-        tokio::task::spawn_blocking(move || revisions.read(&tenant, &uid, &key)).await.map_err(|_| SpoolError::Stopped)
+        self.hop.run(move || revisions.read(&tenant, &uid, &key)).await
     }
 
     /// An operator has released a revision that was refused: unless the registry has it all the same, it is made again, from
@@ -438,7 +438,7 @@ impl Forward {
     /// Keeps a revision. What it gives is the step to take if that does not work.
     async fn keep_revision(&self, study: &Study, kept: &Kept) -> Result<Option<Step>, SpoolError> {
         let (revisions, tenant, uid, kept) = (self.revisions.clone(), study.tenant.clone(), study.study_uid.clone(), kept.clone());
-        let written = tokio::task::spawn_blocking(move || revisions.keep(&tenant, &uid, &kept)).await.map_err(|_| SpoolError::Stopped)?;
+        let written = self.hop.run(move || revisions.keep(&tenant, &uid, &kept)).await?;
         Ok(written.err().map(|error| {
             tracing::error!(cause = %error, "a manifest cannot be kept; nothing is sent");
             Step::After(30 * SECOND)

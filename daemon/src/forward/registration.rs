@@ -229,7 +229,7 @@ impl Forward {
     /// Receipts of a study in our log.
     async fn known_receipts(&self, study: &Study) -> Result<Vec<Carried>, SpoolError> {
         let (receipts, study_uid) = (self.receipts.clone(), study.study_uid.clone());
-        Ok(tokio::task::spawn_blocking(move || receipts.of_study(&study_uid)).await.map_err(|_| SpoolError::Stopped)??)
+        Ok(self.hop.run(move || receipts.of_study(&study_uid)).await??)
     }
 
     async fn entries(&self, ids: &[SpoolId]) -> Result<Vec<Entry>, SpoolError> {

@@ -5,10 +5,9 @@
 //! revision is never removed here: it is what was said to the registry. Which one is pending and which is published
 //! stands in the notes of the study, which the spool's journal keeps. `<content key>.withdrawal.json` beside it: its withdrawal.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use idr_ihe::ebxml::{self, Placement};
 use idr_ihe::soap::mtom;
@@ -19,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::withdrawal::KeptWithdrawal;
+use crate::spool::disk::{Disk, create_folders, files_ending, read_from};
 use crate::spool::{SpoolId, Tenant};
 
 /// A revision as it is sent.
@@ -47,10 +47,13 @@ pub struct Kept {
 }
 
 /// The folder.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Revisions {
-    folder: PathBuf,
+    disk: Arc<dyn Disk>,
 }
+
+/// Below the state folder.
+const FOLDER: &str = "manifests";
 
 impl Kept {
     /// A revision with the objects that it references.
@@ -73,14 +76,14 @@ impl Kept {
 }
 
 impl Revisions {
-    /// Below the state folder.
-    pub fn new(state: &Path) -> Self {
-        Self { folder: state.join("manifests") }
+    /// On the disk of the state folder.
+    pub fn new(disk: Arc<dyn Disk>) -> Self {
+        Self { disk }
     }
 
     fn study(&self, tenant: &Tenant, study_uid: &str) -> PathBuf {
         let study = hex::encode(Sha256::digest(format!("{tenant}|{study_uid}")));
-        self.folder.join(&study[..32])
+        Path::new(FOLDER).join(&study[..32])
     }
 
     fn path(&self, tenant: &Tenant, study_uid: &str, content_key: &str) -> Option<PathBuf> {
@@ -112,21 +115,26 @@ impl Revisions {
     /// The disk, or a file that does not hold one.
     pub fn read_withdrawal(&self, tenant: &Tenant, study_uid: &str, content_key: &str) -> io::Result<KeptWithdrawal> {
         let path = self.path(tenant, study_uid, content_key).ok_or(io::ErrorKind::InvalidInput)?;
-        Ok(serde_json::from_slice(&fs::read(path.with_extension("withdrawal.json"))?)?)
+        Ok(serde_json::from_slice(&self.read_file(&path.with_extension("withdrawal.json"))?)?)
     }
 
     fn write(&self, path: &Path, content: &[u8]) -> io::Result<()> {
         let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
-        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        create_folders(&*self.disk, folder)?;
         let aside = path.with_extension("new");
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        fs::rename(&aside, path)?;
-        for named_in in [Some(folder), Some(self.folder.as_path()), self.folder.parent()].into_iter().flatten() {
-            File::open(named_in)?.sync_all()?;
+        match self.disk.remove(&aside) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
         }
-        Ok(())
+        let file = self.disk.create(&aside)?;
+        file.write_at(0, content)?;
+        file.sync_data()?;
+        self.disk.rename(&aside, path)?;
+        self.disk.sync_folder(folder)
+    }
+
+    fn read_file(&self, path: &Path) -> io::Result<Vec<u8>> {
+        read_from(&*self.disk.open(path)?, 0)
     }
 
     /// Reads a revision; blocks.
@@ -135,7 +143,7 @@ impl Revisions {
     /// The disk, or a file that does not hold one.
     pub fn read(&self, tenant: &Tenant, study_uid: &str, content_key: &str) -> io::Result<Kept> {
         let path = self.path(tenant, study_uid, content_key).ok_or(io::ErrorKind::InvalidInput)?;
-        Ok(serde_json::from_slice(&fs::read(path)?)?)
+        Ok(serde_json::from_slice(&self.read_file(&path)?)?)
     }
 
     /// Content keys of every revision of a study that was kept, readable or not; blocks.
@@ -143,16 +151,9 @@ impl Revisions {
     /// # Errors
     /// The disk.
     pub fn content_keys(&self, tenant: &Tenant, study_uid: &str) -> io::Result<Vec<String>> {
-        let entries = match fs::read_dir(self.study(tenant, study_uid)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries?,
-        };
-        let mut keys = Vec::new();
-        for entry in entries {
-            let name = entry?.file_name();
-            let key = name.to_str().and_then(|name| name.strip_suffix(".json"));
-            keys.extend(key.filter(|key| is_content_key(key)).map(str::to_owned));
-        }
+        let names = files_ending(&*self.disk, &self.study(tenant, study_uid), ".json")?;
+        let mut keys: Vec<String> = names.iter().filter_map(|name| name.strip_suffix(".json")).map(str::to_owned).collect();
+        keys.retain(|key| is_content_key(key));
         Ok(keys)
     }
 }

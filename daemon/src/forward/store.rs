@@ -126,7 +126,7 @@ impl Forward {
     /// What is sent needs its R2 at once: without a log that takes it the same instances would be sent again and again.
     async fn receipts_work(&self) -> Result<(), SpoolError> {
         let receipts = self.receipts.clone();
-        tokio::task::spawn_blocking(move || receipts.flush()).await.map_err(|_| SpoolError::Stopped)??;
+        self.hop.run(move || receipts.flush()).await??;
         match self.receipts.is_broken() {
             true => Err(ReceiptError::Unsettled.into()),
             false => Ok(()),
@@ -370,8 +370,7 @@ impl Forward {
         }
         if !handed.is_empty() {
             let receipts = self.receipts.clone();
-            let said = tokio::task::spawn_blocking(move || receipts.say(handed, now)).await;
-            said.map_err(|_| SpoolError::Stopped)??;
+            self.hop.run(move || receipts.say(handed, now)).await??;
         }
         if moves.is_empty() {
             return Ok(());

@@ -88,8 +88,7 @@ impl Forward {
             }
         };
         let (revisions, tenant, uid, kept) = (self.revisions.clone(), study.tenant.clone(), study.study_uid.clone(), withdrawal.clone());
-        let written = tokio::task::spawn_blocking(move || revisions.keep_withdrawal(&tenant, &uid, &kept)).await;
-        if let Err(error) = written.map_err(|_| SpoolError::Stopped)? {
+        if let Err(error) = self.hop.run(move || revisions.keep_withdrawal(&tenant, &uid, &kept)).await? {
             tracing::error!(cause = %error, "a withdrawal cannot be kept; nothing is sent");
             return Ok(self.trouble());
         }
@@ -104,7 +103,7 @@ impl Forward {
     pub(super) async fn continue_withdrawal(&self, pass: &Pass<'_>, study: &Study, content_key: &str) -> Result<Step, SpoolError> {
         let (revisions, tenant, uid, key) = (self.revisions.clone(), study.tenant.clone(), study.study_uid.clone(), content_key.to_owned());
         let read = move || Ok::<_, std::io::Error>((revisions.read(&tenant, &uid, &key)?, revisions.read_withdrawal(&tenant, &uid, &key)?));
-        let (kept, withdrawal) = match tokio::task::spawn_blocking(read).await.map_err(|_| SpoolError::Stopped)? {
+        let (kept, withdrawal) = match self.hop.run(read).await? {
             Ok(both) => both,
             Err(error) => {
                 tracing::error!(cause = %error, study = %study.study_uid, "a kept withdrawal cannot be read");

@@ -150,9 +150,7 @@ async fn a_kept_manifest_that_cannot_be_read_makes_no_second_one() {
     rig.receive(1, 0..2).await;
     rig.centre.script(Call::Register, [Fate::Unheard(Failure::Event(Event::HttpCut))]);
     rig.settle(&forward).await;
-    let folder = std::fs::read_dir(rig.folder().join("manifests")).expect("kept").next().expect("one").expect("readable").path();
-    let file = std::fs::read_dir(folder).expect("kept").next().expect("one").expect("readable").path();
-    std::fs::write(file, "{").expect("ours");
+    rig.damage_manifest();
     rig.run(&forward, HOUR, SECOND).await;
     assert_eq!(rig.centre.entries(&study(1)).len(), 1);
     assert!(rig.counts(&[("registered", 2)]));

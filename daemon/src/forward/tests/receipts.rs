@@ -111,9 +111,7 @@ async fn the_r4_of_a_manifest_that_was_found_in_the_registry_is_asked_for() {
     rig.centre.script(Call::Register, [Fate::Unheard(Failure::Event(Event::HttpCut))]);
     rig.settle(&forward).await;
     // Whether it has arrived is not known, and what was sent cannot be read: the registry says what is there.
-    let folder = std::fs::read_dir(rig.folder().join("manifests")).expect("kept").next().expect("one").expect("readable").path();
-    let file = std::fs::read_dir(folder).expect("kept").next().expect("one").expect("readable").path();
-    std::fs::write(file, "{").expect("ours");
+    rig.damage_manifest();
     rig.run(&forward, 8 * HOUR, MINUTE).await;
     assert!(rig.counts(&[("registered", 2)]));
     assert_eq!((rig.receipts_of(1), rig.note(1, "r4").await), ([2, 2, 2, 1], None));

@@ -29,7 +29,8 @@ use crate::forward::peer::Failure;
 use crate::forward::{Archive, Forward, Link, Maps, Parts, Queue};
 use crate::receipts::{self, Receipts};
 use crate::spool::catalog::Totals;
-use crate::spool::disk::MemoryDisk;
+use crate::spool::disk::{Disk as _, MemoryDisk};
+use crate::spool::files::Hop;
 use crate::spool::index::MemoryStore;
 use crate::spool::sample::{announced, at, facts, hand_over, holder, signer, tenant};
 use crate::spool::{
@@ -69,7 +70,7 @@ impl Clock for HandClock {
 }
 
 /// A spool that stops its caller when the fuse blows, before or after the change, and cannot read as often as it is told.
-struct Fused(MemorySpool, Arc<Fuse>, Arc<Mutex<VecDeque<SpoolError>>>);
+pub struct Fused(pub Arc<dyn Spool>, pub Arc<Fuse>, pub Arc<Mutex<VecDeque<SpoolError>>>);
 
 #[async_trait]
 impl Spool for Fused {
@@ -156,7 +157,7 @@ pub struct Rig {
     config: Arc<Config>,
     maps: Arc<Maps>,
     pub spool: MemorySpool,
-    /// Of the receipt log.
+    /// Of the receipt log and the manifests.
     pub disk: MemoryDisk,
     pub receipts: Arc<Receipts>,
     /// What reading an object meets next.
@@ -277,7 +278,7 @@ impl Rig {
 
     /// The spool, as what the fuse stops meets it.
     pub fn fused(&self) -> Arc<dyn Spool> {
-        Arc::new(Fused(self.spool.clone(), self.centre.fuse.clone(), self.unreadable.clone()))
+        Arc::new(Fused(Arc::new(self.spool.clone()), self.centre.fuse.clone(), self.unreadable.clone()))
     }
 
     /// A forwarder as it is after a start: it remembers nothing.
@@ -299,12 +300,23 @@ impl Rig {
             },
             clock: self.clock.clone(),
             random: Box::new(StdRng::seed_from_u64(3)),
+            disk: Arc::new(self.disk.clone()),
+            hop: Hop::Blocking,
         })
     }
 
     /// The next readings of objects end so.
     pub fn fail_readings(&self, errors: impl IntoIterator<Item = SpoolError>) {
         self.unreadable.lock().expect("no panic while held").extend(errors);
+    }
+
+    /// The one manifest that is kept does not hold any more.
+    pub fn damage_manifest(&self) {
+        let paths = self.disk.paths();
+        let mut kept = paths.iter().filter(|path| path.starts_with("manifests"));
+        let file = self.disk.open(kept.next().expect("one")).expect("readable");
+        assert!(kept.next().is_none(), "one");
+        file.set_length(1).expect("ours");
     }
 
     /// The state folder.
