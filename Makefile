@@ -5,7 +5,7 @@ SHELL := /bin/bash
 export CARGO_TERM_COLOR ?= never
 NEXTEST := cargo nextest run --no-fail-fast
 
-.PHONY: demo test check fmt lint doc doc-tests unit scenarios peers bench bench-index bench-access bench-forward bench-wan bench-poison mutants fuzz fuzz-smoke soak-kill soak-powerloss soak-memory deb setup setup-build \
+.PHONY: demo test check fmt lint doc doc-tests unit scenarios peers bench bench-index bench-access bench-forward bench-wan bench-poison mutants fuzz fuzz-smoke soak-kill soak-powerloss soak-memory deb setup setup-build soak-sim \
 	setup-tests skipped help
 
 help:                 ## this list
@@ -63,6 +63,9 @@ soak-kill: setup-build ## N=200 SEED=1: kill -9 of site and central at random mo
 
 soak-powerloss: setup-build ## N=10000 SEED=1: lives of a spool over a simulated disk, ended by power cuts, kills, failing disks
 	IDR_SEEDS=$${N:-10000} IDR_SEED=$${SEED:-1} cargo test --locked -p idr-site --lib -- --nocapture spool::lives::
+
+soak-sim: setup-build ## N=5000 SEED=1: whole lives of a site in a simulated world (docs/simulation.md); SEED=<seed> N=1 repeats one
+	IDR_SEEDS=$${N:-5000} IDR_SEED=$${SEED:-1} cargo test --locked -p idr-site --lib -- --nocapture forward::simulation::every
 
 soak-memory: setup-build ## 1 GiB on each of four associations at once: peak memory of both programs
 	cargo build --release --locked -p idr-site -p idr-central -p idr-tests --bins

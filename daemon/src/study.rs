@@ -132,7 +132,7 @@ impl Studies {
 
     /// With a clock of a test.
     #[cfg(test)]
-    fn with_monotonic(self, monotonic: fn() -> Duration) -> Self {
+    pub(crate) fn with_monotonic(self, monotonic: fn() -> Duration) -> Self {
         Self { monotonic, ..self }
     }
 
@@ -227,7 +227,7 @@ impl Studies {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn round(&self, tenant: &Tenant) -> Result<(), SpoolError> {
+    pub(crate) async fn round(&self, tenant: &Tenant) -> Result<(), SpoolError> {
         let now = (self.clock)();
         self.look_at_clocks(now);
         let passed = self.memory().passed.get(tenant).copied().unwrap_or(0);

@@ -7,7 +7,7 @@
 //! # Bounds
 //! At most 100 instances of some 9 KiB; every wait is bounded by `--seconds`.
 
-mod study;
+pub(crate) mod study;
 
 use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;

@@ -37,6 +37,8 @@ mod registration;
 pub mod replay;
 pub mod responsibility;
 pub mod revisions;
+#[cfg(test)]
+mod simulation;
 mod store;
 mod storms;
 #[cfg(test)]

@@ -225,17 +225,8 @@ impl World {
         self.check_receipts(what);
     }
 
-    /// The log verifies as a whole, and no bytes have two R1.
     pub(super) fn check_receipts(&self, what: &str) -> Vec<Carried> {
-        let (receipts, broken) = read_log(Arc::new(self.disk.clone())).expect("readable");
-        assert_eq!(broken, 0, "{what}");
-        let mut walk = LogWalk::new(Verifier::new([&signer().to_receipt_key(&holder())]).expect("a key"), None);
-        receipts.iter().for_each(|carried| walk.push(carried));
-        let head = receipts.last().map(Carried::hash);
-        assert_eq!(walk.finish(head), [], "{what}");
-        let faults: Vec<_> = check_references(&receipts).into_iter().filter(idr_profile::receipt::ReferenceFault::is_proof).collect();
-        assert_eq!(faults, [], "{what}");
-        receipts
+        check_log(&self.disk, what)
     }
 
     /// The rows, without the marks of how far they come.
@@ -256,7 +247,22 @@ impl World {
     }
 }
 
-pub(super) fn acceptances(receipts: &[Carried]) -> BTreeMap<(String, Digest), usize> {
+/// The log of the site verifies as a whole, and every reference in it.
+pub(crate) fn check_log(disk: &MemoryDisk, what: &str) -> Vec<Carried> {
+    let (receipts, broken) = read_log(Arc::new(disk.clone())).expect("readable");
+    assert_eq!(broken, 0, "{what}");
+    let mut walk = LogWalk::new(Verifier::new([&signer().to_receipt_key(&holder())]).expect("a key"), None);
+    // Those of the centre stand in a chain of their own.
+    let own = || receipts.iter().filter(|carried| carried.receipt().holder == holder());
+    own().for_each(|carried| walk.push(carried));
+    let head = own().next_back().map(Carried::hash);
+    assert_eq!(walk.finish(head), [], "{what}");
+    let faults: Vec<_> = check_references(&receipts).into_iter().filter(idr_profile::receipt::ReferenceFault::is_proof).collect();
+    assert_eq!(faults, [], "{what}");
+    receipts
+}
+
+pub(crate) fn acceptances(receipts: &[Carried]) -> BTreeMap<(String, Digest), usize> {
     let mut counted = BTreeMap::new();
     for carried in receipts {
         if let Statement::Acceptance { object, .. } = &carried.receipt().statement {

@@ -29,7 +29,7 @@ pub mod catalog;
 #[cfg(test)]
 pub(crate) mod contract;
 #[cfg(test)]
-mod crash;
+pub(crate) mod crash;
 pub mod disk;
 pub mod files;
 pub mod index;

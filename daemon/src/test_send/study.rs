@@ -4,16 +4,16 @@ use jiff::civil::DateTime;
 use rand::Rng;
 
 /// CT Image Storage.
-pub(super) const SOP_CLASS_UID: &str = dicom_dictionary_std::uids::CT_IMAGE_STORAGE;
+pub(crate) const SOP_CLASS_UID: &str = dicom_dictionary_std::uids::CT_IMAGE_STORAGE;
 /// Explicit VR Little Endian.
-pub(super) const EXPLICIT_VR_LITTLE_ENDIAN: &str = idr_ihe::manifest::EXPLICIT_VR_LITTLE_ENDIAN;
+pub(crate) const EXPLICIT_VR_LITTLE_ENDIAN: &str = idr_ihe::manifest::EXPLICIT_VR_LITTLE_ENDIAN;
 /// Rows and columns.
 const MATRIX: u16 = 64;
 /// Characters of the check of an identity code, by remainder.
 const CHECK: &[u8; 31] = b"0123456789ABCDEFHJKLMNPRSTUVWXY";
 
 /// A study that nobody has.
-pub(super) struct Synthetic {
+pub(crate) struct Synthetic {
     /// UIDs are made of it and of what follows it.
     root: u128,
     uid: String,
@@ -24,11 +24,13 @@ pub(super) struct Synthetic {
     date: String,
     time: String,
     noise: u32,
+    /// Rows and columns.
+    pub(crate) matrix: u16,
 }
 
 impl Synthetic {
     /// Of a person of the test range (individual number 900–999), at a time of the site's zone.
-    pub(super) fn new(instances: u32, wrong_birth_date: bool, at: &DateTime, random: &mut impl Rng) -> Self {
+    pub(crate) fn new(instances: u32, wrong_birth_date: bool, at: &DateTime, random: &mut impl Rng) -> Self {
         let (day, month, year) = (random.random_range(1..=28_u32), random.random_range(1..=12_u32), random.random_range(50..=89_u32));
         let individual = random.random_range(900..=998_u32) & !1;
         let digits = format!("{day:02}{month:02}{year:02}{individual:03}");
@@ -45,24 +47,25 @@ impl Synthetic {
             date: at.strftime("%Y%m%d").to_string(),
             time: at.strftime("%H%M%S").to_string(),
             noise: random.random(),
+            matrix: MATRIX,
         }
     }
 
-    pub(super) fn study_uid(&self) -> &str {
+    pub(crate) fn study_uid(&self) -> &str {
         &self.uid
     }
 
-    pub(super) fn instances(&self) -> u32 {
+    pub(crate) fn instances(&self) -> u32 {
         self.instances
     }
 
     /// SOP Instance UID; instances count from 1.
-    pub(super) fn instance_uid(&self, number: u32) -> String {
+    pub(crate) fn instance_uid(&self, number: u32) -> String {
         uid(self.root + 10 + u128::from(number))
     }
 
     /// The data set, in Explicit VR Little Endian and the order of the tags.
-    pub(super) fn data_set(&self, number: u32) -> Vec<u8> {
+    pub(crate) fn data_set(&self, number: u32) -> Vec<u8> {
         let mut bytes = Vec::new();
         let mut text = |group: u16, element: u16, vr: &[u8; 2], value: &str| {
             let pad = if vr == b"UI" { b'\0' } else { b' ' };
@@ -104,15 +107,15 @@ impl Synthetic {
         text(0x0020, 0x0052, b"UI", &uid(self.root + 2));
         put(&mut bytes, 0x0028, 0x0002, b"US", &1_u16.to_le_bytes());
         put(&mut bytes, 0x0028, 0x0004, b"CS", b"MONOCHROME2 ");
-        put(&mut bytes, 0x0028, 0x0010, b"US", &MATRIX.to_le_bytes());
-        put(&mut bytes, 0x0028, 0x0011, b"US", &MATRIX.to_le_bytes());
+        put(&mut bytes, 0x0028, 0x0010, b"US", &self.matrix.to_le_bytes());
+        put(&mut bytes, 0x0028, 0x0011, b"US", &self.matrix.to_le_bytes());
         put(&mut bytes, 0x0028, 0x0030, b"DS", b"0.5\\0.5 ");
         for (element, value) in [(0x0100, 16_u16), (0x0101, 12), (0x0102, 11), (0x0103, 0)] {
             put(&mut bytes, 0x0028, element, b"US", &value.to_le_bytes());
         }
         put(&mut bytes, 0x0028, 0x1052, b"DS", b"-1024 ");
         put(&mut bytes, 0x0028, 0x1053, b"DS", b"1 ");
-        let pixels: Vec<u8> = (0..u32::from(MATRIX) * u32::from(MATRIX))
+        let pixels: Vec<u8> = (0..u32::from(self.matrix) * u32::from(self.matrix))
             .flat_map(|at| ((at.wrapping_mul(2_654_435_761).wrapping_add(self.noise ^ number) >> 20) as u16 & 0x0FFF).to_le_bytes())
             .collect();
         put(&mut bytes, 0x7FE0, 0x0010, b"OW", &pixels);

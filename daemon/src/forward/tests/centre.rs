@@ -17,12 +17,16 @@ use idr_profile::outcome::{InstanceResult, Severity};
 use idr_profile::receipt::reconcile::{self, Compared, Question, SignedFindings};
 use idr_profile::receipt::{Carried, Commits, Holder, Ids, Object, Receipt, ReceiptHash, Signer, Source, Statement, Verifier};
 use jiff::{SignedDuration, Timestamp};
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
+use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::rig::HandClock;
 use crate::forward::clock::Clock as _;
 use crate::forward::peer::{Batch, Failure, Heard, Peer, ReceiptsBody, Registered, Registration, SoapBody, StoreBody, Withdrawal};
+use crate::forward::unread;
 
 /// What is asked of the centre.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,6 +61,12 @@ pub enum Fate {
     Unseen,
     /// Receipts: a page that says that the same one comes next.
     Endless,
+    /// Store: so many of the instances are dealt with, and then the line is cut.
+    Partly(usize, Failure),
+    /// Store: each of the instances is answered with this Failure Reason.
+    Refused(u16),
+    /// Receipts: no more than so many.
+    Only(usize),
 }
 
 /// A registered manifest.
@@ -77,11 +87,16 @@ pub struct Entry {
 #[derive(Default)]
 struct State {
     stored: BTreeMap<String, (Digest, Carried)>,
+    /// What it holds, in the order in which it was stored: SOP Instance UID and SHA-256 of the data set as it came. Nothing is
+    /// ever taken out.
+    ledger: Vec<(String, [u8; 32])>,
     entries: Vec<Entry>,
     registrations: Vec<Carried>,
     /// The last R4 of [`Fate::WrongReceipt`].
     wrong: Option<Carried>,
     refused: BTreeMap<String, u16>,
+    /// Taken with a Warning Reason.
+    warned: BTreeMap<String, u16>,
     names_rules: bool,
     /// A request with one of these is answered with a status as a whole.
     breaks: BTreeMap<String, u16>,
@@ -91,6 +106,7 @@ struct State {
     lies: bool,
     down: Option<Failure>,
     fates: BTreeMap<Call, VecDeque<Fate>>,
+    weather: Option<Weather>,
     calls: Vec<(Timestamp, Call)>,
     /// Requests of a kind wait, after they have come, until it is cancelled.
     paused: Option<(Call, CancellationToken)>,
@@ -101,16 +117,26 @@ struct State {
     last: Option<ReceiptHash>,
 }
 
+/// What happens to a request for which nothing is scripted.
+pub type Weather = Box<dyn FnMut(Call) -> Option<Fate> + Send>;
+
 /// Drops whoever waits at the n-th step, for good.
 pub struct Fuse {
     left: AtomicI64,
     burnt: AtomicBool,
+    /// Says how often others have their turn at a step.
+    pauses: Mutex<Option<StdRng>>,
     pub blown: Mutex<CancellationToken>,
 }
 
 impl Fuse {
     pub fn new() -> Arc<Self> {
-        Arc::new(Self { left: AtomicI64::new(i64::MAX), burnt: AtomicBool::new(false), blown: Mutex::new(CancellationToken::new()) })
+        Arc::new(Self {
+            left: AtomicI64::new(i64::MAX),
+            burnt: AtomicBool::new(false),
+            pauses: Mutex::default(),
+            blown: Mutex::new(CancellationToken::new()),
+        })
     }
 
     /// Blows at the n-th step from now, n from 1.
@@ -120,7 +146,16 @@ impl Fuse {
         *self.blown.lock().expect("no panic while held") = CancellationToken::new();
     }
 
+    /// Whoever is at a step lets others go on, as often as follows from a seed.
+    pub fn set_pauses(&self, seed: u64) {
+        *self.pauses.lock().expect("no panic while held") = Some(StdRng::seed_from_u64(seed));
+    }
+
     pub async fn step(&self) {
+        let pauses = self.pauses.lock().expect("no panic while held").as_mut().map_or(0, |random| random.random_range(0..3_u8));
+        for _ in 0..pauses {
+            tokio::task::yield_now().await;
+        }
         if self.left.fetch_sub(1, Ordering::SeqCst) == 1 {
             self.burnt.store(true, Ordering::SeqCst);
             self.blown.lock().expect("no panic while held").cancel();
@@ -169,6 +204,10 @@ impl State {
         let carried = signer().sign(Receipt { id, at, holder: holder(), log_prev: self.last, statement });
         self.last = Some(carried.hash());
         carried
+    }
+
+    fn taken(&self, sop_instance_uid: &str) -> InstanceResult {
+        self.warned.get(sop_instance_uid).map_or(InstanceResult::Stored, |reason| InstanceResult::Warned(*reason))
     }
 
     fn commits(&self, members: &[String]) -> Vec<ReceiptHash> {
@@ -226,6 +265,26 @@ impl Centre {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no panic while held")
+    }
+
+    /// What happens to requests for which nothing is scripted; none: the usual.
+    pub fn set_weather(&self, weather: Option<Weather>) {
+        self.state().weather = weather;
+    }
+
+    /// What it holds, in the order in which it was stored: SOP Instance UID and SHA-256 of the data set.
+    pub fn ledger(&self) -> Vec<(String, [u8; 32])> {
+        self.state().ledger.clone()
+    }
+
+    /// The R3 of an instance.
+    pub fn commit_of(&self, sop_instance_uid: &str) -> Option<Carried> {
+        self.state().stored.get(sop_instance_uid).map(|(_, r3)| r3.clone())
+    }
+
+    /// Takes an instance with a Warning Reason.
+    pub fn warn(&self, sop_instance_uid: &str, reason: u16) {
+        self.state().warned.insert(sop_instance_uid.to_owned(), reason);
     }
 
     /// The next requests of a kind meet these fates.
@@ -373,10 +432,11 @@ impl Centre {
             until.cancelled().await;
         }
         let mut state = self.state();
-        match state.down {
-            Some(failure) => Some(Fate::Lost(failure)),
-            None => state.fates.get_mut(&call).and_then(VecDeque::pop_front),
+        if let Some(failure) = state.down {
+            return Some(Fate::Lost(failure));
         }
+        let scripted = state.fates.get_mut(&call).and_then(VecDeque::pop_front);
+        scripted.or_else(|| state.weather.as_mut().and_then(|weather| weather(call)))
     }
 
     fn ahead(&self) -> Option<SignedDuration> {
@@ -402,13 +462,17 @@ impl Centre {
         })
     }
 
-    async fn take(&self, batch: &Batch) -> Vec<InstanceResult> {
+    /// The first so many of a batch. What could be read before the site failed to read the next is stored.
+    async fn take(&self, batch: &Batch, most: usize) -> Result<Vec<InstanceResult>, Failure> {
+        let unread = |error| Failure::Event(unread(&error));
         let mut results = Vec::new();
-        for entry in &batch.entries {
-            let mut stored = batch.source.open(entry).await.expect("readable");
+        for entry in batch.entries.iter().take(most) {
+            let mut stored = batch.source.open(entry).await.map_err(unread)?;
             let mut digester = Digester::new(&entry.record.announced.transfer_syntax_uid);
-            while let Some(bytes) = stored.next().await.expect("readable") {
+            let mut hasher = Sha256::new();
+            while let Some(bytes) = stored.next().await.map_err(unread)? {
                 digester.update(&bytes);
+                hasher.update(&bytes);
             }
             let (uid, digest) = (entry.record.announced.sop_instance_uid.clone(), digester.finish());
             let mut state = self.state();
@@ -419,7 +483,7 @@ impl Centre {
             }
             if let Some((before, _)) = state.stored.get(&uid) {
                 assert_eq!(*before, digest, "the same bytes come again");
-                results.push(InstanceResult::Stored);
+                results.push(state.taken(&uid));
                 continue;
             }
             let object = Object {
@@ -430,12 +494,13 @@ impl Centre {
                 digest: if state.lies { Digester::new("1.2.840.10008.1.2.1").finish() } else { digest },
                 size_bytes: entry.record.size_bytes,
             };
-            let now = self.clock.now();
+            let now = self.clock.truth();
             let r3 = state.sign(now, Statement::Commit { object, source: Source::default(), acceptance: Some(entry.r1) });
+            results.push(state.taken(&uid));
+            state.ledger.push((uid.clone(), hasher.finalize().into()));
             state.stored.insert(uid, (digest, r3));
-            results.push(InstanceResult::Stored);
         }
-        results
+        Ok(results)
     }
 }
 
@@ -453,12 +518,17 @@ impl Peer for Centre {
         let heard = match broken.map(|status| Fate::Status(status, None)).or(fate) {
             Some(Fate::Lost(failure)) => Heard::Nothing(failure),
             Some(Fate::Status(status, retry_after)) => self.status(status, retry_after, StoreBody::None),
-            Some(Fate::Unheard(failure)) => {
-                self.take(batch).await;
-                Heard::Nothing(failure)
-            }
+            Some(Fate::Unheard(failure)) => Heard::Nothing(self.take(batch, usize::MAX).await.err().unwrap_or(failure)),
+            Some(Fate::Partly(most, failure)) => Heard::Nothing(self.take(batch, most).await.err().unwrap_or(failure)),
+            Some(Fate::Refused(reason)) => self.answer(StoreBody::Results(vec![InstanceResult::Failed(reason); batch.entries.len()])),
             _ => {
-                let results = self.take(batch).await;
+                let results = match self.take(batch, usize::MAX).await {
+                    Err(failure) => {
+                        self.fuse.step().await;
+                        return Heard::Nothing(failure);
+                    }
+                    Ok(results) => results,
+                };
                 let statuses = results.iter().filter_map(|result| match result {
                     InstanceResult::Failed(status) => Some(status & 0x0FFF),
                     _ => None,
@@ -512,7 +582,10 @@ impl Peer for Centre {
             Some(Fate::Status(status, retry_after)) => return self.status(status, retry_after, ReceiptsBody::None),
             _ => {}
         }
-        let page_max = self.state().page.unwrap_or(usize::MAX);
+        let page_max = match fate {
+            Some(Fate::Only(most)) => most,
+            _ => self.state().page.unwrap_or(usize::MAX),
+        };
         let mut found: Vec<Carried> = {
             let state = self.state();
             let of_study = |carried: &&Carried| match &carried.receipt().statement {
@@ -529,6 +602,7 @@ impl Peer for Centre {
         found.truncate(page_max);
         let next = match fate {
             Some(Fate::Endless) => after.or(found.last().map(id)),
+            Some(Fate::Only(_)) => None,
             _ => found.last().filter(|_| more).map(id),
         };
         match found.is_empty() {

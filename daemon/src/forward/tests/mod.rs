@@ -5,7 +5,7 @@
 
 mod archive;
 mod associated;
-mod centre;
+pub(super) mod centre;
 mod clocks;
 mod crash;
 mod instances;
@@ -14,6 +14,6 @@ mod poison;
 mod receipts;
 mod reconciliations;
 mod releases;
-mod rig;
+pub(super) mod rig;
 mod scheduling;
 mod withdrawals;

@@ -45,6 +45,10 @@ pub struct HandClock {
 }
 
 impl HandClock {
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self { gone: Mutex::default(), wrong: Mutex::new(SignedDuration::ZERO) })
+    }
+
     pub fn advance(&self, by: Duration) {
         *self.gone.lock().expect("no panic while held") += by;
     }
@@ -174,6 +178,11 @@ static KEY: LazyLock<Vec<u8>> = LazyLock::new(|| {
     document.as_ref().to_vec()
 });
 
+/// Signs assertions.
+pub fn credentials() -> Credentials {
+    Credentials::for_tests(SigningKey::from_pkcs8(&KEY).expect("a P-256 key"))
+}
+
 /// SOP Instance UID of an instance of a study.
 pub fn sop(study: u64, instance: u64) -> String {
     format!("1.2.246.10.12345671.7.{study}.{instance}")
@@ -256,7 +265,7 @@ impl Rig {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let disk = MemoryDisk::default();
         let receipts = receipts_on(&disk);
-        let clock = Arc::new(HandClock { gone: Mutex::default(), wrong: Mutex::new(SignedDuration::ZERO) });
+        let clock = HandClock::new();
         let map = "revision = 1\n[[row]]\ncontroller = \"1.2.246.10.12345671.19.0\"\ncontroller_type = \"1\"\nregister = \"2\"\n\
                    service_unit = \"1.2.246.10.12345671.10.1\"\n";
         Self {
@@ -295,7 +304,7 @@ impl Rig {
             link: Link {
                 peer: self.centre.clone(),
                 archive: self.archive.clone(),
-                credentials: Credentials::for_tests(SigningKey::from_pkcs8(&KEY).expect("a P-256 key")),
+                credentials: credentials(),
                 centre_keys: centre::keys(),
             },
             clock: self.clock.clone(),
