@@ -5,6 +5,7 @@ use super::{Ages, BreakerRules, Class, Decider, Event, Outcome, RetryAfter, Stor
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::LazyLock;
 
 /// The shipped set `base`.
 const BASE: &str = include_str!("../../../../configs/rules/base/outcomes.toml");
@@ -46,7 +47,7 @@ pub enum OutcomesError {
     },
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Backoff {
     pub base_s: u64,
@@ -197,6 +198,7 @@ impl Table {
 }
 
 /// The tables of 03 §4 with their parameters. [`Outcomes::base`] is the shipped set.
+#[derive(Clone)]
 pub struct Outcomes {
     pub(super) classes: BTreeMap<Class, Backoff>,
     /// §2.2.
@@ -234,7 +236,8 @@ impl Outcomes {
     /// # Panics
     /// Never: a test reads it.
     pub fn base() -> Self {
-        Self::load(&[]).expect("the shipped outcomes.toml is tested")
+        static SHIPPED: LazyLock<Outcomes> = LazyLock::new(|| Outcomes::load(&[]).expect("the shipped outcomes.toml is tested"));
+        SHIPPED.clone()
     }
 
     /// The shipped base with the files of the sets that extend it on top, in that order (01 §11): a row of the same id

@@ -3,6 +3,7 @@
 #![expect(clippy::await_holding_refcell_ref, reason = "nothing is handed over while it is looked at what was")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use idr_profile::receipt::{Carried, Statement};
 use sha2::{Digest as _, Sha256};
@@ -14,7 +15,10 @@ use crate::forward::tests::centre::Call;
 use crate::spool::crash;
 use crate::spool::files::Recovery;
 use crate::spool::sample::{self, tenant};
-use crate::spool::{Entry, Spool as _, State};
+use crate::spool::{Entry, FileSpool, Spool as _, State};
+
+/// Receipts by study, each read once.
+type Read = BTreeMap<String, Rc<Vec<Carried>>>;
 
 impl World {
     /// A start finds nothing that a person must look at.
@@ -28,22 +32,33 @@ impl World {
 
     /// After a life: what was acknowledged is held with exactly one R1, and nothing is said to be at the centre that is not.
     pub fn look_between(&mut self) -> Result<(), String> {
-        let (site, recovery) = self.open().map_err(|error| format!("a start on a disk that works: {error}"))?;
+        let (spool, recovery) = self.open_spool().map_err(|error| format!("a start on a disk that works: {error}"))?;
         self.no_alarm(&recovery)?;
+        let mut read = Read::default();
         let looked = futures::executor::block_on(async {
             for image in self.modality.borrow().images.iter() {
-                self.is_held(&site, image).await?;
+                self.is_held(&spool, image, &self.receipts(&spool, image, &mut read)?).await?;
             }
             Ok::<_, String>(())
         });
-        drop(site);
+        drop(spool);
         self.disk = self.disk.killed();
         looked
     }
 
+    /// What the log has of the study of an image.
+    fn receipts(&self, spool: &FileSpool, image: &Image, read: &mut Read) -> Result<Rc<Vec<Carried>>, String> {
+        if let Some(known) = read.get(&image.study_uid) {
+            return Ok(known.clone());
+        }
+        let found = Rc::new(spool.receipts().of_study(&image.study_uid).map_err(|error| error.to_string())?);
+        read.insert(image.study_uid.clone(), found.clone());
+        Ok(found)
+    }
+
     /// The one entry of an image, if it is here.
-    async fn entry(&self, site: &Site, image: &Image) -> Result<Option<Entry>, String> {
-        let found = site.spool.instances(&tenant(), &image.sop_instance_uid).await.map_err(|error| error.to_string())?;
+    async fn entry(&self, spool: &FileSpool, image: &Image) -> Result<Option<Entry>, String> {
+        let found = spool.instances(&tenant(), &image.sop_instance_uid).await.map_err(|error| error.to_string())?;
         match <[Entry; 1]>::try_from(found) {
             Ok([entry]) => Ok(Some(entry)),
             Err(found) if found.is_empty() => Ok(None),
@@ -51,9 +66,9 @@ impl World {
         }
     }
 
-    async fn is_held(&self, site: &Site, image: &Image) -> Result<Option<Entry>, String> {
+    async fn is_held(&self, spool: &FileSpool, image: &Image, receipts: &[Carried]) -> Result<Option<Entry>, String> {
         let uid = &image.sop_instance_uid;
-        let Some(entry) = self.entry(site, image).await? else {
+        let Some(entry) = self.entry(spool, image).await? else {
             return match image.acknowledged {
                 true => Err(format!("11 §7.1: {uid} was acknowledged and is not held")),
                 false => Ok(None),
@@ -62,7 +77,6 @@ impl World {
         if !image.tried {
             return Err(format!("11 §7.1: nobody handed {uid} over"));
         }
-        let receipts = site.spool.receipts().of_study(&image.study_uid).map_err(|error| error.to_string())?;
         let first: Vec<&Carried> = receipts
             .iter()
             .filter(|r1| matches!(&r1.receipt().statement, Statement::Acceptance { object, .. } if object.sop_instance_uid == *uid))
@@ -104,7 +118,7 @@ impl World {
             if !image.acknowledged {
                 return Ok(Some(format!("{uid} is not taken: {}", image.said)));
             }
-            let Some(entry) = self.entry(site, image).await? else {
+            let Some(entry) = self.entry(&site.spool, image).await? else {
                 return Err(format!("11 §7.1: {uid} was acknowledged and is not held"));
             };
             let state = &entry.progress.state;
@@ -112,10 +126,11 @@ impl World {
                 Fate::Registered => *state == State::Registered,
                 Fate::Quarantined => matches!(state, State::Quarantined(_)),
                 Fate::Held => matches!(state, State::Held(cause) if cause.as_str() != "incomplete"),
-                // Whatever of it had gone on before is as it was.
                 Fate::HeldWithStudy => {
                     refused_seen.insert(image.study_uid.clone());
-                    true
+                    // Of the others of the study, what had gone on before is as it was.
+                    let refused = self.refused.iter().any(|(refused, _)| refused == uid);
+                    if refused { matches!(state, State::Held(_)) } else { !matches!(state, State::Quarantined(_)) }
                 }
             };
             if !there {
@@ -149,10 +164,11 @@ impl World {
             stored.entry(uid).or_default().push(sha256);
         }
         let modality = self.modality.borrow();
-        let mut manifests = BTreeSet::new();
+        let (mut manifests, mut read) = (BTreeSet::new(), Read::default());
         for image in &modality.images {
             let uid = &image.sop_instance_uid;
-            let entry = self.is_held(site, image).await?.ok_or_else(|| format!("11 §7.1: {uid} is gone"))?;
+            let receipts = self.receipts(&site.spool, image, &mut read)?;
+            let entry = self.is_held(&site.spool, image, &receipts).await?.ok_or_else(|| format!("11 §7.1: {uid} is gone"))?;
             let bytes = sample::read(&*site.spool.seam(), entry.id())
                 .await
                 .map_err(|error| format!("03 §3.1: {uid} cannot be read here: {error}"))?;
@@ -180,7 +196,7 @@ impl World {
                 return Err(format!("11 §7.2: {uid} does not stand once in its manifest"));
             }
             manifests.insert(image.study_uid.clone());
-            self.has_receipts(site, image, &entry, &manifest.unique_id, &manifest.members)?;
+            self.has_receipts(&receipts, image, &entry, &manifest.unique_id, &manifest.members)?;
         }
         for (uid, _) in self.centre.ledger() {
             if !modality.by_uid.contains_key(&uid) {
@@ -196,12 +212,18 @@ impl World {
     }
 
     /// R2, R3 and R4 of an image in the site's log.
-    fn has_receipts(&self, site: &Site, image: &Image, entry: &Entry, document_uid: &str, members: &[String]) -> Result<(), String> {
+    fn has_receipts(
+        &self,
+        receipts: &[Carried],
+        image: &Image,
+        entry: &Entry,
+        document_uid: &str,
+        members: &[String],
+    ) -> Result<(), String> {
         let uid = &image.sop_instance_uid;
-        let receipts = site.spool.receipts().of_study(&image.study_uid).map_err(|error| error.to_string())?;
         let (mut r2, mut r3, mut r4) = (0, 0, 0);
         let commits: Vec<_> = members.iter().filter_map(|member| self.centre.commit_of(member)).map(|r3| r3.hash()).collect();
-        for carried in &receipts {
+        for carried in receipts {
             match &carried.receipt().statement {
                 Statement::HandOver { object, acceptance, .. } if object.sop_instance_uid == *uid && *acceptance == entry.r1 => r2 += 1,
                 Statement::Commit { object, acceptance, .. }

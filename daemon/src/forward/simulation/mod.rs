@@ -72,6 +72,10 @@ fn every_promise_of_custody_holds_in_every_world() {
         }
     }
     println!("{count} seeds from {first}: {sum}");
+    if count >= 25 && failed.is_empty() {
+        let happened = [sum.power_cuts, sum.kills, sum.failing_disks, sum.clock_steps, sum.set_aside, sum.manifests];
+        assert!(happened.iter().all(|times| *times > 0), "the worlds have become quiet: {sum}");
+    }
     assert!(
         failed.is_empty(),
         "promises broke in {} of {count} worlds: seeds {failed:?}; again: SEED=<seed> N=1 make soak-sim",

@@ -244,20 +244,29 @@ impl World {
         }
     }
 
-    /// Starts the programs.
+    /// Opens the spool.
     ///
     /// # Errors
     /// The disk failed.
-    pub fn open(&mut self) -> Result<(Site, Recovery), String> {
+    pub fn open_spool(&mut self) -> Result<(FileSpool, Recovery), String> {
         let disk = self.seen_disk();
         let parts = crate::spool::files::Parts {
             disk: disk.clone(),
-            state_disk: disk.clone(),
+            state_disk: disk,
             random: Box::new(StdRng::seed_from_u64(self.random.random())),
             index_waits_bytes: *[0, 3_000, 20_000, WAITING_BYTES].choose(&mut self.random).expect("some"),
             ..sample::parts(&self.disk, Arc::new(self.index.clone()), Hop::Inline, false)
         };
-        let (spool, recovery) = FileSpool::open(parts, wall()).map_err(|error| format!("{error:?}"))?;
+        FileSpool::open(parts, wall()).map_err(|error| format!("{error:?}"))
+    }
+
+    /// Starts the programs.
+    ///
+    /// # Errors
+    /// The disk failed.
+    fn open(&mut self) -> Result<(Site, Recovery), String> {
+        let (spool, recovery) = self.open_spool()?;
+        let disk = spool.disk();
         let fused = Fused(spool.seam(), self.centre.fuse.clone(), Arc::default());
         let seam: Arc<dyn Spool> = match self.wrong {
             Wrong::Hasty => Arc::new(Hasty(Arc::new(fused))),
