@@ -84,13 +84,19 @@ impl Forward {
     async fn registration_is_here(&self, study: &Study, content_key: &str, receipt: Carried) -> Result<(), SpoolError> {
         self.keep(vec![receipt]).await?;
         let _order = self.r4.lock().await;
+        let key = (study.tenant.clone(), study.study_uid.clone());
         match self.noted(&study.tenant, &study.study_uid).await? {
-            // A later revision was registered meanwhile; its own has not come.
-            Some((_, noted, _)) if noted != content_key => return Ok(()),
+            // That of another revision has not come: a later one was registered meanwhile, or an earlier one before a restart, of
+            // which the walk found nothing registered.
+            Some((_, noted, _)) if noted != content_key => {
+                let due = Due { at: self.clock.monotonic(), failures: 0, warned: false };
+                self.memory().missing.due.entry(key).or_insert(due);
+                return Ok(());
+            }
             Some(_) => self.note(&study.tenant, &study.study_uid, R4, None).await?,
             None => {}
         }
-        self.memory().missing.due.remove(&(study.tenant.clone(), study.study_uid.clone()));
+        self.memory().missing.due.remove(&key);
         Ok(())
     }
 

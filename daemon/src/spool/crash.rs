@@ -4,7 +4,7 @@
 //! disturbance the spool is opened again and must keep the promises of [`World::check`].
 
 use super::contract::to;
-use super::disk::{Fault, MemoryDisk};
+use super::disk::{Disk, Fault, MemoryDisk};
 use super::files::{FileSpool, Hop, IndexFate, OpenError, Recovery};
 use super::index::{MemoryStore, Remembers, WAITING_BYTES};
 use super::object_file;
@@ -226,7 +226,7 @@ impl World {
     }
 
     pub(super) fn check_receipts(&self, what: &str) -> Vec<Carried> {
-        check_log(&self.disk, what)
+        check_log(Arc::new(self.disk.clone()), what)
     }
 
     /// The rows, without the marks of how far they come.
@@ -248,8 +248,8 @@ impl World {
 }
 
 /// The log of the site verifies as a whole, and every reference in it.
-pub(crate) fn check_log(disk: &MemoryDisk, what: &str) -> Vec<Carried> {
-    let (receipts, broken) = read_log(Arc::new(disk.clone())).expect("readable");
+pub(crate) fn check_log(disk: Arc<dyn Disk>, what: &str) -> Vec<Carried> {
+    let (receipts, broken) = read_log(disk).expect("readable");
     assert_eq!(broken, 0, "{what}");
     let mut walk = LogWalk::new(Verifier::new([&signer().to_receipt_key(&holder())]).expect("a key"), None);
     // Those of the centre stand in a chain of their own.

@@ -247,7 +247,7 @@ impl World {
 
     /// The log of receipts verifies as a whole, and no bytes have two R1.
     pub fn check_log(&self) -> Result<(), String> {
-        let receipts = crash::check_log(&self.disk, "11 §7.3: the log of receipts");
+        let receipts = crash::check_log(std::sync::Arc::new(self.disk.clone()), "11 §7.3: the log of receipts");
         match crash::acceptances(&receipts).iter().find(|(_, count)| **count != 1) {
             None => Ok(()),
             Some(((uid, _), count)) => Err(format!("11 §7.1: {uid} has {count} R1 in the log")),

@@ -12,6 +12,7 @@ mod checks;
 mod faults;
 mod modality;
 mod weather;
+mod week;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

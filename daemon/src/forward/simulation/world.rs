@@ -72,7 +72,10 @@ static MAPS: LazyLock<Arc<Maps>> = LazyLock::new(|| {
     let zone = TimeZone::get("Europe/Helsinki").expect("bundled");
     Arc::new(Maps::new(AffinityDomain::shipped(), map, zone, jiff::civil::date(2026, 1, 15)).expect("loads"))
 });
-static CONFIG: LazyLock<Arc<Config>> = LazyLock::new(|| {
+static CONFIG: LazyLock<Arc<Config>> = LazyLock::new(|| config("batch_instances_max = 4"));
+
+/// The configuration of a site, with these keys for its centre.
+pub fn config(of_centre: &str) -> Arc<Config> {
     let text = format!(
         "environment = \"test\"\n\
          [site]\nid = \"site-1\"\norganisation = \"1.2.246.10.12345671\"\norganisation_name = \"Testisairaala\"\n\
@@ -81,13 +84,20 @@ static CONFIG: LazyLock<Arc<Config>> = LazyLock::new(|| {
          [dimse]\nlocal_ae_titles = [\"{LOCAL_AE_TITLE}\"]\n\
          [[inbound]]\nname = \"{INBOUND}\"\ntenant = \"{}\"\nae_title = \"{AE_TITLE}\"\naddresses = [\"127.0.0.1/32\"]\n\
          patient_id_issuer = \"1.2.246.21\"\naccession_issuer = \"1.2.246.10.12345671.12.5\"\n\
-         [centre]\nurl = \"https://centre.example\"\ncertificate = \"client.pem\"\nkey = \"client.key\"\nbatch_instances_max = 4\n\
+         [centre]\nurl = \"https://centre.example\"\ncertificate = \"client.pem\"\nkey = \"client.key\"\n{of_centre}\n\
          [assertion]\nissuer = \"urn:oid:1.2.246.10.12345671\"\ntechnical_user = \"1.2.246.10.12345671.12.9\"\n\
          certificate = \"system.pem\"\nkey = \"system.key\"\n",
         tenant()
     );
     Arc::new(Config::parse(&text, Path::new("/idr-site.toml")).expect("a configuration"))
-});
+}
+
+/// Gives this thread a world of its own.
+pub fn begin_clock() -> Arc<HandClock> {
+    let clock = HandClock::new();
+    CLOCK.with_borrow_mut(|of_thread| *of_thread = Some(clock.clone()));
+    clock
+}
 
 /// How a life ends.
 #[derive(Debug, Clone, Copy)]
@@ -182,15 +192,14 @@ pub struct World {
 pub struct Site {
     pub spool: FileSpool,
     pub ingress: Arc<Ingress>,
-    studies: Studies,
+    pub studies: Studies,
     pub forward: Forward,
 }
 
 impl World {
     pub fn new(seed: u64, wrong: Wrong) -> Self {
         let mut random = StdRng::seed_from_u64(seed);
-        let clock = HandClock::new();
-        CLOCK.with_borrow_mut(|of_thread| *of_thread = Some(clock.clone()));
+        let clock = begin_clock();
         let centre = Centre::new(clock.clone());
         let span = Duration::from_secs(random.random_range(600..30_000));
         let mut modality = Modality::new(&mut random, span);
@@ -266,37 +275,13 @@ impl World {
     /// The disk failed.
     fn open(&mut self) -> Result<(Site, Recovery), String> {
         let (spool, recovery) = self.open_spool()?;
-        let disk = spool.disk();
         let fused = Fused(spool.seam(), self.centre.fuse.clone(), Arc::default());
         let seam: Arc<dyn Spool> = match self.wrong {
             Wrong::Hasty => Arc::new(Hasty(Arc::new(fused))),
             _ => Arc::new(fused),
         };
-        let sets = Arc::new(ArcSwap::new(RULES.clone()));
-        let completeness = Completeness::open(CONFIG.clone(), disk.clone(), seam.clone(), wall).map_err(|error| error.to_string())?;
-        let commitments = Commitments::open(CONFIG.clone(), &TRUST, disk.clone(), seam.clone(), wall).map_err(|error| error.to_string())?;
-        let query =
-            Query::new(CONFIG.clone(), &TRUST, sets.clone(), seam.clone(), MAPS.clone(), wall).map_err(|error| error.to_string())?;
-        let in_force = InForce { config: CONFIG.clone(), rules: RULES.clone(), organisation_oids: MAPS.organisation_oids() };
-        let ways_in = (commitments, completeness.clone(), query);
-        let ingress = Arc::new(Ingress::new(in_force, seam.clone(), ways_in, Arc::new(Counters::default()), wall));
-        let studies = Studies::new(CONFIG.clone(), sets.clone(), seam.clone(), vec![tenant()], MAPS.clone(), completeness, wall)
-            .with_monotonic(monotonic);
-        let forward = Forward::new(Parts {
-            config: CONFIG.clone(),
-            centre: CONFIG.centre.clone().expect("configured"),
-            rules: sets,
-            spool: seam.clone(),
-            receipts: spool.receipts().clone(),
-            maps: MAPS.clone(),
-            tenants: vec![tenant()],
-            link: Link { peer: self.centre.clone(), archive: None, credentials: credentials(), centre_keys: centre::keys() },
-            clock: self.clock.clone(),
-            random: Box::new(StdRng::seed_from_u64(self.random.random())),
-            disk,
-            hop: Hop::Inline,
-        });
-        Ok((Site { spool, ingress, studies, forward }, recovery))
+        let of = (&self.centre, &self.clock);
+        Ok((Site::over(spool, seam, of, &CONFIG, self.random.random())?, recovery))
     }
 
     /// From the first life to the drained queue.
@@ -434,28 +419,11 @@ impl World {
                 .await
                 .len()
             };
-            let watch = async {
-                if look == 0 {
-                    site.forward.watch_round().await;
-                }
-            };
-            let whose = tenant();
-            let round = |queue| site.forward.round(queue, &whose);
-            let (arrived, judged, sent, committed, registered, ()) = futures::join!(
-                arrivals,
-                site.studies.round(&whose),
-                round(Queue::Instances),
-                round(Queue::Commitments),
-                round(Queue::Manifests),
-                watch
-            );
-            let mut busy = arrived > 0;
-            for done in [sent, committed, registered, judged.map(|()| false)] {
-                match done {
-                    Ok(some) => busy |= some,
-                    Err(error) => failed = Err(error.to_string()),
-                }
-            }
+            let busy = site.look(look == 0, arrivals).await;
+            let busy = busy.unwrap_or_else(|error| {
+                failed = Err(error);
+                false
+            });
             if !busy || failed.is_err() {
                 break;
             }
@@ -503,5 +471,73 @@ impl World {
         self.drained(&site).await?;
         site.spool.close(wall()).map_err(|error| format!("a stop in order: {error}"))?;
         self.check_log()
+    }
+}
+
+impl Site {
+    /// The programs over an open spool.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn over(
+        spool: FileSpool,
+        seam: Arc<dyn Spool>,
+        (centre, clock): (&Arc<Centre>, &Arc<HandClock>),
+        config: &Arc<Config>,
+        random: u64,
+    ) -> Result<Self, String> {
+        let (disk, config) = (spool.disk(), config.clone());
+        let sets = Arc::new(ArcSwap::new(RULES.clone()));
+        let completeness = Completeness::open(config.clone(), disk.clone(), seam.clone(), wall).map_err(|error| error.to_string())?;
+        let commitments = Commitments::open(config.clone(), &TRUST, disk.clone(), seam.clone(), wall).map_err(|error| error.to_string())?;
+        let query =
+            Query::new(config.clone(), &TRUST, sets.clone(), seam.clone(), MAPS.clone(), wall).map_err(|error| error.to_string())?;
+        let in_force = InForce { config: config.clone(), rules: RULES.clone(), organisation_oids: MAPS.organisation_oids() };
+        let ways_in = (commitments, completeness.clone(), query);
+        let ingress = Arc::new(Ingress::new(in_force, seam.clone(), ways_in, Arc::new(Counters::default()), wall));
+        let studies = Studies::new(config.clone(), sets.clone(), seam.clone(), vec![tenant()], MAPS.clone(), completeness, wall)
+            .with_monotonic(monotonic);
+        let forward = Forward::new(Parts {
+            centre: config.centre.clone().expect("configured"),
+            config,
+            rules: sets,
+            spool: seam,
+            receipts: spool.receipts().clone(),
+            maps: MAPS.clone(),
+            tenants: vec![tenant()],
+            link: Link { peer: centre.clone(), archive: None, credentials: credentials(), centre_keys: centre::keys() },
+            clock: clock.clone(),
+            random: Box::new(StdRng::seed_from_u64(random)),
+            disk,
+            hop: Hop::Inline,
+        });
+        Ok(Self { spool, ingress, studies, forward })
+    }
+
+    /// One look at every queue, beside what arrives. Says whether there was anything to do.
+    ///
+    /// # Errors
+    /// The last error of a round.
+    pub async fn look(&self, watch: bool, arrivals: impl Future<Output = usize>) -> Result<bool, String> {
+        let whose = tenant();
+        let round = |queue| self.forward.round(queue, &whose);
+        let watch = async {
+            if watch {
+                self.forward.watch_round().await;
+            }
+        };
+        let (arrived, judged, sent, committed, registered, ()) = futures::join!(
+            arrivals,
+            self.studies.round(&whose),
+            round(Queue::Instances),
+            round(Queue::Commitments),
+            round(Queue::Manifests),
+            watch
+        );
+        let mut busy = arrived > 0;
+        for done in [sent, committed, registered, judged.map(|()| false)] {
+            busy |= done.map_err(|error| error.to_string())?;
+        }
+        Ok(busy)
     }
 }

@@ -277,6 +277,11 @@ impl Centre {
         self.state().ledger.clone()
     }
 
+    /// How many it holds.
+    pub fn ledger_length(&self) -> usize {
+        self.state().ledger.len()
+    }
+
     /// The R3 of an instance.
     pub fn commit_of(&self, sop_instance_uid: &str) -> Option<Carried> {
         self.state().stored.get(sop_instance_uid).map(|(_, r3)| r3.clone())
