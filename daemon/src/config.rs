@@ -74,6 +74,9 @@ pub struct Inbound {
     /// Queue instances before the study is evaluated (profile 01 §6.5).
     #[serde(default)]
     pub forward_early: bool,
+    /// Its studies go before others, and are not held back by `wan` (profile 10 §12).
+    #[serde(default)]
+    pub priority: Priority,
     /// Hold what an unlocked stage-I rule refuses, instead of refusing it (profile 01 §1.3).
     #[serde(default)]
     pub refuse_to_quarantine: bool,
@@ -92,6 +95,17 @@ impl Inbound {
     pub fn receives(&self) -> bool {
         !self.addresses.is_empty() || self.tls == TlsDemand::Mutual
     }
+}
+
+/// Which lane of the queue studies go in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Priority {
+    /// The longest due first.
+    #[default]
+    Normal,
+    /// Before those, as far as `centre.urgent_in_a_row_max` lets them.
+    Urgent,
 }
 
 /// Organisation of the rows that name none.
@@ -547,6 +561,9 @@ pub struct Centre {
     /// Requests at once.
     #[serde(default = "default_parallel")]
     pub parallel_max: usize,
+    /// Requests, or manifests, of urgent studies that go one after the other while normal ones wait; then one of those goes.
+    #[serde(default = "default_urgent_in_a_row")]
+    pub urgent_in_a_row_max: u32,
     /// Instances in one STOW-RS request.
     #[serde(default = "default_batch_instances")]
     pub batch_instances_max: usize,
@@ -570,6 +587,9 @@ fn default_gateway() -> String {
     "/ihe/gateway".to_owned()
 }
 fn default_parallel() -> usize {
+    4
+}
+fn default_urgent_in_a_row() -> u32 {
     4
 }
 fn default_batch_instances() -> usize {
@@ -855,6 +875,7 @@ impl ConfigFile {
             }
             for (key, value, range) in [
                 ("centre.parallel_max", centre.parallel_max as u64, 1..=64),
+                ("centre.urgent_in_a_row_max", u64::from(centre.urgent_in_a_row_max), 1..=1_000),
                 ("centre.batch_instances_max", centre.batch_instances_max as u64, 1..=10_000),
                 ("centre.response_seconds", centre.response_seconds, 1..=3_600),
             ] {

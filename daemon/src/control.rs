@@ -26,10 +26,11 @@ use crate::backup::{self, BackupCommand};
 use crate::certificates::{self, CertCommand};
 use crate::commitment::Commitments;
 use crate::completeness::Completeness;
-use crate::config::Config;
+use crate::config::{Config, Priority};
 use crate::doctor;
 use crate::effective::{self, ConfigCommand};
 use crate::forward::Forward;
+use crate::forward::priority::Said;
 use crate::forward::reconcile::Which;
 use crate::header_memory::HeaderMemory;
 use crate::health::Counters;
@@ -196,6 +197,19 @@ pub enum QueueCommand {
         /// Study Instance UID.
         uid: String,
     },
+    /// Put a study before others, or not: it is sent and registered first, and `[wan]` does not hold it back.
+    Priority {
+        /// Study Instance UID.
+        uid: String,
+        /// Its lane.
+        priority: Priority,
+        /// Why, in one line and without patient data; it is kept in the journal.
+        #[arg(long)]
+        reason: String,
+        /// Machine-readable.
+        #[arg(long)]
+        json: bool,
+    },
     /// Wait until nothing is on its way to the centre; exit status 1 if something still is.
     Drain {
         /// Longest wait.
@@ -293,6 +307,7 @@ pub(crate) enum Request {
     QueueList,
     QueueRelease { uid: String },
     QueueRetry { uid: String },
+    QueuePriority { uid: String, priority: Priority, reason: String },
     QuarantineList { cursor: Option<Cursor> },
     QuarantineShow { object: SpoolId },
     QuarantineDecide { target: String, verb: Verb, reason: String },
@@ -434,6 +449,13 @@ async fn perform(request: Request, user: u32, operator: &Operator) -> anyhow::Re
             None => anyhow::bail!("no centre is configured"),
             Some(forward) => Ok(json!({"due": forward.retry_now(&uid).await?})),
         },
+        Request::QueuePriority { uid, priority, reason } => {
+            let forward = operator.forward.as_ref().context("no centre is configured")?;
+            let said = Said { at: idr_host::now(), user, reason };
+            let objects = forward.prioritise(&uid, priority == Priority::Urgent, &said).await?;
+            let objects = objects.with_context(|| format!("no study {uid} is here"))?;
+            Ok(json!({"study_uid": uid, "priority": priority, "objects": objects}))
+        }
         Request::QuarantineCorrect { asked, dry_run } => {
             // It goes on when the operator's connection ends: the same command again waits for it and says what became of it.
             let corrections = operator.corrections.clone();
@@ -461,7 +483,7 @@ async fn study(uid: &str, operator: &Operator) -> anyhow::Result<Value> {
                     "object": entry.id(), "sop_instance_uid": entry.record.announced.sop_instance_uid,
                     "digest": entry.record.digest, "bytes": entry.record.size_bytes, "state": entry.progress.state,
                     "since": entry.progress.since, "due": entry.progress.not_before, "attempts": entry.progress.attempts, "outcome": entry.progress.outcome,
-                    "findings": entry.record.facts.findings,
+                    "urgent": entry.progress.urgent, "findings": entry.record.facts.findings,
                 })
             }));
         }
@@ -506,20 +528,23 @@ async fn quarantine(request: Request, user: u32, operator: &Operator) -> anyhow:
 
 async fn queue(operator: &Operator) -> anyhow::Result<Value> {
     let spool = operator.spool.seam();
-    let mut groups: std::collections::BTreeMap<(String, String), (u64, Timestamp)> = std::collections::BTreeMap::new();
+    let mut groups: std::collections::BTreeMap<(String, String), (u64, Timestamp, u64)> = std::collections::BTreeMap::new();
     for tenant in &operator.tenants {
         for state in ["held", "queued", "sending", "sent", "committed", "quarantined"] {
             for entry in spool.in_state(tenant, state, None, 1000).await? {
                 let key = (entry.progress.state.to_string(), entry.progress.outcome.clone().unwrap_or_default());
-                let group = groups.entry(key).or_insert((0, entry.progress.since));
+                let group = groups.entry(key).or_insert((0, entry.progress.since, 0));
                 group.0 += 1;
                 group.1 = group.1.min(entry.progress.since);
+                group.2 += u64::from(entry.progress.urgent);
             }
         }
     }
     let groups: Vec<Value> = groups
         .into_iter()
-        .map(|((state, outcome), (objects, oldest))| json!({"state": state, "outcome": outcome, "objects": objects, "oldest": oldest}))
+        .map(|((state, outcome), (objects, oldest, urgent))| {
+            json!({"state": state, "outcome": outcome, "objects": objects, "oldest": oldest, "urgent": urgent})
+        })
         .collect();
     let held = match &operator.forward {
         Some(forward) => forward.held_manifests().await?,
@@ -570,12 +595,14 @@ pub fn execute(config: &Config, command: Command) -> anyhow::Result<ExitCode> {
             let answer = ask(config, &Request::QueueList)?;
             show(&answer, json, |answer| {
                 for row in answer["groups"].as_array().into_iter().flatten() {
+                    let urgent = row["urgent"].as_u64().filter(|urgent| *urgent > 0);
                     println!(
-                        "{:<24} {:<16} {:>8} since {}",
+                        "{:<24} {:<16} {:>8} since {}{}",
                         text(&row["state"]),
                         text(&row["outcome"]),
                         row["objects"],
-                        text(&row["oldest"])
+                        text(&row["oldest"]),
+                        urgent.map_or(String::new(), |urgent| format!(", {urgent} urgent"))
                     );
                 }
                 for row in answer["manifests"].as_array().into_iter().flatten() {
@@ -585,6 +612,17 @@ pub fn execute(config: &Config, command: Command) -> anyhow::Result<ExitCode> {
             })
         }
         Command::Queue(QueueCommand::Show { uid, json }) => queue_command::show(config, uid, json),
+        Command::Queue(QueueCommand::Priority { uid, priority, reason, json }) => {
+            let answer = ask(config, &Request::QueuePriority { uid, priority, reason })?;
+            show(&answer, json, |answer| {
+                println!(
+                    "study {} is {}: {} objects of it are on their way",
+                    text(&answer["study_uid"]),
+                    text(&answer["priority"]),
+                    answer["objects"]
+                );
+            })
+        }
         Command::Queue(QueueCommand::Drain { seconds }) => queue_command::drain(config, seconds),
         Command::Queue(QueueCommand::Retry { uid }) => {
             let answer = ask(config, &Request::QueueRetry { uid })?;

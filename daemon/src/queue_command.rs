@@ -32,7 +32,7 @@ pub fn show(config: &Config, uid: String, json: bool) -> anyhow::Result<ExitCode
             let effect = row["outcome"].as_str().and_then(explained);
             json!({
                 "object": row["object"], "state": row["state"], "since": row["since"], "due": row["due"], "attempts": row["attempts"],
-                "outcome": row["outcome"], "effect": effect,
+                "outcome": row["outcome"], "effect": effect, "urgent": row["urgent"],
             })
         })
         .collect();

@@ -27,7 +27,7 @@ use idr_profile::scan::{Fed, Header, Part10Reader, Scan, Scanner, tags};
 use tokio::time::Instant;
 
 use crate::admission::{Admitted, InForce, Ingress, Peer};
-use crate::config::Inbound;
+use crate::config::{Inbound, Priority};
 use crate::header_memory::Held;
 use crate::health::Ingested;
 use crate::spool::{Announced, Cause, Facts, SpoolError, State, Tenant, Writer, fits};
@@ -440,6 +440,7 @@ impl Reception {
             controller: None,
             register: None,
             service_event: None,
+            urgent: self.row.priority == Priority::Urgent,
             state,
         })
     }

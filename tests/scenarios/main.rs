@@ -27,6 +27,7 @@ mod metrics;
 mod on_postgresql;
 mod operator_tools;
 mod quarantine;
+mod queue;
 mod read_routes;
 mod reconcile;
 mod reload;

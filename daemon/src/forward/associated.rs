@@ -140,9 +140,21 @@ impl Forward {
         let mut met = Vec::new();
         while let Some(entry) = waiting.front()
             && pass.holds()
-            && self.pace.allowed().open
+            && (entry.progress.urgent || self.pace.allowed().open)
             && self.clock.monotonic().saturating_sub(began) < LIFE
         {
+            match self.is_still_claimed(entry).await {
+                Ok(true) => {}
+                // Somebody has decided about it since.
+                Ok(false) => {
+                    waiting.pop_front();
+                    continue;
+                }
+                Err(error) => {
+                    tracing::error!(cause = %error, remedy = error.remedy(), "the index cannot be read; the association ends");
+                    break;
+                }
+            }
             let announced = &entry.record.announced;
             let result = session.result_of(&announced.sop_class_uid, &announced.transfer_syntax_uid);
             let (decided, over) = match result {
@@ -172,12 +184,15 @@ impl Forward {
             Some(self.outcomes.decide(Signal::Event(event), context))
         };
         let mut bits = match self.spool.read(entry.id()).await {
+            // What is urgent is not held back (10 §12).
+            Ok(stored) if entry.progress.urgent => Bits(stored),
             Ok(stored) => Bits(Box::new(Paced::new(stored, self.pace.clone()))),
             Err(error) => return (of_ours(&error), false),
         };
         let announced = &entry.record.announced;
         let (class, instance) = (&announced.sop_class_uid, &announced.sop_instance_uid);
-        let command = CommandSet::c_store_rq(session.next_message_id(), class, instance, Priority::Medium);
+        let priority = if entry.progress.urgent { Priority::High } else { Priority::Medium };
+        let command = CommandSet::c_store_rq(session.next_message_id(), class, instance, priority);
         match store(session, context_id, &command, &mut bits).await {
             Ok(answer) => {
                 self.ended().answered(entry.id());

@@ -25,11 +25,13 @@ mod clock;
 pub mod credentials;
 mod gate;
 mod https;
+mod lanes;
 mod lookup;
 pub(crate) mod maps;
 mod pacing;
 mod pages;
 pub mod peer;
+pub mod priority;
 mod probes;
 pub mod reconcile;
 mod register;
@@ -77,12 +79,13 @@ use crate::config::{Centre, Config};
 use crate::receipts::Receipts;
 use crate::spool::disk::Disk;
 use crate::spool::files::Hop;
-use crate::spool::{Cause, Entry, Move, Note, Progress, Seen, Spool, SpoolError, State, Study, Tenant};
+use crate::spool::{Cause, Entry, Lane, Move, Note, Progress, Seen, Spool, SpoolError, State, Study, Tenant};
 use ages::Aging;
 use associated::Ended;
 use clock::{Drift, Level};
 use credentials::{Bearing, Credentials};
 use gate::{Breakers, Channel};
+use lanes::Turns;
 use pacing::{Pace, Plan};
 use peer::Peer;
 use probes::Probes;
@@ -130,6 +133,8 @@ struct Memory {
     bearings: HashMap<(Tenant, String, String), Bearing>,
     /// Studies with committed instances.
     agenda: HashMap<(Tenant, String), Turn>,
+    /// Studies with committed instances that are urgent.
+    urgent: HashSet<(Tenant, String)>,
     /// Studies whose pending revision was answered: no attempt of it can have arrived unseen.
     answered: HashSet<(Tenant, String)>,
     /// Studies whose revision was refused and that an operator has released.
@@ -231,6 +236,8 @@ pub struct Forward {
     /// What was answered, one after the other.
     storm: tokio::sync::Mutex<Storm>,
     pace: Arc<Pace>,
+    /// Of requests with instances, and of manifests.
+    turns: [Mutex<Turns>; 2],
     /// Instances under which associations ended.
     ended: Mutex<Ended>,
     /// A report of storage commitment has come.
@@ -306,6 +313,7 @@ impl Forward {
             probes: Mutex::default(),
             storm: tokio::sync::Mutex::default(),
             pace: Arc::new(Pace::new(Plan::new(config.wan.clone(), maps.zone.clone()), clock.clone())),
+            turns: [(); 2].map(|()| Mutex::new(Turns::new(centre.urgent_in_a_row_max))),
             ended: Mutex::default(),
             reported: Notify::new(),
             counters: Counters::default(),
@@ -515,6 +523,12 @@ impl Forward {
 
     fn probes(&self) -> MutexGuard<'_, Probes> {
         self.probes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whose turn it is among what a queue has to do.
+    fn turn(&self, queue: Queue, urgent: bool, normal: bool) -> Option<Lane> {
+        let turns = &self.turns[usize::from(matches!(queue, Queue::Manifests))];
+        turns.lock().unwrap_or_else(PoisonError::into_inner).next(urgent, normal)
     }
 
     fn ended(&self) -> MutexGuard<'_, Ended> {

@@ -5,7 +5,7 @@
 //! ([`super::registration`]). A pending revision is always answered before another is made: one that may have arrived is
 //! looked for in the registry ([`super::lookup`]) before it is sent again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::ErrorKind;
 use std::time::Duration;
 
@@ -19,13 +19,14 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::credentials::Bearing;
 use super::gate::{Channel, Pass};
+use super::lanes::LANES;
 use super::peer::{Heard, Registered, Registration, SoapBody};
 use super::replay::described_anew;
 use super::revisions::Kept;
 use super::withdrawal::withdraws;
-use super::{AGED, Forward, describe, unread};
+use super::{AGED, Forward, Queue, describe, unread};
 use crate::quarantine::correction;
-use crate::spool::{Cause, Claim, Entry, Move, Progress, SpoolError, SpoolId, State, Study, Tenant};
+use crate::spool::{Cause, Claim, Entry, Lane, Move, Progress, SpoolError, SpoolId, State, Study, Tenant};
 
 /// Note: [`Hold`].
 pub(super) const HOLD: &str = "hold";
@@ -112,6 +113,8 @@ struct After<'a> {
 pub(super) enum Step {
     /// Nothing to do until something changes.
     Waits,
+    /// Not all of it is at the centre.
+    OnItsWay,
     /// Not before so long.
     After(Duration),
     /// An attempt failed: not before so long, of this class, so often in a row.
@@ -157,6 +160,8 @@ const TOLD_MAX: usize = 10;
 const CODE_LENGTH_MAX: usize = 64;
 /// When a study that waits for something that nobody tells of is found again.
 const FOUND_AGAIN: SignedDuration = SignedDuration::from_mins(10);
+/// Objects of a lane by which studies are found at once.
+const FOUND_AT_ONCE: usize = 2000;
 const SECOND: Duration = Duration::from_secs(1);
 /// When a study is looked at again after an error of ours, or while its controller is not known.
 const AFTER_TROUBLE: Duration = Duration::from_secs(60);
@@ -180,26 +185,20 @@ impl Forward {
     pub(super) async fn register_round(&self, tenant: &Tenant) -> Result<bool, SpoolError> {
         let Some(pass) = self.admitted(Channel::Soap) else { return Ok(false) };
         let (now, monotonic) = (self.clock.now(), self.clock.monotonic());
-        // A claim only finds studies; when each is looked at stands on the agenda. The items stay leased, so that those of
-        // studies that wait do not hide the others.
-        let lead = self.waits().lead(now, monotonic);
-        let claim = Claim { tenant: tenant.clone(), state: "committed", now: lead, lease_until: lead + FOUND_AGAIN, limit: 2000 };
-        let claimed = self.spool.claim(claim).await?;
-        let due: Vec<String> = {
-            let mut memory = self.memory();
-            for entry in claimed {
-                memory.agenda.entry((tenant.clone(), entry.record.facts.study_uid)).or_insert(Turn::at(monotonic));
-            }
-            let due = memory.agenda.iter().filter(|((whose, _), turn)| whose == tenant && turn.due <= monotonic);
-            let mut due: Vec<(Duration, String)> = due.map(|((_, study_uid), turn)| (turn.due, study_uid.clone())).collect();
-            due.sort_unstable();
-            due.into_iter().map(|(_, study_uid)| study_uid).collect()
-        };
-        let mut made = false;
-        for study_uid in due {
+        for lane in LANES {
+            self.find_committed(tenant, lane).await?;
+        }
+        let mut due = self.due_studies(tenant, None);
+        let (mut made, mut looked_at) = (false, HashSet::new());
+        loop {
+            let wants = |lane: Lane| due.iter().any(|(of, ..)| *of == lane);
+            let Some(lane) = self.turn(Queue::Manifests, wants(Lane::Urgent), wants(Lane::Normal)) else { break };
+            let Some(at) = due.iter().position(|(of, ..)| *of == lane) else { break };
+            let (_, _, study_uid) = due.remove(at);
             if !pass.holds() {
                 break;
             }
+            looked_at.insert(study_uid.clone());
             let step = self.register(&pass, tenant, &study_uid).await;
             let key = (tenant.clone(), study_uid);
             let before = self.memory().agenda.get(&key).copied();
@@ -213,6 +212,9 @@ impl Forward {
                     Some(Turn::at(monotonic))
                 }
                 Ok(Step::Waits) => None,
+                // An urgent one is looked at with every round, so that no other is registered between its last instance and it.
+                Ok(Step::OnItsWay) if lane == Lane::Urgent => Some(Turn::at(monotonic)),
+                Ok(Step::OnItsWay) => Some(Turn::at(monotonic + SECOND)),
                 Ok(Step::After(wait)) => Some(Turn::at(monotonic + wait)),
                 Ok(Step::Again(..)) if healthy_from.is_some_and(|from| self.is_too_old(healthy.saturating_sub(from))) => {
                     self.hold_aged(tenant, &key.1).await?;
@@ -230,13 +232,58 @@ impl Forward {
                     Some(Turn { failing_since, healthy_from, ..Turn::at(monotonic + AFTER_TROUBLE) })
                 }
             };
-            let mut memory = self.memory();
-            match next {
-                Some(next) => memory.agenda.insert(key, next),
-                None => memory.agenda.remove(&key),
-            };
+            {
+                let mut memory = self.memory();
+                if let Some(next) = next {
+                    memory.agenda.insert(key, next);
+                } else {
+                    memory.urgent.remove(&key);
+                    memory.agenda.remove(&key);
+                }
+            }
+            // What is urgent and came meanwhile does not wait until all of this round have been looked at.
+            if self.find_committed(tenant, Lane::Urgent).await? {
+                due.extend(self.due_studies(tenant, Some(&looked_at)));
+                due.sort_unstable();
+                due.dedup();
+            }
         }
         Ok(made)
+    }
+
+    /// Puts studies with committed instances on the agenda; whether there were any. A claim only finds studies; when each is
+    /// looked at stands on the agenda. The items stay leased, so that those of studies that wait do not hide the others.
+    async fn find_committed(&self, tenant: &Tenant, lane: Lane) -> Result<bool, SpoolError> {
+        let (now, monotonic) = (self.clock.now(), self.clock.monotonic());
+        let lead = self.waits().lead(now, monotonic);
+        let claim =
+            Claim { tenant: tenant.clone(), state: "committed", lane, now: lead, lease_until: lead + FOUND_AGAIN, limit: FOUND_AT_ONCE };
+        let claimed = self.spool.claim(claim).await?;
+        let found = !claimed.is_empty();
+        let mut memory = self.memory();
+        for entry in claimed {
+            let key = (tenant.clone(), entry.record.facts.study_uid);
+            if lane == Lane::Urgent {
+                memory.urgent.insert(key.clone());
+            }
+            memory.agenda.entry(key).or_insert(Turn::at(monotonic));
+        }
+        Ok(found)
+    }
+
+    /// Studies that are due, the urgent first and the longest due first in each lane; without those of urgent ones alone that
+    /// were looked at in this round.
+    fn due_studies(&self, tenant: &Tenant, urgent_without: Option<&HashSet<String>>) -> Vec<(Lane, Duration, String)> {
+        let monotonic = self.clock.monotonic();
+        let memory = self.memory();
+        let due = memory.agenda.iter().filter(|((whose, _), turn)| whose == tenant && turn.due <= monotonic);
+        let lane = |key| Lane::of(memory.urgent.contains(key));
+        let mut due: Vec<(Lane, Duration, String)> = due.map(|(key, turn)| (lane(key), turn.due, key.1.clone())).collect();
+        if let Some(looked_at) = urgent_without {
+            due.retain(|(lane, _, study_uid)| *lane == Lane::Urgent && !looked_at.contains(study_uid));
+        }
+        due.sort_unstable();
+        due
     }
 
     /// A manifest has failed for too long while the centre was well (03 §2.2.3); the daily probe goes on trying it.
@@ -339,7 +386,7 @@ impl Forward {
             // Rejected images do not wait for an interval between revisions.
             return match self.is_whole(&members) {
                 true => self.begin_withdrawal(study, published, &members).await,
-                false => Ok(Step::After(SECOND)),
+                false => Ok(Step::OnItsWay),
             };
         }
         if let Some(published) = &published
@@ -360,7 +407,7 @@ impl Forward {
         }
         if !self.is_whole(&members) {
             // Asked before the headers are read: a study on its way is looked at often.
-            return Ok(Step::After(SECOND));
+            return Ok(Step::OnItsWay);
         }
         let (waited, partial_after) = (self.waited(&members), self.partial_after());
         let (changed, complete) = (self.changed(&members).await?.max(described_anew(study)), members.complete);

@@ -29,7 +29,7 @@ use uuid::Builder;
 use super::archive::{Archive, signal};
 use super::credentials::Bearing;
 use super::gate::{Channel, Pass};
-use super::store::{SENT_MAX, Way, ids};
+use super::store::{Way, ids};
 use super::waits::Wait;
 use super::{Forward, Link, unread};
 use crate::outbound::Session;
@@ -67,8 +67,7 @@ impl Forward {
             // Of who sends.
             return Ok(false);
         }
-        let (taken, open): (Vec<Entry>, Vec<Entry>) = self.claim(tenant, "sent", SENT_MAX).await?.into_iter().partition(Entry::is_taken);
-        taken.iter().for_each(|entry| self.spool.give_back(entry.id()));
+        let open = self.claim_sent(tenant, |entry| !entry.is_taken()).await?;
         let claimed = ids(&open);
         let asked = self.ask_claimed(&pass, link, archive, tenant, open).await;
         if asked.is_err() {

@@ -13,15 +13,16 @@ use idr_profile::receipt::{Carried, Object, Source as HandedBy, Statement, Verif
 
 use super::credentials::Bearing;
 use super::gate::{Channel, Pass};
+use super::lanes::LANES;
 use super::pacing::{Pace, Paced};
 use super::pages::Page;
 use super::peer::{Batch, Failure, Heard, Source, StoreBody};
 use super::register::{HOLD, Hold};
 use super::storms::Results;
 use super::waits::Memo;
-use super::{Forward, Maps, cause_of, queued, unread};
+use super::{Forward, Maps, Queue, cause_of, queued, unread};
 use crate::receipts::ReceiptError;
-use crate::spool::{Cause, Entry, Move, Progress, Seen, Spool, SpoolError, SpoolId, State, Stored, Tenant};
+use crate::spool::{Cause, Entry, Lane, Move, Progress, Seen, Spool, SpoolError, SpoolId, State, Stored, Study, Tenant};
 
 /// How long instances are sent one by one after one of a request could not be read here: until that one is found.
 const SINGLE_AFTER_FAULT: Duration = Duration::from_secs(60);
@@ -39,45 +40,93 @@ pub(super) struct Way {
     pub(super) handed: bool,
 }
 
+/// Requests of one study and one bearing each.
+type Requests = VecDeque<(Bearing, Vec<Entry>)>;
+
+/// Claimed for a round, and not begun.
+#[derive(Default)]
+struct Ready {
+    urgent: Requests,
+    normal: Requests,
+    /// Lanes that were asked: the urgent one, the other.
+    asked: [bool; 2],
+    /// There was something in one of them.
+    any: bool,
+}
+
+impl Ready {
+    fn of(&mut self, lane: Lane) -> &mut Requests {
+        match lane {
+            Lane::Urgent => &mut self.urgent,
+            Lane::Normal => &mut self.normal,
+        }
+    }
+
+    fn fill(&mut self, lane: Lane, found: Requests) {
+        self.any |= !found.is_empty();
+        self.asked[usize::from(lane == Lane::Normal)] = true;
+        *self.of(lane) = found;
+    }
+
+    /// Whether a lane has been asked in this round, and had something.
+    fn was_asked(&self, lane: Lane) -> bool {
+        self.any && self.asked[usize::from(lane == Lane::Normal)]
+    }
+}
+
 struct FromSpool(Arc<dyn Spool>, Arc<Pace>);
 
 #[async_trait]
 impl Source for FromSpool {
     async fn open(&self, entry: &Entry) -> Result<Box<dyn Stored>, SpoolError> {
-        Ok(Box::new(Paced::new(self.0.read(entry.id()).await?, self.1.clone())))
+        let stored = self.0.read(entry.id()).await?;
+        // What is urgent is not held back (10 §12).
+        Ok(if entry.progress.urgent { stored } else { Box::new(Paced::new(stored, self.1.clone())) })
     }
 }
 
 impl Forward {
     /// Sends what is due. Says whether there was anything.
     pub(super) async fn send_round(&self, tenant: &Tenant) -> Result<bool, SpoolError> {
-        // Outside its window an item waits, and that is no failure (03 L-WINDOW).
-        if !self.pace.allowed().open {
-            return Ok(false);
-        }
         let link = self.link();
         let channel = link.channel();
         let Some(pass) = self.admitted(channel) else { return Ok(false) };
         if channel == Channel::Dimse && pass.is_probe() {
-            self.probe(&link).await;
+            // Outside its window nothing asks for a probe but what is urgent.
+            if self.pace.allowed().open || self.has_urgent(tenant).await? {
+                self.probe(&link).await;
+            }
             return Ok(pass.has_answer() && !self.breakers().is_open(channel));
         }
         self.receipts_work().await?;
         let mut under_way = FuturesUnordered::new();
-        let mut ready = VecDeque::new();
-        let (mut any, mut failed) = (false, None);
+        let mut ready = Ready::default();
+        let (mut normal_under_way, mut failed) = (0, None);
         loop {
             let parallel = pass.parallel_now() as usize;
             while under_way.len() < parallel && failed.is_none() {
-                if ready.is_empty() && !(any && (pass.is_probe() || !self.refills(&pass))) {
-                    match self.ready(&pass, tenant).await {
-                        Ok(found) => ready = found,
-                        // What is under way ends first.
-                        Err(error) => failed = Some(error),
+                // Outside its window an item waits, and that is no failure (03 L-WINDOW). What a rate holds back would keep every
+                // place for long, and is no faster with one place more: that one is left to what is urgent (10 §12).
+                let allowed = self.pace.allowed();
+                let places = if allowed.bytes_per_second > 0 && parallel > 1 { parallel - 1 } else { parallel };
+                // A probe that fails makes its item wait: what is urgent is not risked, unless the other may take long.
+                let risks_normal = pass.is_probe() && allowed.open && allowed.bytes_per_second == 0;
+                let lanes = if risks_normal { [Lane::Normal, Lane::Urgent] } else { LANES };
+                for lane in lanes {
+                    let may = lane == Lane::Urgent || allowed.open && normal_under_way < places;
+                    let again = if pass.is_probe() { !ready.any } else { !ready.was_asked(lane) || self.refills(&pass) };
+                    if may && again && ready.of(lane).is_empty() && failed.is_none() {
+                        match self.ready(&pass, tenant, lane).await {
+                            Ok(found) => ready.fill(lane, found),
+                            // What is under way ends first.
+                            Err(error) => failed = Some(error),
+                        }
                     }
-                    any |= !ready.is_empty();
                 }
-                let Some((bearing, entries)) = ready.pop_front() else { break };
+                let normal = allowed.open && normal_under_way < places && !ready.of(Lane::Normal).is_empty();
+                let Some(lane) = self.turn(Queue::Instances, !ready.of(Lane::Urgent).is_empty(), normal) else { break };
+                let Some((bearing, entries)) = ready.of(lane).pop_front() else { break };
+                normal_under_way += usize::from(lane == Lane::Normal);
                 let pass = &pass;
                 under_way.push(async move {
                     let claimed = ids(&entries);
@@ -85,29 +134,39 @@ impl Forward {
                     if sent.is_err() {
                         self.give_back(&claimed);
                     }
-                    sent
+                    (lane, sent)
                 });
             }
             // One that takes long keeps its own place alone: the others are filled again.
             match under_way.next().await {
-                Some(sent) => failed = failed.or(sent.err()),
+                Some((lane, sent)) => {
+                    normal_under_way -= usize::from(lane == Lane::Normal);
+                    failed = failed.or(sent.err());
+                }
                 None => break,
             }
         }
-        ready.iter().for_each(|(_, entries)| self.give_back(&ids(entries)));
-        failed.map_or(Ok(any), Err)
+        LANES.into_iter().for_each(|lane| ready.of(lane).iter().for_each(|(_, entries)| self.give_back(&ids(entries))));
+        failed.map_or(Ok(ready.any), Err)
+    }
+
+    /// Whether something urgent is to be sent, due or not.
+    async fn has_urgent(&self, tenant: &Tenant) -> Result<bool, SpoolError> {
+        let claimed = self.claim(tenant, "queued", Lane::Urgent, 1).await?;
+        self.give_back(&ids(&claimed));
+        Ok(!claimed.is_empty())
     }
 
     /// Whether a round goes on with what became due meanwhile. With several tenants it ends, so that each has its turn.
     fn refills(&self, pass: &Pass<'_>) -> bool {
-        self.tenants.len() == 1 && pass.holds() && self.pace.allowed().open
+        self.tenants.len() == 1 && pass.holds()
     }
 
-    /// Requests that are due; empty if none is.
-    async fn ready(&self, pass: &Pass<'_>, tenant: &Tenant) -> Result<VecDeque<(Bearing, Vec<Entry>)>, SpoolError> {
+    /// Requests of a lane that are due; empty if none is.
+    async fn ready(&self, pass: &Pass<'_>, tenant: &Tenant, lane: Lane) -> Result<Requests, SpoolError> {
         loop {
             let limit = if pass.is_probe() { 1 } else { self.batch_instances_max.saturating_mul(pass.parallel as usize) };
-            let entries = self.claim(tenant, "queued", limit).await?;
+            let entries = self.claim(tenant, "queued", lane, limit).await?;
             if entries.is_empty() {
                 return Ok(VecDeque::new());
             }
@@ -173,13 +232,6 @@ impl Forward {
         Ok(same.then_some((Entry { progress, ..claimed }, now.progress)))
     }
 
-    /// Why nothing of a study may be sent before an operator has decided about it (03 §1 hold(study)).
-    async fn hold_of(&self, tenant: &Tenant, study_uid: &str) -> Result<Option<Cause>, SpoolError> {
-        let study = self.spool.study(tenant, study_uid).await?;
-        let hold = study.and_then(|study| Hold::read(study.notes.get(HOLD))).filter(|hold| hold.of_study);
-        Ok(hold.map(|hold| cause_of(&hold.row)))
-    }
-
     /// Requests of one study and one bearing, within the bounds of a request.
     async fn batches(&self, tenant: &Tenant, entries: Vec<Entry>) -> Result<Vec<(Bearing, Vec<Entry>)>, SpoolError> {
         let mut groups: BTreeMap<(String, Bearing), Vec<Entry>> = BTreeMap::new();
@@ -229,18 +281,29 @@ impl Forward {
     }
 
     async fn send(&self, pass: &Pass<'_>, tenant: &Tenant, bearing: Bearing, entries: Vec<Entry>) -> Result<(), SpoolError> {
-        if !pass.holds() || !self.pace.allowed().open {
+        let urgent = entries.first().is_some_and(|entry| entry.progress.urgent);
+        if !pass.holds() || !(urgent || self.pace.allowed().open) {
             // The breaker opened meanwhile, or the window closed: nothing is attempted, and no attempt counts (03 §2.4.5).
             self.give_back(&ids(&entries));
             return Ok(());
         }
         let _flying = self.fly(&entries);
+        let entries = self.still_claimed(entries).await?;
+        if entries.is_empty() {
+            return Ok(());
+        }
         let study_uid = entries.first().map(|entry| entry.record.facts.study_uid.clone()).unwrap_or_default();
-        if let Some(cause) = self.hold_of(tenant, &study_uid).await? {
+        let study = self.spool.study(tenant, &study_uid).await?;
+        if let Some(study) = &study
+            && self.settle_lane(study, &entries).await?
+        {
+            return Ok(());
+        }
+        if let Some(cause) = hold_of(study.as_ref()) {
             tracing::warn!(%tenant, study = %study_uid, row = %cause, objects = entries.len(), "the study is held: its objects wait with it");
             self.hold_for(&entries, &cause).await?;
             // A release that came between found them queued, and nothing to let go.
-            if self.hold_of(tenant, &study_uid).await?.is_none() {
+            if hold_of(self.spool.study(tenant, &study_uid).await?.as_ref()).is_none() {
                 let now = self.clock.now();
                 let mut moves = Vec::with_capacity(entries.len());
                 for id in ids(&entries) {
@@ -388,17 +451,16 @@ impl Forward {
             None => false,
         };
         let Some(pass) = self.admitted(Channel::Stow) else { return Ok(asked) };
-        let mut studies: BTreeMap<String, Vec<Entry>> = BTreeMap::new();
-        for entry in self.claim(tenant, "sent", SENT_MAX).await? {
-            match link.archive.is_some() && !entry.is_taken() {
-                // Its destination is asked first.
-                true => self.spool.give_back(entry.id()),
-                false => studies.entry(entry.record.facts.study_uid.clone()).or_default().push(entry),
-            }
+        let mut studies: BTreeMap<(Lane, String), Vec<Entry>> = BTreeMap::new();
+        // Of what a destination by C-STORE was sent, that one is asked first.
+        let of_archive = link.archive.is_some();
+        for entry in self.claim_sent(tenant, |entry| !of_archive || entry.is_taken()).await? {
+            let urgent = entry.progress.urgent;
+            studies.entry((Lane::of(urgent), entry.record.facts.study_uid.clone())).or_default().push(entry);
         }
         let busy = !studies.is_empty() || asked;
         let mut failed = None;
-        for (study_uid, entries) in studies {
+        for ((_, study_uid), entries) in studies {
             let claimed = ids(&entries);
             let done = self.commit(&pass, tenant, &study_uid, entries).await;
             if done.is_err() {
@@ -409,6 +471,31 @@ impl Forward {
         }
         let fetched = self.due_registrations(&pass, tenant).await;
         failed.map_or(fetched, Err).map(|fetched| fetched || busy)
+    }
+
+    /// What was sent and is due, and for which `mine` says yes: the urgent first, at most [`SENT_MAX`]. What is of others keeps none
+    /// of it waiting, however much there is.
+    pub(super) async fn claim_sent(&self, tenant: &Tenant, mine: impl Fn(&Entry) -> bool) -> Result<Vec<Entry>, SpoolError> {
+        let (mut found, mut others) = (Vec::new(), Vec::new());
+        for lane in LANES {
+            while found.len() < SENT_MAX {
+                // Leased until all are looked at: each look finds others.
+                let claimed = match self.claim(tenant, "sent", lane, SENT_MAX - found.len()).await {
+                    Ok(claimed) if claimed.is_empty() => break,
+                    Ok(claimed) => claimed,
+                    Err(error) => {
+                        self.give_back(&ids(&found));
+                        self.give_back(&others);
+                        return Err(error);
+                    }
+                };
+                let (own, foreign): (Vec<Entry>, Vec<Entry>) = claimed.into_iter().partition(&mine);
+                others.extend(ids(&foreign));
+                found.extend(own);
+            }
+        }
+        self.give_back(&others);
+        Ok(found)
     }
 
     async fn commit(&self, pass: &Pass<'_>, tenant: &Tenant, study_uid: &str, mut entries: Vec<Entry>) -> Result<(), SpoolError> {
@@ -508,6 +595,12 @@ impl Waiting {
     fn left(self) -> impl Iterator<Item = (Entry, ReceiptAnswer)> {
         self.entries.into_values().flatten()
     }
+}
+
+/// Why nothing of a study may be sent before an operator has decided about it (03 §1 hold(study)).
+fn hold_of(study: Option<&Study>) -> Option<Cause> {
+    let hold = Hold::read(study?.notes.get(HOLD)).filter(|hold| hold.of_study);
+    hold.map(|hold| cause_of(&hold.row))
 }
 
 pub(super) fn ids(entries: &[Entry]) -> Vec<SpoolId> {

@@ -16,7 +16,7 @@ use idr_profile::outcome::{Class, reclamp};
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Forward, LEASE};
-use crate::spool::{Claim, Entry, Progress, Seen, SpoolError, SpoolId, Tenant};
+use crate::spool::{Claim, Entry, Lane, Progress, Seen, SpoolError, SpoolId, Tenant};
 
 /// Waits that are remembered.
 const WAITS_MAX: usize = 200_000;
@@ -171,8 +171,8 @@ impl Drop for Flying<'_> {
 }
 
 impl Forward {
-    /// What of a queue is due, the longest first, leased; at most `limit`.
-    pub(super) async fn claim(&self, tenant: &Tenant, state: &'static str, limit: usize) -> Result<Vec<Entry>, SpoolError> {
+    /// What of a lane of a queue is due, the longest first, leased; at most `limit`.
+    pub(super) async fn claim(&self, tenant: &Tenant, state: &'static str, lane: Lane, limit: usize) -> Result<Vec<Entry>, SpoolError> {
         loop {
             let (now, monotonic) = (self.clock.now(), self.clock.monotonic());
             let (lead, ripe) = {
@@ -181,7 +181,7 @@ impl Forward {
             };
             ripe.into_iter().for_each(|id| self.spool.give_back(id));
             let lease_until = lead.checked_add(LEASE).unwrap_or(lead);
-            let mut entries = self.spool.claim(Claim { tenant: tenant.clone(), state, now: lead, lease_until, limit }).await?;
+            let mut entries = self.spool.claim(Claim { tenant: tenant.clone(), state, lane, now: lead, lease_until, limit }).await?;
             let found = entries.len();
             {
                 let mut waits = self.waits();

@@ -10,7 +10,8 @@
 //! | `m` tenant `\0` study `\0` id | – |
 //! | `s` tenant `\0` study | [`Study`], JSON |
 //! | `w` tenant `\0` last arrival, study | – ; studies with held objects |
-//! | `q` tenant `\0` state `\0` not before, id | – ; released objects have none |
+//! | `q` tenant `\0` state `\0` not before, id | – ; neither released objects nor urgent ones have one |
+//! | `p` tenant `\0` state `\0` not before, id | – ; the same of urgent ones |
 //! | `l` tenant `\0` state `\0` id | – |
 //! | `h` tenant `\0` SOP instance `\0` inbound row `\0` id | – ; who handed an object over that has, or had, more than one such row or file |
 //! | `r` tenant `\0` series `\0` study `\0` | [`Occurrence`], JSON: the first object of the series in the study |
@@ -20,6 +21,7 @@
 //! Each row is a function of the entries and notes alone, not of the order in which they came, so that a rebuilt index is
 //! equal to the one that grew. `docs/decisions/0003-spool.md` says why there are so many.
 
+use super::Lane;
 use super::index::{Change, Index, IndexError};
 use super::journal::{Event, Mark};
 use super::record::{Amount, Announced, Entry, Facts, Note, Occurrence, Progress, SpoolId, State, Study, Tenant};
@@ -66,7 +68,7 @@ impl Live {
 }
 
 /// Most notes of one study.
-const NOTES_MAX: usize = 12;
+const NOTES_MAX: usize = 16;
 // The number rises with the kinds of rows: an index without them is made again.
 const COVERS: &[u8] = b"!covers2";
 const LIVE: &[u8] = b"!live";
@@ -338,7 +340,7 @@ impl Catalog {
         Ok(studies)
     }
 
-    /// Ids of objects in a state that are due at `now`, the longest due first, for which `free` says yes.
+    /// Objects in a state and a lane that are due at `now`, the longest due first, for which `free` says yes.
     ///
     /// # Errors
     /// [`IndexError`].
@@ -346,15 +348,16 @@ impl Catalog {
         &self,
         tenant: &Tenant,
         state: &str,
+        lane: Lane,
         now: Timestamp,
         limit: usize,
         free: impl Fn(SpoolId) -> bool,
     ) -> Result<Vec<Entry>, IndexError> {
-        let prefix = key(b'q', &[tenant.as_str(), state]);
+        let prefix = key(kind_of(lane), &[tenant.as_str(), state]);
         let mut to = [&prefix[..], &time(now)[..]].concat();
         to.extend([0xFF; 9]);
         let mut from = prefix.clone();
-        let mut found = Vec::new();
+        let mut found: Vec<Entry> = Vec::new();
         while found.len() < limit {
             let rows = self.index.scan(&from, &to, 256)?;
             let Some((last, _)) = rows.last() else { break };
@@ -362,11 +365,14 @@ impl Catalog {
             for (key, _) in &rows {
                 let id = read_id(key.get(prefix.len() + 8..).unwrap_or_default())?;
                 if found.len() < limit && free(id) {
-                    found.push(id);
+                    let entries = self.entries(std::iter::once(Ok(id)))?;
+                    // A program that knows no lanes moves what is urgent, and leaves its row in this one behind.
+                    let stands = |entry: &Entry| entry.progress.urgent && entry.progress.state.name() == state;
+                    found.extend(entries.into_iter().filter(|entry| lane == Lane::Normal || stands(entry)));
                 }
             }
         }
-        self.entries(found.into_iter().map(Ok))
+        Ok(found)
     }
 
     /// Ids of the objects that have their bytes, in sum.
@@ -606,7 +612,8 @@ fn place_rows(entry: &Entry, there: bool, changes: &mut Vec<Change>) {
     let id = entry.id().0.to_be_bytes();
     let value = there.then(Vec::new);
     if entry.progress.state != State::Released {
-        let due = [&key(b'q', &[tenant, state])[..], &time(entry.progress.not_before)[..], &id[..]].concat();
+        let kind = kind_of(Lane::of(entry.progress.urgent));
+        let due = [&key(kind, &[tenant, state])[..], &time(entry.progress.not_before)[..], &id[..]].concat();
         changes.push((due, value.clone()));
     }
     changes.push(([&key(b'l', &[tenant, state])[..], &id[..]].concat(), value));
@@ -623,6 +630,14 @@ fn waiting_rows(before: &Study, after: &Study, changes: &mut Vec<Change>) {
 
 fn study_row(study: &Study) -> Change {
     (study_key(&study.tenant, &study.study_uid), Some(serde_json::to_vec(study).expect("a study has a JSON form")))
+}
+
+/// Rows of what is due in a lane.
+fn kind_of(lane: Lane) -> u8 {
+    match lane {
+        Lane::Urgent => b'p',
+        Lane::Normal => b'q',
+    }
 }
 
 fn key(kind: u8, parts: &[&str]) -> Vec<u8> {

@@ -5,7 +5,7 @@ use super::files::{FileSpool, Hop};
 use super::index::{IndexStore, MemoryStore, RedbStore, SledStore};
 use super::record::{Announced, Cause, Move, Note, Progress, SpoolId, State};
 use super::sample::{announced, at, data, digest, facts, hand_over, memory_spool, open, parts, read, study_uid, tenant};
-use super::{Claim, Seen, Spool, SpoolError};
+use super::{Claim, Lane, Seen, Spool, SpoolError};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -24,11 +24,12 @@ pub fn to(state: State, seconds: i64) -> Progress {
         decision: None,
         memo: None,
         commitment: None,
+        urgent: false,
     }
 }
 
 fn claim(state: &'static str, now: i64, limit: usize) -> Claim {
-    Claim { tenant: tenant(), state, now: at(now), lease_until: at(now + 60), limit }
+    Claim { tenant: tenant(), state, lane: Lane::Normal, now: at(now), lease_until: at(now + 60), limit }
 }
 
 async fn nothing_is_visible_before_the_commit(spool: &dyn Spool) {
@@ -138,6 +139,29 @@ async fn a_lease_keeps_others_away_until_it_ends(spool: &dyn Spool) {
     let due = spool.claim(claim("queued", 501, 9)).await.expect("works");
     assert_eq!(due.iter().map(|entry| &entry.progress).collect::<Vec<_>>(), [&to(State::Queued, 3), &later]);
     assert_eq!(spool.claim(claim("sent", 501, 9)).await.expect("works")[0].id(), first[0].id());
+}
+
+async fn the_urgent_lane_is_claimed_apart_and_each_lane_the_longest_due_first(spool: &dyn Spool) {
+    let mut ids = Vec::new();
+    for n in 1..=6 {
+        let facts = super::Facts { urgent: n % 3 == 0, state: State::Queued, ..facts(n) };
+        ids.push(hand_over(spool, announced(n), facts, &data(n, 100)).await.expect("committed").id);
+    }
+    let claimed = async |lane: Lane, limit: usize| -> Vec<SpoolId> {
+        let found = spool.claim(Claim { lane, ..claim("queued", 100, limit) }).await.expect("works");
+        assert!(found.iter().all(|entry| entry.progress.urgent == (lane == Lane::Urgent)));
+        found.iter().map(super::Entry::id).collect()
+    };
+    assert_eq!(claimed(Lane::Urgent, 1).await, [ids[2]], "by its record");
+    assert_eq!(claimed(Lane::Normal, 9).await, [ids[0], ids[1], ids[3], ids[4]]);
+    assert_eq!((claimed(Lane::Urgent, 9).await, claimed(Lane::Normal, 9).await), (vec![ids[5]], vec![]));
+    // What is put into the other lane is found there alone, in whatever state, and its lease ends.
+    let of = |id: SpoolId, urgent: bool, state: State, seconds: i64| Move { id, to: Progress { urgent, ..to(state, seconds) } };
+    spool.advance(vec![of(ids[0], true, State::Queued, 50), of(ids[2], false, State::Queued, 40)]).await.expect("moved");
+    assert_eq!((claimed(Lane::Urgent, 9).await, claimed(Lane::Normal, 9).await), (vec![ids[0]], vec![ids[2]]));
+    spool.advance(vec![of(ids[0], true, State::Sent, 60)]).await.expect("moved");
+    let sent = |lane| spool.claim(Claim { lane, ..claim("sent", 100, 9) });
+    assert_eq!((sent(Lane::Normal).await.expect("works").len(), sent(Lane::Urgent).await.expect("works").len()), (0, 1));
 }
 
 async fn a_step_the_states_do_not_have_moves_nothing(spool: &dyn Spool) {
@@ -293,6 +317,7 @@ promises!(
     who_handed_the_same_bytes_over_again_is_known,
     of_two_equal_hand_overs_at_once_one_is_first,
     a_lease_keeps_others_away_until_it_ends,
+    the_urgent_lane_is_claimed_apart_and_each_lane_the_longest_due_first,
     a_step_the_states_do_not_have_moves_nothing,
     a_move_decided_on_what_has_changed_since_moves_nothing,
     a_study_knows_its_arrivals_states_and_notes,

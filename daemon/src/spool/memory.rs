@@ -132,7 +132,8 @@ impl Spool for MemorySpool {
         let _moving = self.shared.moving.lock().unwrap_or_else(PoisonError::into_inner);
         let mut held = self.held();
         held.leases.retain(|_, until| *until > claim.now);
-        let due = self.shared.catalog.due(&claim.tenant, claim.state, claim.now, claim.limit, |id| !held.leases.contains_key(&id))?;
+        let due =
+            self.shared.catalog.due(&claim.tenant, claim.state, claim.lane, claim.now, claim.limit, |id| !held.leases.contains_key(&id))?;
         held.leases.extend(due.iter().map(|entry| (entry.id(), claim.lease_until)));
         drop(held);
         Ok(due)

@@ -72,7 +72,7 @@ pub trait Spool: Send + Sync {
     /// Why new instances of a tenant must be refused, if they must. No IO: asked before every C-STORE.
     fn refusing(&self, tenant: &Tenant) -> Option<Refusal>;
 
-    /// Objects of a tenant in a state that are due at `now`, longest due first, leased to the caller until
+    /// Objects of a tenant in a state and a lane that are due at `now`, longest due first, leased to the caller until
     /// `lease_until`, [`Spool::advance`] or [`Spool::give_back`]. A lease does not survive a restart.
     ///
     /// # Errors
@@ -258,12 +258,30 @@ pub struct Claim {
     pub tenant: Tenant,
     /// In this state (by its name): `queued` to send, `sent` to ask for commitment, `committed` to register.
     pub state: &'static str,
+    /// Of these alone.
+    pub lane: Lane,
     /// Due at this instant.
     pub now: Timestamp,
     /// Leased until then.
     pub lease_until: Timestamp,
     /// At most so many.
     pub limit: usize,
+}
+
+/// What waits in a state stands in one of two lanes, so that what is urgent is found at once, however long the other is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Lane {
+    /// [`Progress::urgent`].
+    Urgent,
+    /// The rest.
+    Normal,
+}
+
+impl Lane {
+    /// That of what is urgent, or not.
+    pub fn of(urgent: bool) -> Self {
+        if urgent { Self::Urgent } else { Self::Normal }
+    }
 }
 
 /// A move with what it was decided on.

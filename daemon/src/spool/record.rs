@@ -292,6 +292,9 @@ pub struct Facts {
     /// OID of the service event, when known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_event: Option<String>,
+    /// It came by an inbound row whose objects go before others ([`Progress::urgent`]).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub urgent: bool,
     /// State in which the accepted object begins.
     pub state: State,
 }
@@ -486,6 +489,9 @@ pub struct Progress {
     /// How far storage commitment has come, when it was sent by C-STORE.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commitment: Option<Commitment>,
+    /// It is claimed in the urgent lane ([`super::Lane`]).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub urgent: bool,
 }
 
 /// Storage commitment of one instance by the destination that it was sent to (PS3.4 Annex J).
@@ -522,6 +528,7 @@ impl Progress {
             unlisted: false,
             memo: None,
             commitment: None,
+            urgent: record.facts.urgent,
         }
     }
 
@@ -633,7 +640,7 @@ pub struct Note {
     pub tenant: Tenant,
     /// Study Instance UID; the study must have an object here.
     pub study_uid: String,
-    /// 1–32 characters; at most 12 names per study.
+    /// 1–32 characters; at most 16 names per study.
     pub name: String,
     /// ≤ 256 bytes, no patient data; none takes the note back.
     pub value: Option<String>,

@@ -59,6 +59,7 @@ pub fn facts(n: u64) -> Facts {
         controller: None,
         register: None,
         service_event: None,
+        urgent: false,
         state: State::Held(Cause::incomplete()),
     }
 }

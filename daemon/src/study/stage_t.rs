@@ -22,7 +22,7 @@ use sha2::{Digest as _, Sha256};
 use std::sync::Arc;
 
 use super::{PAGE, Studies};
-use crate::forward::{Described, Maps};
+use crate::forward::{Described, Maps, priority};
 use crate::rejudge;
 use crate::spool::record::REASONS_MAX;
 use crate::spool::{Cause, Entry, Note, Occurrence, Progress, SpoolError, SpoolId, State, Study};
@@ -59,6 +59,8 @@ struct Outline {
     stale: bool,
     /// How long something has been missing that was listed.
     missing_for: Option<SignedDuration>,
+    /// It goes before others: an operator wants it, or something of it came by a row whose objects do.
+    urgent: bool,
 }
 
 /// What the reading of the headers gave.
@@ -157,12 +159,14 @@ impl Studies {
         let mut first: Option<(Timestamp, SpoolId, String)> = None;
         let mut titles = BTreeSet::new();
         let mut quarantined = Vec::new();
+        let mut urgent = false;
         let mut after = None;
         loop {
             let page = self.spool.members(&study.tenant, &study.study_uid, after, PAGE).await?;
             let Some(last) = page.last() else { break };
             after = Some(last.id());
             for entry in page.iter().filter(|entry| takes_part(&entry.progress.state)) {
+                urgent |= entry.record.facts.urgent;
                 hasher.update(entry.id().0.to_be_bytes());
                 hasher.update(entry.progress.overrides.join(" "));
                 hasher.update([0]);
@@ -201,6 +205,7 @@ impl Studies {
             calling_ae: if titles.len() == 1 { titles.pop_first() } else { None },
             stale,
             missing_for,
+            urgent: priority::wanted(study).unwrap_or(urgent),
         }))
     }
 
@@ -390,6 +395,7 @@ impl Studies {
                 let Some(next) = next else { continue };
                 let changes = next.state != entry.progress.state;
                 moved.instances += usize::from(changes);
+                let next = Progress { urgent: outline.urgent, ..next };
                 let to = if changes { Progress { since: now, not_before: now, attempts: 0, ..next } } else { next };
                 moves.push(crate::spool::Seen::new(entry, to));
             }

@@ -20,7 +20,7 @@ use crate::quarantine::Quarantine;
 use crate::spool::disk::{Fault, MemoryDisk};
 use crate::spool::index::MemoryStore;
 use crate::spool::sample::{announced, at, facts, hand_over, memory_spool, open, tenant};
-use crate::spool::{Announced, Claim, Entry, Facts, Move, Progress, Spool, SpoolId, Verb};
+use crate::spool::{Announced, Claim, Entry, Facts, Lane, Move, Progress, Spool, SpoolId, Verb};
 
 mod over_time;
 
@@ -327,7 +327,7 @@ async fn what_is_being_sent_when_its_note_comes_is_left_out_of_the_manifest_when
     for (arrives, expected, unlisted) in [(true, "2 sent", true), (false, "2 quarantined(D734)", true)] {
         let (_, spool) = memory();
         evaluated(&spool, &[object(1), object(2)], "").await;
-        let claim = Claim { tenant: tenant(), state: "queued", now: at(2000), lease_until: at(9000), limit: 10 };
+        let claim = Claim { tenant: tenant(), state: "queued", lane: Lane::Normal, now: at(2000), lease_until: at(9000), limit: 10 };
         let claimed = spool.claim(claim).await.expect("readable");
         assert_eq!(claimed.len(), 2);
         let note = note(3, &[2]);

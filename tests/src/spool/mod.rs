@@ -128,6 +128,7 @@ fn facts(number: u64) -> Facts {
         controller: Some(ORGANISATION.to_owned()),
         register: Some("2".to_owned()),
         service_event: None,
+        urgent: false,
         state: State::Queued,
     }
 }

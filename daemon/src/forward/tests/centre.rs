@@ -90,6 +90,8 @@ struct State {
     /// What it holds, in the order in which it was stored: SOP Instance UID and SHA-256 of the data set as it came. Nothing is
     /// ever taken out.
     ledger: Vec<(String, [u8; 32])>,
+    /// SOP Instance UIDs as they were stored.
+    order: Vec<String>,
     entries: Vec<Entry>,
     registrations: Vec<Carried>,
     /// The last R4 of [`Fate::WrongReceipt`].
@@ -418,6 +420,16 @@ impl Centre {
         self.state().arrivals.get(sop_instance_uid).copied().unwrap_or(0)
     }
 
+    /// SOP Instance UIDs, in the order in which they were stored.
+    pub fn stored_in_order(&self) -> Vec<String> {
+        self.state().order.clone()
+    }
+
+    /// Study Instance UIDs, in the order in which manifests were registered.
+    pub fn registered_in_order(&self) -> Vec<String> {
+        self.state().entries.iter().map(|entry| entry.study_uid.clone()).collect()
+    }
+
     pub fn has(&self, sop_instance_uid: &str) -> bool {
         self.state().stored.contains_key(sop_instance_uid)
     }
@@ -503,6 +515,7 @@ impl Centre {
             let r3 = state.sign(now, Statement::Commit { object, source: Source::default(), acceptance: Some(entry.r1) });
             results.push(state.taken(&uid));
             state.ledger.push((uid.clone(), hasher.finalize().into()));
+            state.order.push(uid.clone());
             state.stored.insert(uid, (digest, r3));
         }
         Ok(results)

@@ -9,6 +9,7 @@ pub(super) mod centre;
 mod clocks;
 mod crash;
 mod instances;
+mod lanes;
 mod manifests;
 mod poison;
 mod receipts;

@@ -607,6 +607,7 @@ fn facts(verdict: &Verdict, work: &Work, record: &Record, waits_for: &str) -> Op
         controller: None,
         register: None,
         service_event: None,
+        urgent: record.facts.urgent,
         state: State::Quarantined(cause_of(waits_for)),
     })
 }

@@ -360,7 +360,7 @@ impl Shared {
         let moving = lock(&self.moving);
         let due = self
             .catalog
-            .due(&claim.tenant, claim.state, claim.now, claim.limit, |id| !leases.contains_key(&id) && !moving.contains(&id))?;
+            .due(&claim.tenant, claim.state, claim.lane, claim.now, claim.limit, |id| !leases.contains_key(&id) && !moving.contains(&id))?;
         drop(moving);
         for entry in &due {
             let lease = Lease {

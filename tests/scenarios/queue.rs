@@ -1,0 +1,84 @@
+//! The queue to the centre, and what an operator can do about it.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use idr_tests::fixtures::person::Person;
+use idr_tests::fixtures::study::{Kind, Recipe, Study};
+use idr_tests::harness::{Plan, World, edit};
+use idr_tests::modality::Modality;
+use idr_tests::poll;
+use idr_tests::story::{outgoing, send_all, study_registered};
+use serde_json::Value;
+
+use crate::story;
+
+/// What a command prints as JSON.
+fn json(world: &World, words: &[&str]) -> anyhow::Result<Value> {
+    Ok(serde_json::from_str(&world.site().program.command(words)?)?)
+}
+
+/// Objects in these states.
+fn objects(world: &World, states: &[&str]) -> anyhow::Result<u64> {
+    let status = json(world, &["status", "--json"])?;
+    let rows = status["states"].as_array().context("states")?.clone();
+    let of = |row: &&Value| states.iter().any(|state| row["state"] == *state);
+    Ok(rows.iter().filter(of).filter_map(|row| row["objects"].as_u64()).sum())
+}
+
+/// When the manifest of a study was registered.
+fn published(world: &World, study: &Study) -> anyhow::Result<jiff::Timestamp> {
+    let shown = json(world, &["study", "show", &study.uid, "--json"])?;
+    let note = shown["notes"]["published"].as_str().context("a manifest")?.to_owned();
+    Ok(note.split(' ').nth(2).context("an instant")?.parse()?)
+}
+
+#[test]
+fn an_urgent_study_is_registered_before_all_that_waited_before_it() {
+    story(async {
+        let site = Arc::new(|table: &mut toml::Table| {
+            let rows = table["inbound"].as_array_mut().expect("rows");
+            let mut row = rows[0].as_table().expect("a row").clone();
+            edit(&mut row, [("name", "trauma".into()), ("ae_title", "TRAUMA".into()), ("priority", "urgent".into())]);
+            rows.push(row.into());
+        });
+        let mut world = World::prepare(Plan { site, ..Plan::default() })?;
+        world.site_mut().program.start().await?;
+        let normal: Vec<Study> = (0..20).map(|n| Recipe::small(Kind::Ct, Person::numbered(201 + n), 10, n + 1).make()).collect();
+        send_all(&world.site().modality(), &outgoing(&normal), 2).await?;
+        let queued = |world: &World, all: u64| objects(world, &["queued", "sending"]).is_ok_and(|objects| objects == all);
+        poll::holds("all wait for the centre", poll::DEADLINE, || queued(&world, 200)).await?;
+        let urgent = Recipe::small(Kind::Dx, Person::numbered(251), 3, 51).make();
+        let trauma = Modality { calling: "TRAUMA".to_owned(), ..world.site().modality() };
+        send_all(&trauma, &outgoing([&urgent]), 1).await?;
+        poll::holds("the urgent study too", poll::DEADLINE, || queued(&world, 203)).await?;
+        // And one of those that wait, because somebody asks for it.
+        let asked_for = &normal[19];
+        let words = ["queue", "priority", &asked_for.uid, "urgent", "--reason", "the ward asks for it", "--json"];
+        anyhow::ensure!(json(&world, &words)?["objects"] == 10);
+        let listed = json(&world, &["queue", "list", "--json"])?;
+        let groups = listed["groups"].as_array().context("groups")?;
+        anyhow::ensure!(groups.iter().filter_map(|row| row["urgent"].as_u64()).sum::<u64>() == 13, "{listed}");
+        let refused = world.site().program.command(&["queue", "priority", "1.2.3", "urgent", "--reason", "x"]);
+        anyhow::ensure!(refused.is_err(), "there is no such study");
+
+        // None of it is forgotten by a kill, nor with the index.
+        world.site_mut().program.kill().await?;
+        std::fs::remove_dir_all(world.site().program.state().join("index"))?;
+        world.central.program.start().await?;
+        world.site_mut().program.start().await?;
+        let viewer = world.viewer()?;
+        for study in normal.iter().chain([&urgent]) {
+            study_registered(&viewer, study).await?;
+        }
+        poll::holds("the site knows it", poll::DEADLINE, || objects(&world, &["registered"]).is_ok_and(|all| all == 203)).await?;
+        let last = [&urgent, asked_for].into_iter().map(|study| published(&world, study)).collect::<Result<Vec<_>, _>>()?;
+        let last = last.into_iter().max().context("two")?;
+        for study in &normal[..19] {
+            let at = published(&world, study)?;
+            anyhow::ensure!(at > last, "a normal study was registered at {at}, before an urgent one at {last}");
+        }
+        world.check_stored_once(normal.iter().chain([&urgent])).await?;
+        world.stop_and_check().await
+    });
+}
