@@ -45,7 +45,7 @@ use crate::rule_updates::Preview;
 use crate::rulebook::{self, RulesCommand};
 use crate::scrub::Scrub;
 use crate::spool::record::check_reason;
-use crate::spool::{FileSpool, SpoolId, Tenant, Verb};
+use crate::spool::{Decision, FileSpool, SpoolId, Tenant, Verb};
 use crate::study::Studies;
 use crate::support_bundle;
 use crate::test_send::{self, TestCommand};
@@ -187,11 +187,16 @@ pub enum QueueCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Give held items of a study another try now.
+    /// Give a held object, or held items of a study, another try now; this also ends a hold of `queue hold`.
     Release {
-        /// Study Instance UID.
+        /// Object, or Study Instance UID.
         uid: String,
     },
+    /// Keep an object or a study here until `queue release`; exit status 1 if that does not hold for all of it.
+    Hold(DecisionArguments),
+    /// Never send an object, or what of a study was not sent: it becomes `rejected`, for good, and its bytes are kept; exit status 1 if
+    /// that does not hold for all of it.
+    Cancel(DecisionArguments),
     /// Send items of a study that wait for their next try now; what is held stays held.
     Retry {
         /// Study Instance UID.
@@ -216,6 +221,19 @@ pub enum QueueCommand {
         #[arg(long, default_value_t = 600)]
         seconds: u64,
     },
+}
+
+/// What is decided about, and why.
+#[derive(Debug, clap::Args)]
+pub struct DecisionArguments {
+    /// Object, or Study Instance UID.
+    pub target: String,
+    /// Why, in one line and without patient data; it is kept in the journal.
+    #[arg(long)]
+    pub reason: String,
+    /// Machine-readable.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Commands about peers.
@@ -307,6 +325,7 @@ pub(crate) enum Request {
     QueueList,
     QueueRelease { uid: String },
     QueueRetry { uid: String },
+    QueueDecide { target: String, verb: Verb, reason: String },
     QueuePriority { uid: String, priority: Priority, reason: String },
     QuarantineList { cursor: Option<Cursor> },
     QuarantineShow { object: SpoolId },
@@ -443,12 +462,25 @@ async fn perform(request: Request, user: u32, operator: &Operator) -> anyhow::Re
         }
         Request::QueueRelease { uid } => match &operator.forward {
             None => anyhow::bail!("no centre is configured"),
-            Some(forward) => Ok(json!({"released": forward.release(&uid).await?})),
+            Some(forward) => match uid.parse::<SpoolId>() {
+                Err(_) => Ok(json!({"released": forward.release(&uid).await?})),
+                Ok(id) => match forward.release_object(id).await?.with_context(|| format!("there is no object {id}"))? {
+                    Ok(()) => Ok(json!({"released": 1})),
+                    Err(why) => anyhow::bail!("object {id} is not released: {why}"),
+                },
+            },
         },
         Request::QueueRetry { uid } => match &operator.forward {
             None => anyhow::bail!("no centre is configured"),
             Some(forward) => Ok(json!({"due": forward.retry_now(&uid).await?})),
         },
+        Request::QueueDecide { target, verb: verb @ (Verb::Hold | Verb::Cancel), reason } => {
+            let forward = operator.forward.as_ref().context("no centre is configured")?;
+            let decided = forward.decide(&target, &Decision { verb, at: idr_host::now(), user, reason }).await?;
+            let decided = decided.with_context(|| format!("there is no object and no study {target}"))?;
+            Ok(json!({"target": target, "verb": verb, "decided": decided.decided, "refused": decided.refused}))
+        }
+        Request::QueueDecide { .. } => anyhow::bail!("that is no decision about the queue"),
         Request::QueuePriority { uid, priority, reason } => {
             let forward = operator.forward.as_ref().context("no centre is configured")?;
             let said = Said { at: idr_host::now(), user, reason };
@@ -483,7 +515,7 @@ async fn study(uid: &str, operator: &Operator) -> anyhow::Result<Value> {
                     "object": entry.id(), "sop_instance_uid": entry.record.announced.sop_instance_uid,
                     "digest": entry.record.digest, "bytes": entry.record.size_bytes, "state": entry.progress.state,
                     "since": entry.progress.since, "due": entry.progress.not_before, "attempts": entry.progress.attempts, "outcome": entry.progress.outcome,
-                    "urgent": entry.progress.urgent, "findings": entry.record.facts.findings,
+                    "urgent": entry.progress.urgent, "decision": entry.progress.decision, "findings": entry.record.facts.findings,
                 })
             }));
         }
@@ -612,6 +644,8 @@ pub fn execute(config: &Config, command: Command) -> anyhow::Result<ExitCode> {
             })
         }
         Command::Queue(QueueCommand::Show { uid, json }) => queue_command::show(config, uid, json),
+        Command::Queue(QueueCommand::Hold(arguments)) => queue_command::decide(config, arguments, Verb::Hold),
+        Command::Queue(QueueCommand::Cancel(arguments)) => queue_command::decide(config, arguments, Verb::Cancel),
         Command::Queue(QueueCommand::Priority { uid, priority, reason, json }) => {
             let answer = ask(config, &Request::QueuePriority { uid, priority, reason })?;
             show(&answer, json, |answer| {

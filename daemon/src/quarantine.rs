@@ -356,6 +356,7 @@ fn decide(entry: &Entry, decision: &Decision, sets: &RuleSets) -> Result<Option<
         Verb::ReEvaluate => Ok(Some(Progress { decision: Some(decision.clone()), judged: None, ..entry.progress.clone() })),
         Verb::KeepFirst | Verb::KeepSecond => Err("it takes the other copies too".to_owned()),
         Verb::Correct => Err("it is corrected by `idr-site quarantine correct`".to_owned()),
+        Verb::Hold | Verb::Cancel => Err("that is decided by `idr-site queue`".to_owned()),
         Verb::Release => {
             let reasons = reasons(entry, sets);
             if let Some(locked) = reasons.iter().find(|reason| reason.locked) {

@@ -1,4 +1,4 @@
-//! `queue show`, `retry` and `drain`: one study on its way, another try now, and the wait until nothing is on its way.
+//! `queue show`, `hold`, `cancel`, `drain`: one study on its way, decisions about it, and the wait until nothing is on its way.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -7,7 +7,8 @@ use idr_profile::outcome::Outcomes;
 use serde_json::{Value, json};
 
 use crate::config::Config;
-use crate::control::{Request, ask};
+use crate::control::{DecisionArguments, Request, ask};
+use crate::spool::Verb;
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_secs(1);
@@ -33,6 +34,7 @@ pub fn show(config: &Config, uid: String, json: bool) -> anyhow::Result<ExitCode
             json!({
                 "object": row["object"], "state": row["state"], "since": row["since"], "due": row["due"], "attempts": row["attempts"],
                 "outcome": row["outcome"], "effect": effect, "urgent": row["urgent"],
+                "decision": row["decision"],
             })
         })
         .collect();
@@ -52,13 +54,47 @@ pub fn show(config: &Config, uid: String, json: bool) -> anyhow::Result<ExitCode
                 text("outcome")
             );
             row["effect"].as_str().into_iter().for_each(|effect| println!("    {effect}"));
+            let decision = &row["decision"];
+            if decision.is_object() {
+                let word = |key: &str| decision[key].as_str().unwrap_or_default().to_owned();
+                println!("    {} by user {} at {}: {}", word("verb"), decision["user"], word("at"), word("reason"));
+            }
         }
-        if let Some(row) = hold.map(|note| note.split(' ').next().unwrap_or(note)) {
-            println!("its manifest is held: {row}; {}", explained(row).unwrap_or_default());
+        if let Some(note) = hold {
+            match note.strip_prefix("operator study ") {
+                Some(by) => println!("an operator holds it: {by}"),
+                None => {
+                    let row = note.split(' ').next().unwrap_or(note);
+                    println!("its manifest is held: {row}; {}", explained(row).unwrap_or_default());
+                }
+            }
         }
         println!("{} objects are not registered", rows.len());
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Holds or cancels; exit status 1 if that does not hold for all of it.
+///
+/// # Errors
+/// The appliance does not answer; there is no such object or study; the reason cannot be kept.
+pub fn decide(config: &Config, arguments: DecisionArguments, verb: Verb) -> anyhow::Result<ExitCode> {
+    let DecisionArguments { target, reason, json } = arguments;
+    let answer = ask(config, &Request::QueueDecide { target, verb, reason })?;
+    let refused = answer["refused"].as_object().filter(|refused| !refused.is_empty());
+    if json {
+        println!("{answer}");
+    } else {
+        let target = answer["target"].as_str().unwrap_or_default();
+        match verb {
+            Verb::Hold => println!("{target} is held, {} objects wait; `idr-site queue release {target}` lets it go", answer["decided"]),
+            _ => println!("{} objects are rejected, and kept", answer["decided"]),
+        }
+        for (why, objects) in refused.into_iter().flatten() {
+            println!("not {objects} of them: {why}");
+        }
+    }
+    Ok(if refused.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Waits until nothing is on its way to the centre; exit status 1 if something still is.

@@ -82,3 +82,50 @@ fn an_urgent_study_is_registered_before_all_that_waited_before_it() {
         world.stop_and_check().await
     });
 }
+
+#[test]
+fn a_study_is_held_until_it_is_released_and_one_that_is_cancelled_stays_here_whole() {
+    story(async {
+        let mut world = World::prepare(Plan::default())?;
+        world.site_mut().program.start().await?;
+        let studies: Vec<Study> = (0..3).map(|n| Recipe::small(Kind::Ct, Person::numbered(261 + n), 3, 61 + n).make()).collect();
+        send_all(&world.site().modality(), &outgoing(&studies), 1).await?;
+        let [held, cancelled, sent] = &studies[..] else { anyhow::bail!("three") };
+        poll::holds("all wait for the centre", poll::DEADLINE, || objects(&world, &["queued", "sending"]).is_ok_and(|all| all == 9))
+            .await?;
+        let reason = ["--reason", "asked by the ward", "--json"];
+        let hold = json(&world, &[&["queue", "hold", &held.uid], &reason[..]].concat())?;
+        anyhow::ensure!(hold["decided"] == 3 && hold["refused"].as_object().is_some_and(serde_json::Map::is_empty), "{hold}");
+        // An attempt may be under way, to a centre that is not there: the same again until it is not.
+        poll::holds("all of it is cancelled", poll::DEADLINE, || {
+            let words = [&["queue", "cancel", &cancelled.uid], &reason[..]].concat();
+            world.site().program.command(&words).is_ok()
+        })
+        .await?;
+        for (words, what) in [
+            (["queue", "hold", "1.2.3", "--reason", "x"], "there is no such study"),
+            (["queue", "cancel", &held.uid, "--reason", " "], "no reason"),
+        ] {
+            anyhow::ensure!(world.site().program.command(&words).is_err(), "{what}");
+        }
+        world.site_mut().program.kill().await?;
+        world.central.program.start().await?;
+        world.site_mut().program.start().await?;
+        let viewer = world.viewer()?;
+        study_registered(&viewer, sent).await?;
+        let shown = json(&world, &["queue", "show", &cancelled.uid, "--json"])?;
+        let decision = &shown["objects"][0]["decision"];
+        anyhow::ensure!(decision["verb"] == "cancel" && decision["reason"] == "asked by the ward" && decision["user"].is_u64(), "{shown}");
+        anyhow::ensure!(objects(&world, &["held"])? == 3 && objects(&world, &["rejected"])? == 3);
+        let text = world.site().program.command(&["queue", "show", &held.uid])?;
+        anyhow::ensure!(text.contains("an operator holds it: ") && text.contains("asked by the ward"), "{text}");
+        world.check_stored_once([sent]).await?;
+        world.site().program.command(&["queue", "release", &held.uid])?;
+        study_registered(&viewer, held).await?;
+        // What the centre has is not cancelled any more, and the exit status says so.
+        anyhow::ensure!(world.site().program.command(&["queue", "cancel", &sent.uid, "--reason", "too late"]).is_err());
+        world.check_stored_once([sent, held]).await?;
+        // Of what was cancelled too: every object with its digest.
+        world.stop_and_check().await
+    });
+}

@@ -23,6 +23,7 @@ mod archive;
 mod associated;
 mod clock;
 pub mod credentials;
+pub mod decisions;
 mod gate;
 mod https;
 mod lanes;
@@ -79,7 +80,7 @@ use crate::config::{Centre, Config};
 use crate::receipts::Receipts;
 use crate::spool::disk::Disk;
 use crate::spool::files::Hop;
-use crate::spool::{Cause, Entry, Lane, Move, Note, Progress, Seen, Spool, SpoolError, State, Study, Tenant};
+use crate::spool::{Cause, Entry, Lane, Move, Note, Progress, Seen, Spool, SpoolError, State, Study, Tenant, Verb};
 use ages::Aging;
 use associated::Ended;
 use clock::{Drift, Level};
@@ -481,10 +482,10 @@ impl Forward {
             let Some(study) = self.spool.study(tenant, study_uid).await? else { continue };
             let key = (tenant.clone(), study_uid.to_owned());
             // First of all: what is let go while it stands is held again.
-            if study.notes.contains_key(register::HOLD) {
+            if let Some(hold) = Hold::read(study.notes.get(register::HOLD)) {
                 self.note(tenant, study_uid, register::HOLD, None).await?;
-                // Of a later revision it would drop an attempt that may still arrive.
-                if study.notes.contains_key(register::PENDING) {
+                // Of a later revision, or of one that was not refused, it would drop an attempt that may still arrive.
+                if study.notes.contains_key(register::PENDING) && hold.row != decisions::OPERATOR {
                     self.memory().reconsider.insert(key.clone());
                 }
                 released += 1;
@@ -681,6 +682,8 @@ fn unread(error: &SpoolError) -> Event {
 
 /// An item as it is when an operator or the map has released it.
 fn queued(entry: &Entry, now: Timestamp) -> Move {
-    let to = Progress { state: State::Queued, since: now, not_before: now, attempts: 0, memo: None, ..entry.progress.clone() };
+    // A hold that has ended is no decision about it any more.
+    let decision = entry.progress.decision.clone().filter(|decision| decision.verb != Verb::Hold);
+    let to = Progress { state: State::Queued, since: now, not_before: now, attempts: 0, memo: None, decision, ..entry.progress.clone() };
     Move { id: entry.id(), to }
 }

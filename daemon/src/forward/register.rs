@@ -289,7 +289,7 @@ impl Forward {
     /// A manifest has failed for too long while the centre was well (03 §2.2.3); the daily probe goes on trying it.
     async fn hold_aged(&self, tenant: &Tenant, study_uid: &str) -> Result<(), SpoolError> {
         tracing::error!(%tenant, study = %study_uid, row = AGED, "the manifest of a study has failed for three days while the centre was well; it is tried once a day now");
-        self.note(tenant, study_uid, HOLD, Some(Hold::of_manifest(AGED, self.clock.now()))).await
+        self.note_hold(tenant, study_uid, Hold::of_manifest(AGED, self.clock.now())).await
     }
 
     async fn register(&self, pass: &Pass<'_>, tenant: &Tenant, study_uid: &str) -> Result<Step, SpoolError> {
@@ -730,7 +730,7 @@ impl Forward {
             row = %decided.row, why, effect, tenant = %study.tenant, study = %study.study_uid,
             "the manifest of a study waits for an operator: `idr-site queue release <study>`"
         );
-        self.note(&study.tenant, &study.study_uid, HOLD, Some(Hold::note(decided, self.clock.now()))).await?;
+        self.note_hold(&study.tenant, &study.study_uid, Hold::note(decided, self.clock.now())).await?;
         Ok(Step::Waits)
     }
 

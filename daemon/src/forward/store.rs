@@ -429,7 +429,7 @@ impl Forward {
         }
         // No step of these studies before an operator has decided (03 §1).
         for ((tenant, study_uid), note) in studies {
-            self.note(&tenant, &study_uid, HOLD, Some(note)).await?;
+            self.note_hold(&tenant, &study_uid, note).await?;
         }
         if !handed.is_empty() {
             let receipts = self.receipts.clone();

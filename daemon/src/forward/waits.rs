@@ -125,6 +125,11 @@ impl Waits {
         self.of.get(&id).map_or(Duration::ZERO, |wait| healthy.saturating_sub(wait.healthy))
     }
 
+    /// Whether a request with it is under way, or about to be.
+    pub fn is_flying(&self, id: SpoolId) -> bool {
+        self.flying.contains_key(&id)
+    }
+
     /// Whether what was claimed may go now; what may not keeps its lease.
     fn is_due(&mut self, entry: &Entry, monotonic: Duration) -> bool {
         let id = entry.id();

@@ -396,7 +396,7 @@ impl Facts {
     }
 }
 
-/// What an operator decided about a quarantined object (profile 01 §7.4).
+/// What an operator decided about an object: a quarantined one (profile 01 §7.4), or one on its way (03 §6).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decision {
     /// What.
@@ -425,6 +425,10 @@ pub enum Verb {
     KeepSecond,
     /// A corrected object stands in its place; it is kept.
     Correct,
+    /// It is on its way and waits, until an operator releases it.
+    Hold,
+    /// It was on its way, is never forwarded, and kept.
+    Cancel,
 }
 
 impl Decision {

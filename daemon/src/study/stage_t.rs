@@ -97,7 +97,7 @@ fn is_forwarded(state: &State) -> bool {
 
 /// A cause that the evaluation gives and ends: completeness, or a rule of the profile. Other causes belong to an operator or the
 /// forwarder.
-fn is_ours(cause: &Cause) -> bool {
+pub fn is_ours(cause: &Cause) -> bool {
     *cause == Cause::incomplete() || row(cause.as_str()).is_some()
 }
 

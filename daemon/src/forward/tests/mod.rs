@@ -8,6 +8,7 @@ mod associated;
 pub(super) mod centre;
 mod clocks;
 mod crash;
+mod decisions;
 mod instances;
 mod lanes;
 mod manifests;
