@@ -14,12 +14,14 @@ use std::time::Duration;
 use idr_dimse::message::command_set::{CommandSet, Priority};
 use idr_host::outbound::store::{Unstored, store};
 use idr_profile::outcome::{Context, Decided, Effect, Event, Outcome, Signal};
+use idr_profile::rules::row;
 
 use super::archive::{Archive, CONTEXTS_MAX, signal};
 use super::credentials::Bearing;
 use super::gate::{Channel, Pass};
 use super::pacing::Paced;
 use super::store::Way;
+use super::storms::Met;
 use super::{Forward, Link, unread};
 use crate::outbound::{Bits, Session};
 use crate::spool::{Commitment, Entry, Progress, SpoolError, SpoolId, State};
@@ -105,36 +107,21 @@ impl Forward {
         let (entries, left): (Vec<Entry>, Vec<Entry>) = entries.into_iter().partition(|entry| kinds.contains(&kind(entry)));
         left.iter().for_each(|entry| self.spool.give_back(entry.id()));
         let mut waiting = VecDeque::from(entries);
-        let decided = self.on_association(pass, archive, session, &mut waiting).await;
+        let met = self.on_association(pass, archive, session, &mut waiting).await;
         waiting.iter().for_each(|entry| self.spool.give_back(entry.id()));
-        self.apply_sent(decided).await
+        // What each answer says of the peer, the breaker was told as it came.
+        self.apply_met(Channel::Dimse, met, sent(), || {}, asked_for).await
     }
 
     /// Nothing of a batch was sent, for one reason.
     async fn all_alike(&self, first: u64, signal: Signal<'_>, entries: Vec<Entry>) -> Result<(), SpoolError> {
         let decided = self.outcomes.decide(signal, &Context::default());
         self.record(Channel::Dimse, first, &decided, None);
-        self.apply_sent(entries.into_iter().map(|entry| (entry, decided.clone())).collect()).await
-    }
-
-    async fn apply_sent(&self, decided: Vec<(Entry, Decided)>) -> Result<(), SpoolError> {
-        let way = Way { done: State::Sent, again: State::Queued, handed: true };
-        let asked_for = |progress: &mut Progress, decided: &Decided| {
-            // What an earlier hand-over was committed by says nothing of this one.
-            let duplicate = decided.outcome == Outcome::DoneDuplicate;
-            progress.commitment = (progress.state == State::Sent).then(|| Commitment { duplicate, ..Commitment::default() });
-        };
-        self.apply_as(decided, way, asked_for).await
+        self.apply_as(entries.into_iter().map(|entry| (entry, decided.clone())).collect(), sent(), asked_for).await
     }
 
     /// Sends what waits, until there is no more or the association is over; what each met. What stays was not attempted.
-    async fn on_association(
-        &self,
-        pass: &Pass<'_>,
-        archive: &Archive,
-        mut session: Session,
-        waiting: &mut VecDeque<Entry>,
-    ) -> Vec<(Entry, Decided)> {
+    async fn on_association(&self, pass: &Pass<'_>, archive: &Archive, mut session: Session, waiting: &mut VecDeque<Entry>) -> Vec<Met> {
         let began = self.clock.monotonic();
         let context = Context { dialect: archive.dialect.as_deref(), ..Context::default() };
         let mut met = Vec::new();
@@ -157,15 +144,23 @@ impl Forward {
             }
             let announced = &entry.record.announced;
             let result = session.result_of(&announced.sop_class_uid, &announced.transfer_syntax_uid);
-            let (decided, over) = match result {
-                Some(Ok(context_id)) => self.store_one(&mut session, context_id, entry, &context).await,
-                Some(Err(refused)) => (Some(self.outcomes.decide(Signal::PresentationContext(refused as u8), &context)), false),
-                None => (Some(self.outcomes.decide(Signal::Event(Event::ContextMissing), &context)), false),
+            let (decided, said, over) = match result {
+                Some(Ok(context_id)) => self.store_one(&mut session, context_id, entry, archive.receipts, &context).await,
+                Some(Err(refused)) => (self.outcomes.decide(Signal::PresentationContext(refused as u8), &context), None, false),
+                None => (self.outcomes.decide(Signal::Event(Event::ContextMissing), &context), None, false),
             };
-            if let (Some(decided), Some(entry)) = (decided, waiting.pop_front()) {
+            let blows = match said {
+                Some((status, false)) => self.is_storm(status, &decided).await,
+                _ => false,
+            };
+            if let Some(entry) = waiting.pop_front() {
                 self.record(Channel::Dimse, entry.id().0, &decided, None);
                 self.tell(&entry, &decided);
-                met.push((entry, decided));
+                met.push(Met { entry, decided, said });
+            }
+            if blows {
+                // The others wait until it is over.
+                break;
             }
             if over {
                 session.abort().await;
@@ -176,18 +171,25 @@ impl Forward {
         met
     }
 
-    /// Sends one instance; what it met, and whether the association is of no use any more.
-    async fn store_one(&self, session: &mut Session, context_id: u8, entry: &Entry, context: &Context<'_>) -> (Option<Decided>, bool) {
+    /// Sends one instance; what it met, what the peer said ([`Met::said`]), and whether the association is of no use any more.
+    async fn store_one(
+        &self,
+        session: &mut Session,
+        context_id: u8,
+        entry: &Entry,
+        names_rules: bool,
+        context: &Context<'_>,
+    ) -> (Decided, Option<(u16, bool)>, bool) {
         let of_ours = |error: &SpoolError| {
             tracing::error!(object = %entry.id(), cause = %error, remedy = error.remedy(), "an object cannot be read; the others go on");
             let event = if matches!(error, SpoolError::Damaged { .. }) { Event::DigestDiffers } else { unread(error) };
-            Some(self.outcomes.decide(Signal::Event(event), context))
+            self.outcomes.decide(Signal::Event(event), context)
         };
         let mut bits = match self.spool.read(entry.id()).await {
             // What is urgent is not held back (10 §12).
             Ok(stored) if entry.progress.urgent => Bits(stored),
             Ok(stored) => Bits(Box::new(Paced::new(stored, self.pace.clone()))),
-            Err(error) => return (of_ours(&error), false),
+            Err(error) => return (of_ours(&error), None, false),
         };
         let announced = &entry.record.announced;
         let (class, instance) = (&announced.sop_class_uid, &announced.sop_instance_uid);
@@ -201,9 +203,9 @@ impl Forward {
                     tracing::warn!(object = %entry.id(), row = %decided.row, status = %answer.status, comment = comment(&answer.error_comment), "the destination says why");
                 }
                 let over = decided.effects.contains(&Effect::AbortAssociation);
-                (Some(decided), over)
+                (decided, Some((answer.status.0, names_rules && names_rule(&answer.error_comment))), over)
             }
-            Err(Unstored::Source { error, begun }) => (of_ours(&error), begun),
+            Err(Unstored::Source { error, begun }) => (of_ours(&error), None, begun),
             Err(Unstored::Association(failure)) => {
                 let ended = self.outcomes.decide(signal(&failure), context);
                 tracing::warn!(object = %entry.id(), row = %ended.row, cause = %failure, "an association ended under an instance; it is sent again");
@@ -211,7 +213,7 @@ impl Forward {
                     true => self.outcomes.decide(Signal::Event(Event::Poison), context),
                     false => ended,
                 };
-                (Some(decided), true)
+                (decided, None, true)
             }
         }
     }
@@ -224,6 +226,22 @@ impl Forward {
             tracing::warn!(object = %entry.id(), row = %decided.row, "the destination altered an object, or says so; the copy here stays as it came");
         }
     }
+}
+
+/// Where an instance goes from `queued`.
+fn sent() -> Way {
+    Way { done: State::Sent, again: State::Queued, handed: true }
+}
+
+/// Storage commitment is to be asked for what was sent. What an earlier hand-over was committed by says nothing of this one.
+fn asked_for(progress: &mut Progress, decided: &Decided) {
+    let duplicate = decided.outcome == Outcome::DoneDuplicate;
+    progress.commitment = (progress.state == State::Sent).then(|| Commitment { duplicate, ..Commitment::default() });
+}
+
+/// Whether an Error Comment begins with a rule of profile 01, as our centre's do.
+fn names_rule(comment: &str) -> bool {
+    comment.split(' ').next().is_some_and(|word| row(word).is_some())
 }
 
 /// An Error Comment for the journal: bounded, without control characters.

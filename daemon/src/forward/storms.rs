@@ -1,7 +1,8 @@
 //! Storm guard (profile 03 §2.5): a peer that refuses every object for a fault of its own quarantines none.
 //!
 //! A refusal that names its rule is none of a storm: of our centre's answers by STOW-RS, one whose rule stands in a header
-//! `Warning` (profile 08 §2).
+//! `Warning` (profile 08 §2), by C-STORE one whose Error Comment begins with it. By C-STORE the guard is told when an association
+//! is over, so that a storm is seen no later than one batch after it began; while it blows, an association ends with its first answer.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -10,8 +11,9 @@ use idr_profile::outcome::{Answered, Class, Decided, InstanceResult, Outcome};
 use sha2::{Digest as _, Sha256};
 
 use super::gate::Channel;
+use super::store::Way;
 use super::{Forward, cause_of};
-use crate::spool::{Entry, Seen, SpoolError, SpoolId, State};
+use crate::spool::{Entry, Progress, Seen, SpoolError, SpoolId, State};
 
 /// What a peer answered to the instances of one request, in the order sent.
 pub(super) struct Results<'a> {
@@ -23,20 +25,46 @@ pub(super) struct Results<'a> {
     pub retry_after: Option<&'a str>,
 }
 
+/// What became of one instance.
+pub(super) struct Met {
+    pub entry: Entry,
+    pub decided: Decided,
+    /// Status, and whether the answer names a rule of the centre's; none: the peer has said nothing of it.
+    pub said: Option<(u16, bool)>,
+}
+
 impl Forward {
-    /// Moves instances by what was answered on each, but for those that a storm sends back: the breaker opens then, and the answer to
-    /// the request as a whole says nothing.
+    /// Moves instances by what was answered on each by STOW-RS, but for those that a storm sends back: the breaker opens then, and the
+    /// answer to the request as a whole says nothing.
     pub(super) async fn apply_results(&self, channel: Channel, of: Results<'_>, request: &Decided) -> Result<(), SpoolError> {
+        let first = of.entries.first().map_or(0, |entry| entry.id().0);
+        let results = of.results.iter().copied().chain(std::iter::repeat(InstanceResult::Missing));
+        let met = of.entries.into_iter().zip(of.decided).zip(results).map(|((entry, decided), result)| {
+            let status = if let InstanceResult::Failed(status) = result { status } else { 0 };
+            Met { entry, decided, said: Some((status, of.rules.contains(&(status & 0x0FFF)))) }
+        });
+        let way = Way { done: State::Sent, again: State::Queued, handed: true };
+        let calm = || self.record(channel, first, request, of.retry_after);
+        self.apply_met(channel, met.collect(), way, calm, |_, _| {}).await
+    }
+
+    /// Moves instances by what became of each, but for those that a storm sends back: the breaker opens then, else `calm` is called.
+    /// `beside` as in [`Forward::apply_as`].
+    pub(super) async fn apply_met(
+        &self,
+        channel: Channel,
+        met: Vec<Met>,
+        way: Way,
+        calm: impl FnOnce() + Send,
+        beside: impl Fn(&mut Progress, &Decided) + Send,
+    ) -> Result<(), SpoolError> {
         let rules = &self.outcomes.storm;
         let monotonic = self.clock.monotonic();
-        let first = of.entries.first().map_or(0, |entry| entry.id().0);
         // Held over the moves if there is anything to take back: what another request quarantines stands before it is asked for.
         let mut storm = self.storm.lock().await;
         let (mut back, mut row, mut begins) = (Vec::new(), None, false);
-        let results = of.results.iter().copied().chain(std::iter::repeat(InstanceResult::Missing));
-        for ((entry, decided), result) in of.entries.iter().zip(&of.decided).zip(results) {
-            let status = if let InstanceResult::Failed(status) = result { status } else { 0 };
-            let reasoned = of.rules.contains(&(status & 0x0FFF));
+        for Met { entry, decided, said } in &met {
+            let Some((status, reasoned)) = *said else { continue };
             let answered = Answered { item: entry.id().0, study: number(&entry.record.facts.study_uid), status, reasoned };
             if let Some(blow) = storm.record(answered, decided, monotonic, rules) {
                 back.extend(blow.items);
@@ -46,29 +74,34 @@ impl Forward {
         }
         match &row {
             Some(row) => self.suspend(channel, rules.class, row),
-            None => self.record(channel, first, request, of.retry_after),
+            None => calm(),
         }
-        let guard = of.decided.iter().any(|decided| decided.outcome == Outcome::Quarantine).then_some(storm);
+        let guard = met.iter().any(|met| met.decided.outcome == Outcome::Quarantine).then_some(storm);
         let taken_back: HashSet<u64> = back.iter().copied().collect();
         let mut earlier: HashSet<u64> = taken_back.clone();
-        let mut decided = Vec::with_capacity(of.entries.len());
-        for (entry, of_entry) in of.entries.into_iter().zip(of.decided) {
+        let mut decided = Vec::with_capacity(met.len());
+        for Met { entry, decided: of_entry, .. } in met {
             earlier.remove(&entry.id().0);
             let outcome = if taken_back.contains(&entry.id().0) { Outcome::Retry(rules.class) } else { of_entry.outcome };
             decided.push((entry, Decided { outcome, ..of_entry }));
         }
-        self.apply(decided, State::Sent, State::Queued).await?;
+        self.apply_as(decided, way, beside).await?;
         if let Some(row) = row {
             self.take_back(earlier, &row, rules.class).await?;
             if begins {
                 tracing::error!(
-                    peer = self.peer_name, %row, objects = taken_back.len(),
-                    "peer refuses everything: it is suspended, its objects are queued again and safe here; ask the centre what is wrong"
+                    peer = self.peer_name, ?channel, %row, objects = taken_back.len(),
+                    "peer refuses everything: it is suspended, its objects are queued again and safe here; ask whoever runs it what is wrong"
                 );
             }
         }
         drop(guard);
         Ok(())
+    }
+
+    /// Whether a storm goes on, to which this answer belongs: the next instance would meet the same.
+    pub(super) async fn is_storm(&self, status: u16, decided: &Decided) -> bool {
+        decided.outcome == Outcome::Quarantine && self.storm.lock().await.blows(status)
     }
 
     /// What was quarantined before the storm was seen as one. What a person has decided about since stays.

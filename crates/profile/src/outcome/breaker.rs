@@ -273,6 +273,11 @@ pub struct Blow {
 }
 
 impl Storm {
+    /// Whether a storm of this status goes on.
+    pub fn blows(&self, status: u16) -> bool {
+        self.blowing && self.status == Some(status)
+    }
+
     /// An instance was answered. From the beginning of a storm to the first other answer, everything that is answered so
     /// belongs to it: requests under way when it began, and the probes after it.
     pub fn record(&mut self, answer: Answered, decided: &Decided, now: Duration, rules: &StormRules) -> Option<Blow> {

@@ -76,6 +76,8 @@ struct State {
     asked: Vec<ActionInformation>,
     /// Answers to the reports.
     answers: Vec<Status>,
+    /// Status and Error Comment of each C-STORE that nothing else is said of.
+    refuses_all: Option<(u16, String)>,
 }
 
 /// The destination.
@@ -122,6 +124,11 @@ impl Scripted {
 
     pub fn on_store(&self, fates: impl IntoIterator<Item = OnStore>) {
         self.state().store.extend(fates);
+    }
+
+    /// From now on each C-STORE is answered so; none: with success.
+    pub fn refuse_all(&self, with: Option<(u16, &str)>) {
+        self.state().refuses_all = with.map(|(status, comment)| (status, comment.to_owned()));
     }
 
     pub fn on_ask(&self, fates: impl IntoIterator<Item = OnAsk>) {
@@ -181,14 +188,19 @@ impl Scripted {
                             self.action(&mut channel, context_id, &command, &data);
                             continue;
                         }
-                        let fate = self.state().store.pop_front().unwrap_or(OnStore::Answer(0));
+                        let (refused, fate) = {
+                            let mut state = self.state();
+                            let (status, comment) = state.refuses_all.clone().unwrap_or_default();
+                            (comment, state.store.pop_front().unwrap_or(OnStore::Answer(status)))
+                        };
                         let uid = StoreRequest::read(&command).and_then(|request| request.sop_instance_uid).expect("a C-STORE-RQ");
                         if !matches!(fate, OnStore::Abort) {
                             self.state().stored.entry(uid).or_default().push(std::mem::take(&mut data));
                         }
                         match fate {
                             OnStore::Answer(status) => {
-                                let response = storage::response(&command, &Outcome::new(Status(status)));
+                                let outcome = Outcome { error_comment: refused, ..Outcome::new(Status(status)) };
+                                let response = storage::response(&command, &outcome);
                                 channel.send_command(context_id, &response).ok();
                             }
                             OnStore::Abort => channel.abort(),

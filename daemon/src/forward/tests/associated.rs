@@ -366,3 +366,53 @@ async fn a_crash_at_any_step_leaves_every_instance_committed_and_repeats_at_most
     }
     assert!(step > 10, "{step} steps: the story has become short");
 }
+
+/// Profile 03 §2.5, §7.8: as `scheduling::a_centre_that_refuses_everything_quarantines_nothing`, by C-STORE.
+#[tokio::test]
+async fn an_archive_that_refuses_everything_quarantines_nothing_and_is_asked_little_until_it_takes_one() {
+    let (rig, peer) = world(false, PATIENT).await;
+    rig.on_commit_only();
+    let forward = rig.forward();
+    for number in 1..=8 {
+        rig.receive(number, 0..6).await;
+    }
+    let objects =
+        |state: &str| rig.spool_totals().iter().filter(|((_, of), _)| *of == state).map(|(_, amount)| amount.objects).sum::<u64>();
+    peer.refuse_all(Some((0xC000, "out of order")));
+    let stormy = async |forward: &crate::forward::Forward| forward.status()["suspended"]["dimse"] == true;
+    assert!(rig.run_until(&forward, MINUTE, MINUTE / 60, stormy).await, "it is suspended");
+    assert_eq!((objects("quarantined"), objects("queued")), (0, 48), "what it refused before is taken back");
+    let tried =
+        |peer: &Scripted| (1..=8).flat_map(|n| (0..6).map(move |i| (n, i))).map(|(n, i)| peer.bytes_of(&sop(n, i)).len()).sum::<usize>();
+    let before = tried(&peer);
+    rig.run(&forward, 3 * HOUR, MINUTE).await;
+    assert_eq!((objects("quarantined"), objects("queued")), (0, 48));
+    // Three hours: the breaker is closed by each C-ECHO and opened again by the first answer.
+    let (associations, sent) = (peer.associations().len(), tried(&peer) - before);
+    assert!(sent <= associations, "{sent} objects on {associations} associations: each ends with its first answer");
+    peer.refuse_all(None);
+    let drained = rig.run_until(&forward, 3 * HOUR, MINUTE, async |_| objects("committed") == 48).await;
+    assert!(drained, "{:?}", rig.spool_totals());
+}
+
+#[tokio::test]
+async fn refusals_by_c_store_of_one_study_or_with_their_rule_are_no_storm() {
+    for (receipts, comment, studies, quarantined) in [
+        (true, "D307 a rule of the centre", 4, 24),
+        // What stands in a comment of anybody else is no rule of ours.
+        (false, "D307 of nobody", 4, 0),
+        (true, "no rule", 4, 0),
+        (true, "D000 is none", 4, 0),
+        (false, "", 1, 24),
+    ] {
+        let (rig, peer) = world(receipts, PATIENT).await;
+        let forward = rig.forward();
+        for number in 1..=studies {
+            rig.receive(number, 0..24 / studies).await;
+        }
+        peer.refuse_all(Some((0xC307, comment)));
+        rig.run(&forward, 2 * MINUTE, MINUTE / 60).await;
+        let of = |state: &str| rig.spool_totals().iter().filter(|((_, of), _)| *of == state).map(|(_, amount)| amount.objects).sum::<u64>();
+        assert_eq!((of("quarantined"), of("queued")), (quarantined, 24 - quarantined), "{comment:?}, {studies} studies, {receipts}");
+    }
+}
