@@ -24,6 +24,7 @@ use uuid::Uuid;
 
 use crate::audit::AuditSink;
 use crate::config::Config;
+use crate::federation::Federation;
 use crate::objects::Objects;
 use crate::revocation::Revocations;
 use crate::store::CentralStore;
@@ -74,6 +75,8 @@ pub struct Central {
     pub space: Space,
     /// Instances that are staged at once, over all requests ([`RECEIVING_MAX`]).
     pub receiving: Arc<Semaphore>,
+    /// Other communities that are asked.
+    pub federation: Federation,
     /// What is counted since the start.
     pub counters: Counters,
     /// The clock of this program.

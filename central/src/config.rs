@@ -7,6 +7,7 @@
 //! Profile 00 §2 (which file holds what), 10 §2 (no row, no traffic), 10 §11 (bounds), 08 §6 (limits).
 
 mod database;
+mod federation;
 mod mllp;
 
 use std::net::SocketAddr;
@@ -19,6 +20,7 @@ mod dimse;
 
 pub use database::{Database, Engine};
 pub use dimse::{Commitment, Dimse};
+pub use federation::{Community, Federation};
 pub use idr_host::config::ConfigError;
 pub use idr_profile::identifier::Environment;
 pub use mllp::Mllp;
@@ -335,6 +337,12 @@ pub struct ConfigFile {
     /// Repositories besides our own.
     #[serde(default)]
     pub repository: Vec<Repository>,
+    /// Bounds of what others are asked.
+    #[serde(default)]
+    pub federation: Federation,
+    /// Other communities.
+    #[serde(default)]
+    pub community: Vec<Community>,
     /// Revocation mode.
     #[serde(default = "default_revocation")]
     pub revocation: Revocation,
@@ -411,6 +419,10 @@ impl ConfigFile {
             {
                 return fault(&format!("repository[{at}].unique_id"), format!("'{}' is used already", row.unique_id));
             }
+        }
+        file.federation.check()?;
+        for (at, row) in file.community.iter().enumerate() {
+            row.check(at, &file.central.home_community, &file.community[..at])?;
         }
         file.mllp.check()?;
         if !(1..=60).contains(&file.reload.poll_seconds) {
@@ -492,7 +504,8 @@ impl Config {
         ] {
             *path = base.join(&*path);
         }
-        for path in [&mut file.control_socket, &mut file.dimse.certificate, &mut file.dimse.key].into_iter().flatten() {
+        let federation = [&mut file.federation.certificate, &mut file.federation.key];
+        for path in [&mut file.control_socket, &mut file.dimse.certificate, &mut file.dimse.key].into_iter().chain(federation).flatten() {
             *path = base.join(&*path);
         }
         for path in file.database.paths() {

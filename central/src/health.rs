@@ -51,6 +51,12 @@ impl Monitored for Central {
         let reloads = [("done", &counters.reloads), ("refused", &counters.reloads_refused)];
         let reloads = reloads.map(|(result, counter)| ([("result", result)], counter.value()));
         page.counters("idr_central_reloads_total", "Configurations that were read again.", reloads)?;
+        let federation = &self.federation;
+        let asked = [("answered", &federation.answered), ("unavailable", &federation.unavailable)];
+        let asked = asked.map(|(result, counter)| ([("result", result)], counter.value()));
+        page.counters("idr_central_federation_requests_total", "Requests to other communities and repositories.", asked)?;
+        let paused = federation.communities.iter().filter(|remote| remote.is_paused()).count() as u64;
+        page.gauge("idr_central_federation_paused", "Communities and repositories that are not asked after failures in a row.", paused)?;
         page.counter("idr_central_panics_total", "Requests that ended in a panic (IDR-B-04).", counters.panics.value())?;
         match self.space.free_bytes() {
             Some(free) => page.gauge("idr_central_storage_free_bytes", "Bytes free on the disk of the objects.", free),

@@ -204,6 +204,14 @@ impl Objects {
         self.read(&written.key, limit).await
     }
 
+    /// Streams back what was just written and nobody owns.
+    ///
+    /// # Errors
+    /// As [`Reader::open`].
+    pub async fn stream_back(&self, written: &Written) -> Result<ByteStream, ObjectError> {
+        Ok(self.open(&written.key, None).await?.1)
+    }
+
     async fn open(&self, key: &ObjectKey, range: Option<Range<u64>>) -> Result<(u64, ByteStream), ObjectError> {
         let options = GetOptions { range: range.map(GetRange::Bounded), ..GetOptions::default() };
         let found = self.store.get_opts(&key.path(), options).await.map_err(|source| match source {

@@ -22,12 +22,13 @@ use crate::assertion::Authenticated;
 use crate::central::Central;
 use crate::consent::gate;
 use crate::consent::log::Mention;
-use crate::https::soap::documents::{self, Exchange};
+use crate::federation::retrieve::{self, Question};
+use crate::https::soap::documents::{self, Exchange, Item};
 use crate::objects::{ByteStream, ObjectError, ObjectKey, Reader};
 use crate::store::query::StoredDocument;
 use crate::store::{StoreError, Tx};
 
-/// Answers ITI-43 and ITI-39.
+/// Answers ITI-43 and ITI-39. `security`: the assertion as it came, for other communities.
 ///
 /// # Errors
 /// A gate, or the audit store.
@@ -36,6 +37,7 @@ pub async fn answer(
     who: Authenticated,
     exchange: Exchange,
     requests: Vec<DocumentRequest>,
+    security: &str,
 ) -> Result<Response, Refusal> {
     let errors = &central.errors;
     if let Some(problem) = iti_43::problem(&requests) {
@@ -48,8 +50,16 @@ pub async fn answer(
     }
     let now = central.now();
     let decision = who.request(None);
-    let mut uids: Vec<&str> = Vec::new();
-    for uid in requests.iter().filter_map(|request| request.document_unique_id.as_deref()) {
+    let transaction = exchange.transaction;
+    let (mut questions, mut uids): (Vec<Question<'_>>, Vec<&str>) = (Vec::new(), Vec::new());
+    for (place, request) in requests.iter().enumerate() {
+        if let Some(remote) = retrieve::community_of(central, transaction, request) {
+            let mention = Mention { document: request.document_unique_id.clone(), ..Mention::default() };
+            retrieve::add(&mut questions, remote, place, request, mention);
+        }
+    }
+    let own = |request: &&DocumentRequest| retrieve::community_of(central, transaction, request).is_none();
+    for uid in requests.iter().filter(own).filter_map(|request| request.document_unique_id.as_deref()) {
         if !uids.contains(&uid) {
             uids.push(uid);
         }
@@ -83,14 +93,21 @@ pub async fn answer(
             }
         }
     });
-    let retrieval = Retrieval::begin(central.clone(), who, decided).await?;
-    let transaction = exchange.transaction;
-    let item = |request: &DocumentRequest| {
+    let retrieval = Retrieval::begin(central.clone(), who.clone(), decided).await?;
+    for question in &mut questions {
+        let asked: Vec<DocumentRequest> = question.documents.iter().map(|(_, request)| request.clone()).collect();
+        question.body = iti_43::encode(&asked);
+    }
+    let fetched = retrieve::ask(central, &who, transaction, security, &questions).await?;
+    let item = |(place, request): (usize, &DocumentRequest)| {
+        if retrieve::community_of(central, transaction, request).is_some() {
+            return Item::fetched(place, request, &fetched);
+        }
         let uid = request.document_unique_id.as_deref().unwrap_or_default();
-        documents::item(central, transaction, request, || first.get(uid).copied().ok_or(RetrieveProblem::NotAvailable))
+        Some(documents::item(central, transaction, request, || first.get(uid).copied().ok_or(RetrieveProblem::NotAvailable)))
     };
-    let items = requests.iter().map(item).collect();
-    exchange.stream(central, retrieval, items, None).await
+    let items = requests.iter().enumerate().filter_map(item).collect();
+    exchange.stream(central, retrieval, items, fetched, None).await
 }
 
 #[async_trait]

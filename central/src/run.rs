@@ -43,6 +43,7 @@ use crate::consent::log;
 use crate::control;
 use crate::dimse::commitment::Commitments;
 use crate::dimse::{self, Dimse};
+use crate::federation::Federation;
 use crate::https::{self, server};
 use crate::identity::mllp;
 use crate::keys::Keys;
@@ -171,6 +172,7 @@ pub fn check(config: &Config) -> anyhow::Result<()> {
         dimse_listener(config, &loaded.trust)?;
         dimse_client(config, &loaded.trust)?;
     }
+    Federation::open(config, &loaded.trust)?;
     Ok(())
 }
 
@@ -224,6 +226,7 @@ impl Open {
         if forgotten > 0 {
             tracing::info!(count = forgotten, "messages that a crash interrupted may be sent again at once");
         }
+        let federation = Federation::open(&config, &loaded.trust)?;
         let central = Central {
             rules: ArcSwap::from_pointee(loaded.rules),
             trust: ArcSwap::from_pointee(loaded.trust),
@@ -245,6 +248,7 @@ impl Open {
             audit: sink.clone(),
             space: Space::new(state, config.storage.reserve_bytes),
             receiving: Arc::new(tokio::sync::Semaphore::new(RECEIVING_MAX)),
+            federation,
             counters: Counters::default(),
             config,
             clock,

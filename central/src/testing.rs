@@ -38,6 +38,7 @@ use tower::ServiceExt as _;
 use crate::audit::MemorySink;
 use crate::central::{Central, Counters, Places, RECEIVING_MAX, Space};
 use crate::config::Config;
+use crate::federation::{self, Federation};
 use crate::https;
 use crate::https::server::Client;
 use crate::objects::Objects;
@@ -272,10 +273,16 @@ impl World {
 
     /// The same under other rules for submissions and queries.
     pub async fn under(xds: XdsRules, site_rules: &str, changes: &[(&str, &str)]) -> Self {
+        Self::asking(xds, site_rules, changes, &mut |endpoint, _| anyhow::bail!("nothing is at {endpoint}")).await
+    }
+
+    /// The same with the way to other communities.
+    pub async fn asking(xds: XdsRules, site_rules: &str, changes: &[(&str, &str)], connect: federation::Connect<'_>) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         std::fs::create_dir(folder.path().join("objects")).expect("a new folder");
         let objects = Objects::local(&folder.path().join("objects")).expect("an empty folder");
         let config = config(&folder.path().join("idr-central.toml"), changes);
+        let federation = Federation::over(&config, connect).expect("every community is connected");
         let sink = Arc::new(MemorySink::new());
         let store: Arc<dyn CentralStore> = Arc::new(SqliteStore::memory().await.expect("memory"));
         let holder = Holder::new(&config.central.organisation, &config.central.node).expect("valid");
@@ -311,6 +318,7 @@ impl World {
             audit: sink.clone(),
             space: Space::new(folder.path().to_owned(), 0),
             receiving: Arc::new(tokio::sync::Semaphore::new(RECEIVING_MAX)),
+            federation,
             counters: Counters::default(),
             config: Arc::new(config),
             clock: t0,

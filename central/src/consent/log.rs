@@ -262,6 +262,13 @@ fn object(mentions: &[Mention]) -> (Object, Option<(String, Vec<String>)>) {
     (object, Some((digest, items)))
 }
 
+/// The object of a record of `kind`, with the notes that hold a list which is too long for it.
+pub fn about(central: &Central, kind: Kind, mentions: &[Mention]) -> (Object, Vec<Entry>) {
+    let (object, attachment) = object(mentions);
+    let notes = attachment.map(|(digest, items)| attachments(central, kind.stream(), &digest, &items)).unwrap_or_default();
+    (object, notes)
+}
+
 fn list_digest(items: &[String]) -> String {
     hex::encode(Sha256::digest(items.join("\n")))
 }

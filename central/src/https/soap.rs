@@ -12,7 +12,7 @@
 //! # Bounds
 //! BD-12 … BD-15, BD-20; places and times by profile 08 §6.
 
-mod answer;
+pub mod answer;
 mod body;
 pub mod community;
 pub mod documents;
@@ -120,13 +120,17 @@ impl Gateway {
         let rest = incoming.rest().await;
         self.received(rest).await?;
         let text = String::from_utf8(envelope.body_document()).unwrap_or_default();
+        let security = security_of(envelope);
         let central = self.central.clone();
         let answered = async {
             let Some(_place) = central.places.take(Work::Query).await else {
                 return Ok(query::failed(&central, own, resource_of(&central, "B-01", Answerer::Registry, &[])));
             };
             let limit = central.xds.timeout.query;
-            match tokio::time::timeout(seconds(limit), query::answer(&central, &who, received, &text)).await {
+            // Other communities have their own time: what is answered here does not wait for them longer than that.
+            let others = if central.federation.communities.is_empty() { 0 } else { central.config.federation.query_seconds };
+            let within = seconds(limit) + Duration::from_secs(others);
+            match tokio::time::timeout(within, query::answer(&central, &who, received, &text, &security)).await {
                 Ok(answered) => answered,
                 Err(_) => Ok(query::failed(&central, own, timed_out(&central, Answerer::Registry, limit))),
             }
@@ -143,7 +147,7 @@ impl Gateway {
         let rest = incoming.rest().await;
         self.received(rest).await?;
         let exchange = self.exchange(own).await?;
-        self.in_time(own, repository::answer(&self.central, who, exchange, requests)).await
+        self.in_time(own, repository::answer(&self.central, who, exchange, requests, &security_of(envelope))).await
     }
 
     async fn imaging(self, mut incoming: Incoming, envelope: &Envelope<'_>, own: Transaction) -> Ended<Response> {
@@ -154,7 +158,7 @@ impl Gateway {
         let rest = incoming.rest().await;
         self.received(rest).await?;
         let exchange = self.exchange(own).await?;
-        self.in_time(own, retrieve::rad_69::answer(&self.central, who, exchange, request)).await
+        self.in_time(own, retrieve::rad_69::answer(&self.central, who, exchange, request, &security_of(envelope))).await
     }
 
     async fn submission(mut self, incoming: Incoming, envelope: &Envelope<'_>, admitted: &Admitted) -> Ended<Response> {
@@ -250,7 +254,9 @@ impl Gateway {
     /// The first byte of a retrieve's answer comes in time or not at all.
     async fn in_time(&self, own: Transaction, answer: impl Future<Output = Result<Response, Refusal>>) -> Ended<Response> {
         let limit = self.central.xds.timeout.first_byte;
-        match tokio::time::timeout(seconds(limit), answer).await {
+        // What other communities give is there before the first byte; they have their own time.
+        let others = if self.central.federation.communities.is_empty() { 0 } else { self.central.config.federation.retrieve_seconds };
+        match tokio::time::timeout(seconds(limit) + Duration::from_secs(others), answer).await {
             Ok(answered) => answered.map_err(|refusal| self.refused(&refusal)),
             Err(_) => Ok(self.retrieve_failed(own, timed_out(&self.central, Answerer::Repository, limit))),
         }
@@ -358,6 +364,11 @@ fn submitted_by(transaction: Transaction) -> SubmitTransaction {
 
 fn facts<'a>(transaction: Transaction, patient: Option<&'a idr_ihe::metadata::PatientId>) -> RequestFacts<'a> {
     RequestFacts { patient, ..RequestFacts::of(transaction) }
+}
+
+/// The client's `wsse:Security`, to be put into another envelope as it is.
+fn security_of(envelope: &Envelope<'_>) -> String {
+    envelope.security_documents().next().and_then(|security| String::from_utf8(security).ok()).unwrap_or_default()
 }
 
 fn content_type(headers: &HeaderMap) -> Option<&str> {

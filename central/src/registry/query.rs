@@ -4,20 +4,25 @@
 //! Equal state and request give equal bytes (08 §6.2).
 //!
 //! A technical user reconciles: its own register's entries, whatever the patient (05 E3).
+//!
+//! A query that names another community, or a patient whom another community may know, is also asked there
+//! ([`federation::query`]): after the own gates, and beside what the own registry answers.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use idr_ihe::ebxml::rim::ObjectRef;
+use idr_ihe::ebxml::rim::{Object, ObjectRef, RegistryObjectList};
+use idr_ihe::ebxml::{Placement, encode};
 use idr_ihe::metadata::{Association, Code, DocumentEntry, PatientId, Submission};
 use idr_ihe::soap::{Envelope, Refusal as SoapRefusal};
 use idr_ihe::transaction::iti_18::{
     AdhocQueryRequest, CodeValue, Content, DocumentFilter as Wanted, ObjectIds, Query, QueryError, Results, ReturnType, Selection,
     TimeRange as Range, encode_response, interpret, read,
 };
-use idr_ihe::transaction::registry_response::RegistryResponse;
+use idr_ihe::transaction::registry_response::{RegistryError, RegistryResponse, Severity, Status};
 use idr_profile::access::{Disclosed, Gate, PatientState};
 use idr_profile::xds::request::{query_options, query_problem};
-use idr_profile::xds::{Answerer, RegistryProblem, RequireHome};
+use idr_profile::xds::{Answerer, RegistryProblem};
 use idr_profile::xua::{Refusal, Transaction};
 use jiff::Timestamp;
 
@@ -27,6 +32,8 @@ use crate::central::Central;
 use crate::consent::disclosure;
 use crate::consent::gate::{self, Decided};
 use crate::consent::log::{self, By, Mention};
+use crate::federation;
+use crate::federation::query::{Question, Told};
 use crate::https::soap::{community, resource_problem};
 use crate::store::graph::{Graph, Seeds, Thing};
 use crate::store::query::{DocumentFilter, Names, TimeRange, Versions};
@@ -70,11 +77,18 @@ fn patient_of(selection: &Selection) -> Option<PatientId> {
     }
 }
 
-/// Answers a query: the Body's child, of whatever status. `text`: the query as it was sent, for the decision log.
+/// Answers a query: the Body's child, of whatever status. `text`: the query as it was sent, for the decision log and for other
+/// communities; `security`: the assertion as it came, for them.
 ///
 /// # Errors
 /// A gate, or the audit store.
-pub async fn answer(central: &Central, who: &Authenticated, received: Received, text: &str) -> Result<String, Refusal> {
+pub async fn answer(
+    central: &Arc<Central>,
+    who: &Authenticated,
+    received: Received,
+    text: &str,
+    security: &str,
+) -> Result<String, Refusal> {
     let Received { query, selection, sent_id, .. } = received;
     let (query, selection) = match (query, selection) {
         (Ok(query), Some(selection)) => (query, selection),
@@ -88,32 +102,64 @@ pub async fn answer(central: &Central, who: &Authenticated, received: Received, 
         }
         (Ok(_), None) => return refused(central, who, &[problem(central, &QueryError::new("Q-01", Some("id")))]).await,
     };
-    let own = community::own(central);
-    if query.home.as_ref().is_some_and(|home| *home != own) {
-        // Whatever is not ours is unknown (H-06), and what another gateway asks is never asked on (H-05).
-        return refused(central, who, &[problem(central, &QueryError::new("Q-14", Some("home")))]).await;
-    }
-    let required = central.xds.require_home == RequireHome::Always || community::is_cross_gateway(who.transaction);
-    if required && query.home.is_none() && patient_of(&selection).is_none() {
-        return refused(central, who, &[problem(central, &QueryError::new("Q-15", Some("home")))]).await;
-    }
-    let decided = match find(central, who, selection).await {
-        Ok(Ok(decided)) => decided,
+    let route = match federation::query::route(central, who, &query, patient_of(&selection).is_some()) {
+        Ok(route) => route,
+        Err(error) => return refused(central, who, &[problem(central, &error)]).await,
+    };
+    let (own, patients) = match find(central, who, selection, route.own).await {
+        Ok(Ok(decided)) => {
+            let mut patients = decided.state.ids.clone();
+            patients.extend(who.claims().patient.as_ref().map(|patient| central.canonical(patient)));
+            let opening = decided.open(central, who, By::Source, Some(text), mention).await?;
+            let told = told(central, decided, &query, &community::own(central), who.transaction);
+            let status = told.as_ref().map_or_else(|problem| problem.code(), |_| "Success".to_owned());
+            let outcome = if told.is_ok() { Outcome::Permit } else { Outcome::Failed };
+            log::close(central, opening, outcome, None, &status).await;
+            (told.map_err(|problem| *problem), patients)
+        }
         Ok(Err(gate)) => return Err(gate::refused(central, who, gate).await),
         Err(StoreError::TooMany { limit }) => {
-            return refused(central, who, &[problem(central, &QueryError::too_many_results(limit))]).await;
+            // Told after the gates: others may still be asked.
+            let problem = problem(central, &QueryError::too_many_results(limit));
+            let body = refused(central, who, std::slice::from_ref(&problem)).await?;
+            if route.others.is_empty() {
+                return Ok(body);
+            }
+            (Err(problem), who.claims().patient.iter().map(|patient| central.canonical(patient)).collect())
         }
         Err(error) => return refused(central, who, &[resource_problem(central, &error, Answerer::Registry)]).await,
     };
-    let opening = decided.open(central, who, By::Source, Some(text), mention).await?;
-    let answered = told(central, decided, &query, &own, who.transaction);
-    let status = match &answered {
-        Ok(_) => "Success".to_owned(),
-        Err(problem) => problem.code(),
+    if route.others.is_empty() {
+        return Ok(match own {
+            Ok(objects) => encode_response(&RegistryResponse::SUCCESS, Results::List(&objects)),
+            Err(problem) => failed(central, who.transaction, problem),
+        });
+    }
+    let question = Question { body: text, security, returned: query.return_type, patients: &patients };
+    let others = federation::query::ask(central, who, &route.others, &question).await?;
+    let own = own.map_err(|problem| community::located(central, who.transaction, problem).registry_error());
+    Ok(merged(route.own.then_some(own), others))
+}
+
+/// The answers of the own registry and of others as one: PartialSuccess if some succeeded (H-11).
+fn merged(own: Option<Result<RegistryObjectList, RegistryError>>, others: Vec<Told>) -> String {
+    let (mut list, mut errors, mut succeeded) = (RegistryObjectList::default(), Vec::new(), false);
+    match own {
+        Some(Ok(objects)) => (list, succeeded) = (objects, true),
+        Some(Err(error)) => errors.push(error),
+        None => {}
+    }
+    for told in others {
+        list.objects.extend(told.objects);
+        errors.extend(told.errors);
+        succeeded |= told.succeeded;
+    }
+    let status = match (succeeded, errors.iter().any(|error| error.severity == Severity::Error)) {
+        (true, false) => Status::Success,
+        (true, true) => Status::PartialSuccess,
+        (false, _) => Status::Failure,
     };
-    let outcome = if answered.is_ok() { Outcome::Permit } else { Outcome::Failed };
-    log::close(central, opening, outcome, None, &status).await;
-    Ok(answered.unwrap_or_else(|problem| failed(central, who.transaction, *problem)))
+    encode_response(&RegistryResponse { status, errors }, Results::List(&list))
 }
 
 /// The answer to a query that fails for reasons of the node.
@@ -148,7 +194,8 @@ struct Looked {
     keep: Keep,
 }
 
-async fn find(central: &Central, who: &Authenticated, selection: Selection) -> Result<Result<Decided<Thing>, Gate>, StoreError> {
+/// `own`: the own registry is looked through; else only the gates are asked.
+async fn find(central: &Central, who: &Authenticated, selection: Selection, own: bool) -> Result<Result<Decided<Thing>, Gate>, StoreError> {
     let now = central.now();
     let spans_patients = who.transaction.spans_patients();
     let named = patient_of(&selection).filter(|_| !spans_patients);
@@ -160,7 +207,10 @@ async fn find(central: &Central, who: &Authenticated, selection: Selection) -> R
     }
     // Bounds the look-up, before decisions: well above what may be answered.
     let limit = central.xds.query.max_objectref.saturating_mul(2);
-    let looked = look_up(central, &mut tx, selection, limit).await?;
+    let looked = match own {
+        true => look_up(central, &mut tx, selection, limit).await?,
+        false => Looked { graph: Graph::default(), keep: Box::new(|_| true) },
+    };
     drop(tx);
     Ok(decide(central, who, request, state, looked, now))
 }
@@ -333,14 +383,14 @@ fn mention(thing: &Thing) -> Mention {
     }
 }
 
-/// The answer; limits and the single-patient rule count what is permitted (05 §8 rule 2).
+/// What the own registry tells; limits and the single-patient rule count what is permitted (05 §8 rule 2).
 fn told(
     central: &Central,
     decided: Decided<Thing>,
     query: &Query,
     home: &str,
     transaction: Transaction,
-) -> Result<String, Box<RegistryProblem>> {
+) -> Result<RegistryObjectList, Box<RegistryProblem>> {
     let leaf = query.return_type == ReturnType::LeafClass;
     let told: Vec<Disclosed<Thing>> = decided.gated.disclosed.into_iter().chain(decided.dependents).collect();
     let limit = if leaf { central.xds.query.max_leafclass } else { central.xds.query.max_objectref };
@@ -354,14 +404,14 @@ fn told(
     }
     let objects = objects(central, told, home, query.definition.name == "GetRelatedDocuments");
     if leaf {
-        return Ok(encode_response(&RegistryResponse::SUCCESS, Results::Objects(&objects)));
+        return Ok(encode(&objects, Placement::Nested));
     }
     let packages = objects.submission_sets.iter().map(|set| &set.entry_uuid).chain(objects.folders.iter().map(|folder| &folder.entry_uuid));
     let all = objects.entries.iter().map(|entry| &entry.entry_uuid).chain(packages);
     let all = all.chain(objects.associations.iter().map(|association| &association.entry_uuid));
     // H-02: every ObjectRef carries the community.
-    let references: Vec<ObjectRef> = all.map(|id| ObjectRef { id: Some(id.clone()), home: Some(home.to_owned()) }).collect();
-    Ok(encode_response(&RegistryResponse::SUCCESS, Results::References(&references)))
+    let reference = |id: &String| Object::ObjectRef(ObjectRef { id: Some(id.clone()), home: Some(home.to_owned()) });
+    Ok(RegistryObjectList { objects: all.map(reference).collect() })
 }
 
 /// The objects of the answer by class, entries without what the permit withholds.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use axum::response::Response;
 use idr_ihe::transaction::iti_43::DocumentRequest;
-use idr_ihe::transaction::rad_69::RetrieveImagingRequest;
+use idr_ihe::transaction::rad_69::{self, RetrieveImagingRequest};
 use idr_profile::xds::request::{RetrieveProblem, RetrieveService, request_problem};
 use idr_profile::xua::{Refusal, Transaction};
 
@@ -17,10 +17,12 @@ use super::Retrieval;
 use crate::assertion::Authenticated;
 use crate::central::Central;
 use crate::consent::gate;
+use crate::consent::log::Mention;
+use crate::federation::retrieve::{self, Fetched, Question};
 use crate::https::soap::documents::{self, Exchange, Item};
 use crate::store::instances::{StoredInstance, Which};
 
-/// Answers a request.
+/// Answers a request. `security`: the assertion as it came, for other communities.
 ///
 /// # Errors
 /// A gate, or the audit store.
@@ -29,6 +31,7 @@ pub async fn answer(
     who: Authenticated,
     exchange: Exchange,
     request: RetrieveImagingRequest,
+    security: &str,
 ) -> Result<Response, Refusal> {
     let errors = &central.errors;
     if let Some(problem) = request.problem() {
@@ -39,6 +42,7 @@ pub async fn answer(
         let problem = RetrieveProblem::Limit { limit: limit as u64 }.problem(errors, SERVICE, None, None);
         return exchange.failed(central, &who, vec![problem]).await;
     }
+    let transaction = exchange.transaction;
     let now = central.now();
     let decision = who.request(None);
     let found = async {
@@ -48,7 +52,7 @@ pub async fn answer(
             return Ok(Err(refused));
         }
         let mut candidates = Vec::new();
-        for (study, uids) in by_study(&request) {
+        for (study, uids) in by_study(&request, |document| retrieve::community_of(central, transaction, document).is_none()) {
             candidates.extend(tx.instances(study, Which::Instances(&uids), limit).await?);
         }
         Ok::<_, crate::store::StoreError>(gate::decide(central, &who, decision, state, candidates, now))
@@ -58,18 +62,52 @@ pub async fn answer(
         Ok(Err(refused)) => return Err(gate::refused(central, &who, refused).await),
         Err(error) => return exchange.store_failed(central, &who, &error).await,
     };
-    let retrieval = Retrieval::begin(central.clone(), who, decided).await?;
-    let items = items(central, exchange.transaction, &request, &retrieval);
-    exchange.stream(central, retrieval, items, Some(central.xds.imaging.max_response_bytes)).await
+    let retrieval = Retrieval::begin(central.clone(), who.clone(), decided).await?;
+    let questions = questions(central, transaction, &request);
+    let fetched = retrieve::ask(central, &who, transaction, security, &questions).await?;
+    let items = items(central, transaction, &request, &retrieval, &fetched);
+    exchange.stream(central, retrieval, items, fetched, Some(central.xds.imaging.max_response_bytes)).await
 }
 
-/// Distinct SOP Instance UIDs by study, in the order of the request.
-fn by_study(request: &RetrieveImagingRequest) -> Vec<(&str, Vec<String>)> {
+/// What other communities are asked: of the request each study and series in which something is theirs, and that alone.
+fn questions<'a>(central: &'a Central, transaction: Transaction, request: &RetrieveImagingRequest) -> Vec<Question<'a>> {
+    let mut questions: Vec<Question<'a>> = Vec::new();
+    let mut place = 0..;
+    for study in &request.studies {
+        for series in &study.series {
+            for (document, place) in series.documents.iter().zip(&mut place) {
+                if let Some(remote) = retrieve::community_of(central, transaction, document) {
+                    let (study, series) = (study.study_instance_uid.clone(), series.series_instance_uid.clone());
+                    retrieve::add(&mut questions, remote, place, document, Mention { study, series, ..Mention::default() });
+                }
+            }
+        }
+    }
+    for question in &mut questions {
+        let theirs = |document: &DocumentRequest| document.home_community_id.as_deref() == Some(&question.remote.id);
+        question.body = rad_69::encode(&part_of(request, theirs));
+    }
+    questions
+}
+
+/// The part of a request that holds these documents.
+fn part_of(request: &RetrieveImagingRequest, wanted: impl Fn(&DocumentRequest) -> bool) -> RetrieveImagingRequest {
+    let mut part = request.clone();
+    for study in &mut part.studies {
+        study.series.iter_mut().for_each(|series| series.documents.retain(&wanted));
+        study.series.retain(|series| !series.documents.is_empty());
+    }
+    part.studies.retain(|study| !study.series.is_empty());
+    part
+}
+
+/// Distinct SOP Instance UIDs of `own` documents by study, in the order of the request.
+fn by_study(request: &RetrieveImagingRequest, own: impl Fn(&DocumentRequest) -> bool) -> Vec<(&str, Vec<String>)> {
     let mut studies: Vec<(&str, Vec<String>)> = Vec::new();
     let mut seen: HashSet<(&str, &str)> = HashSet::new();
     for study in &request.studies {
         let uid = study.study_instance_uid.as_deref().unwrap_or_default();
-        let documents = study.series.iter().flat_map(|series| &series.documents);
+        let documents = study.series.iter().flat_map(|series| &series.documents).filter(|document| own(document));
         let uids = documents.filter_map(|document| document.document_unique_id.as_deref()).filter(|instance| seen.insert((uid, *instance)));
         let uids: Vec<String> = uids.map(str::to_owned).collect();
         if uids.is_empty() {
@@ -88,6 +126,7 @@ fn items(
     transaction: Transaction,
     request: &RetrieveImagingRequest,
     retrieval: &Retrieval<StoredInstance>,
+    fetched: &Fetched,
 ) -> Vec<Item> {
     let permitted: HashMap<(&str, &str, &str), usize> = retrieval
         .items()
@@ -96,20 +135,24 @@ fn items(
         .collect();
     let syntaxes: HashSet<&str> = request.transfer_syntaxes().collect();
     let syntax_of: Vec<&str> = retrieval.items().map(|instance| instance.transfer_syntax_uid.as_str()).collect();
-    let item = |study: &str, series: &str, document: &DocumentRequest| {
+    let item = |study: &str, series: &str, document: &DocumentRequest, place: usize| {
+        if retrieve::community_of(central, transaction, document).is_some() {
+            return Item::fetched(place, document, fetched);
+        }
         let uid = document.document_unique_id.as_deref().unwrap_or_default();
-        documents::item(central, transaction, document, || match permitted.get(&(study, series, uid)) {
+        Some(documents::item(central, transaction, document, || match permitted.get(&(study, series, uid)) {
             None => Err(RetrieveProblem::NotAvailable),
             Some(index) if !syntaxes.contains(syntax_of[*index]) => Err(RetrieveProblem::TransferSyntax),
             Some(index) => Ok(*index),
-        })
+        }))
     };
     let mut items = Vec::with_capacity(request.instance_count());
+    let mut place = 0..;
     for study in &request.studies {
         for series in &study.series {
             let study = study.study_instance_uid.as_deref().unwrap_or_default();
             let uid = series.series_instance_uid.as_deref().unwrap_or_default();
-            items.extend(series.documents.iter().map(|document| item(study, uid, document)));
+            items.extend(series.documents.iter().zip(&mut place).filter_map(|(document, place)| item(study, uid, document, place)));
         }
     }
     items

@@ -166,11 +166,26 @@ impl Incoming {
     /// [`ReceiveError::Body`], and S-22 for a boundary that is none.
     pub fn new(central: &Arc<Central>, headers: &HeaderMap, body: Body, framing: &Framing) -> Result<Self, ReceiveError> {
         let https = &central.config.https;
+        let limits = multipart::Limits { total_bytes: https.mtom_bytes_max, ..multipart::Limits::MTOM };
+        Self::within(central, headers, body, framing, https.soap_body_bytes_max, limits)
+    }
+
+    /// The same within other bounds: `plain_max` bytes of a plain message.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn within(
+        central: &Arc<Central>,
+        headers: &HeaderMap,
+        body: Body,
+        framing: &Framing,
+        plain_max: u64,
+        limits: multipart::Limits,
+    ) -> Result<Self, ReceiveError> {
         let (limit, frame) = match framing {
-            Framing::Plain => (https.soap_body_bytes_max, Frame::Plain),
+            Framing::Plain => (plain_max, Frame::Plain),
             Framing::Mtom { boundary, start } => {
-                let limits = multipart::Limits { total_bytes: https.mtom_bytes_max, ..multipart::Limits::MTOM };
-                (https.mtom_bytes_max, Frame::Mtom(Box::new(mtom::Reader::new(boundary, start.clone(), limits)?)))
+                (limits.total_bytes, Frame::Mtom(Box::new(mtom::Reader::new(boundary, start.clone(), limits)?)))
             }
         };
         let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()).and_then(|length| length.parse::<u64>().ok());

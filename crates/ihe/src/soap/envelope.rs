@@ -52,6 +52,8 @@ pub struct Header {
     pub span: Range<usize>,
     /// Namespace URI, for `Other`; and local name.
     qualified: (String, String),
+    /// Declarations of prefixes in scope that the element does not make itself, for `Security`.
+    outer_declarations: Vec<(String, String)>,
 }
 
 /// An envelope that has been read once: well-formed, within bounds, SOAP 1.2, one Body with one child.
@@ -100,8 +102,7 @@ impl<'a> Envelope<'a> {
                 }
                 (Ns::Envelope, "Body") if body.is_none() => {
                     let element = only_elements(&mut reader)?.ok_or(Refusal::Shape)?;
-                    let own = element.declared_prefixes();
-                    let outer_declarations = reader.declarations().into_iter().filter(|(prefix, _)| !own.contains(prefix)).collect();
+                    let outer_declarations = inherited(&reader, &element);
                     let name = (element.ns, element.local().to_owned());
                     reader.skip()?;
                     body = Some((element.position..reader.position(), name, outer_declarations));
@@ -208,6 +209,13 @@ impl<'a> Envelope<'a> {
         self.named(HeaderName::Security).filter_map(|header| self.bytes.get(header.span.clone()))
     }
 
+    /// Each `wsse:Security` element as a document of its own, to be put into another envelope: every byte as it was signed, and the
+    /// declarations that it inherits written into its start tag. Exclusive canonicalization of what is inside stays the same.
+    pub fn security_documents(&self) -> impl Iterator<Item = Vec<u8>> {
+        self.named(HeaderName::Security)
+            .filter_map(|header| Some(standing_alone(self.bytes.get(header.span.clone())?, &header.outer_declarations)))
+    }
+
     /// Namespace and local name of the Body's child.
     pub fn body_name(&self) -> (Ns, &str) {
         (self.body_name.0, &self.body_name.1)
@@ -237,15 +245,7 @@ impl<'a> Envelope<'a> {
 
     /// The Body's child as a document of its own: the declarations it inherits are written into its start tag.
     pub fn body_document(&self) -> Vec<u8> {
-        let element = self.bytes.get(self.body.clone()).unwrap_or_default();
-        let name_end = element.iter().position(|b| b.is_ascii_whitespace() || matches!(b, b'/' | b'>')).unwrap_or(element.len());
-        let mut document = element[..name_end].to_vec();
-        for (prefix, uri) in &self.outer_declarations {
-            let name = if prefix.is_empty() { "xmlns".to_owned() } else { format!("xmlns:{prefix}") };
-            document.extend_from_slice(format!(" {name}=\"{}\"", uri.replace('"', "&quot;")).as_bytes());
-        }
-        document.extend_from_slice(&element[name_end..]);
-        document
+        standing_alone(self.bytes.get(self.body.clone()).unwrap_or_default(), &self.outer_declarations)
     }
 
     fn enter_body(&self) -> Result<(Reader<'a>, Element<'a>), XmlError> {
@@ -263,6 +263,24 @@ impl<'a> Envelope<'a> {
         }
         Err(XmlError::Malformed { position: 0 })
     }
+}
+
+/// An element with the declarations that it inherits in its start tag.
+fn standing_alone(element: &[u8], declarations: &[(String, String)]) -> Vec<u8> {
+    let name_end = element.iter().position(|b| b.is_ascii_whitespace() || matches!(b, b'/' | b'>')).unwrap_or(element.len());
+    let mut document = element[..name_end].to_vec();
+    for (prefix, uri) in declarations {
+        let name = if prefix.is_empty() { "xmlns".to_owned() } else { format!("xmlns:{prefix}") };
+        document.extend_from_slice(format!(" {name}=\"{}\"", uri.replace('"', "&quot;")).as_bytes());
+    }
+    document.extend_from_slice(&element[name_end..]);
+    document
+}
+
+/// The declarations in scope at an element that it does not make itself.
+fn inherited(reader: &Reader<'_>, element: &Element<'_>) -> Vec<(String, String)> {
+    let own = element.declared_prefixes();
+    reader.declarations().into_iter().filter(|(prefix, _)| !own.contains(prefix)).collect()
 }
 
 /// The next child; text other than white space is refused.
@@ -303,6 +321,7 @@ fn read_headers(reader: &mut Reader<'_>, headers: &mut Vec<Header>) -> Result<()
             (Ns::Custody, "Receipt") => HeaderName::Receipt,
             _ => HeaderName::Other,
         };
+        let outer_declarations = if name == HeaderName::Security { inherited(reader, &block) } else { Vec::new() };
         let qualified = match name {
             HeaderName::Other | HeaderName::Receipt => (reader.namespace(&block), block.local().to_owned()),
             _ => (String::new(), block.local().to_owned()),
@@ -326,7 +345,7 @@ fn read_headers(reader: &mut Reader<'_>, headers: &mut Vec<Header>) -> Result<()
             }
         };
         let span = block.position..reader.position();
-        headers.push(Header { name, value: value.trim().to_owned(), must_understand, for_us, span, qualified });
+        headers.push(Header { name, value: value.trim().to_owned(), must_understand, for_us, span, qualified, outer_declarations });
     }
     Ok(())
 }

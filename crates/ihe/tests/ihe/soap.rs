@@ -226,3 +226,21 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_security_header_is_taken_out_with_the_declarations_that_it_inherits_and_no_other_change() {
+    let assertion = "<saml2:Assertion ID=\"_1\"><a b='c'  xmlns:d=\"urn:d\"/><!--x-->\r\n</saml2:Assertion>";
+    let text = format!(
+        "<s:Envelope xmlns:s='http://www.w3.org/2003/05/soap-envelope' xmlns:saml2='urn:\"2' xmlns='urn:default' xmlns:w='urn:outer'>\
+         <s:Header><w:Security xmlns:w='http://docs.oasis-open.org/wss/2004/01/oasis-200401-wss-wssecurity-secext-1.0.xsd' \
+         s:mustUnderstand='1'>{assertion}</w:Security></s:Header><s:Body>{BODY}</s:Body></s:Envelope>"
+    );
+    let envelope = Envelope::read(text.as_bytes(), Limits::default()).expect("an envelope");
+    let [security] = envelope.security_documents().collect::<Vec<_>>().try_into().expect("one header");
+    let security = String::from_utf8(security).expect("UTF-8");
+    assert!(security.ends_with(&format!("s:mustUnderstand='1'>{assertion}</w:Security>")), "{security}");
+    for declared in ["xmlns:s=\"http://www.w3.org/2003/05/soap-envelope\"", "xmlns:saml2=\"urn:&quot;2\"", "xmlns=\"urn:default\""] {
+        assert_eq!(security.matches(declared).count(), 1, "{security}");
+    }
+    assert_eq!(security.matches("xmlns:w=").count(), 1, "its own stays: {security}");
+}

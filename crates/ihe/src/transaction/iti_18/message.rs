@@ -83,6 +83,8 @@ pub enum Results<'a> {
     Objects(&'a Submission),
     /// References.
     References(&'a [ObjectRef]),
+    /// Objects as they stand, of whatever registry.
+    List(&'a RegistryObjectList),
     /// Nothing: no hit, or Failure.
     None,
 }
@@ -101,6 +103,7 @@ pub fn encode_response(response: &RegistryResponse, results: Results<'_>) -> Str
             }
             writer.end();
         }
+        Results::List(list) => write_registry_object_list(&mut writer, list),
         Results::None => write_registry_object_list(&mut writer, &RegistryObjectList::default()),
     }
     writer.finish()

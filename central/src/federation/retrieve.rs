@@ -1,0 +1,216 @@
+//! ITI-43 and RAD-69 for documents of other communities, asked by ITI-39 and RAD-75 (H-07, H-11): one request to each community
+//! for all that is asked of it, since an assertion may be used once there.
+//!
+//! # What is taken of an answer
+//! Documents that were asked for, each with its community, once for each time it was asked for, and with a part of its own;
+//! instances as DICOM files alone. Anything else, and the whole answer is refused. Documents are staged until the message is
+//! whole: what does not arrive whole is not there, and the own documents are not held up by a slow stream.
+//! Errors of the community are passed on as they are; they say why a document is missing.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::{FutureExt as _, StreamExt as _, stream};
+use idr_ihe::soap::xop::Content;
+use idr_ihe::soap::{Envelope, MediaType};
+use idr_ihe::transaction::iti_43::{self, DocumentRequest, DocumentResponse};
+use idr_ihe::transaction::registry_response::{RegistryError, Severity, Status};
+use idr_profile::xds::{Answerer, RegistryProblem};
+use idr_profile::xua::{Refusal, Transaction};
+use tokio::time::Instant;
+
+use super::{Cause, Message, Remote, judged, record, unavailable};
+use crate::assertion::Authenticated;
+use crate::central::Central;
+use crate::consent::log::Mention;
+use crate::https::soap::receive::{Part, Staged};
+use crate::https::soap::resource_of;
+use crate::objects::ObjectKey;
+
+/// What of a client's request goes to one community.
+pub struct Question<'a> {
+    /// Who.
+    pub remote: &'a Remote,
+    /// The Body's child.
+    pub body: String,
+    /// Its documents, in the order of the request, with their place in the client's request.
+    pub documents: Vec<(usize, DocumentRequest)>,
+    /// What the record names.
+    pub mentions: Vec<Mention>,
+}
+
+/// A document that came.
+pub struct Document {
+    /// Where it is staged, and how long.
+    pub part: Part,
+    /// As the community says.
+    pub response: DocumentResponse,
+}
+
+/// What came of all questions.
+#[derive(Default)]
+pub struct Fetched {
+    /// By place in the client's request.
+    pub documents: HashMap<usize, Document>,
+    /// Why others are missing: by place in the client's request.
+    pub problems: HashMap<usize, RegistryProblem>,
+    /// What communities said.
+    pub errors: Vec<RegistryError>,
+    /// The staged documents; gone when dropped.
+    pub staged: Vec<Staged>,
+}
+
+/// The community that a document is asked of: not our own, in a request that is asked on, and one that may be asked so.
+pub fn community_of<'a>(central: &'a Central, transaction: Transaction, document: &DocumentRequest) -> Option<&'a Remote> {
+    central.federation.community(document.home_community_id.as_deref()?, asked_by(transaction)?)
+}
+
+/// Puts a document among the questions, in the order in which communities are named first.
+pub fn add<'a>(questions: &mut Vec<Question<'a>>, remote: &'a Remote, place: usize, document: &DocumentRequest, mention: Mention) {
+    let at = questions.iter().position(|question| question.remote.id == remote.id).unwrap_or_else(|| {
+        questions.push(Question { remote, body: String::new(), documents: Vec::new(), mentions: Vec::new() });
+        questions.len() - 1
+    });
+    let question = &mut questions[at];
+    question.documents.push((place, document.clone()));
+    question.mentions.push(mention);
+}
+
+/// The transaction by which another community is asked, if the client's is asked on (H-05).
+pub fn asked_by(transaction: Transaction) -> Option<&'static str> {
+    match transaction {
+        Transaction::Iti43 => Some("ITI-39"),
+        Transaction::Rad69 => Some("RAD-75"),
+        _ => None,
+    }
+}
+
+/// Asks communities side by side.
+///
+/// # Errors
+/// IDR-X-32, before a question leaves or its answer is told.
+pub async fn ask(
+    central: &Arc<Central>,
+    who: &Authenticated,
+    transaction: Transaction,
+    security: &str,
+    questions: &[Question<'_>],
+) -> Result<Fetched, Refusal> {
+    let Some(number) = asked_by(transaction) else { return Ok(Fetched::default()) };
+    let bounds = &central.config.federation;
+    let until = Instant::now() + Duration::from_secs(bounds.retrieve_seconds);
+    let asked: Vec<BoxFuture<'_, _>> =
+        questions.iter().map(|question| one(central, who, number, security, question, until).boxed()).collect();
+    let all: Vec<Result<Fetched, Refusal>> = stream::iter(asked).buffered(bounds.parallel_max).collect().await;
+    let mut fetched = Fetched::default();
+    for one in all {
+        let one = one?;
+        fetched.documents.extend(one.documents);
+        fetched.problems.extend(one.problems);
+        fetched.errors.extend(one.errors);
+        fetched.staged.extend(one.staged);
+    }
+    Ok(fetched)
+}
+
+async fn one(
+    central: &Arc<Central>,
+    who: &Authenticated,
+    number: &'static str,
+    security: &str,
+    question: &Question<'_>,
+    until: Instant,
+) -> Result<Fetched, Refusal> {
+    let remote = question.remote;
+    let opening = record::open(central, who, remote, number, &question.mentions).await?;
+    let message = Message {
+        number,
+        body: &question.body,
+        security,
+        answer_bytes_max: central.config.federation.retrieve_bytes_max,
+        documents_max: question.documents.len(),
+        head: remote.timeout,
+        until,
+    };
+    let imaging = number == "RAD-75";
+    let answered = match central.space.is_short() {
+        true => Err(Cause::NoRoom),
+        false => remote.ask(central, &message, |envelope, staged| taken(central, question, imaging, envelope, staged)).await,
+    };
+    let (documents, errors, staged) = match answered {
+        Ok(answered) => answered,
+        Err(cause) => {
+            let problem = |document: &DocumentRequest| match cause {
+                Cause::NoRoom => resource_of(central, "B-03", Answerer::Repository, &[]),
+                _ => unavailable(central, &remote.id, document.document_unique_id.as_deref()),
+            };
+            let problems: HashMap<usize, RegistryProblem> =
+                question.documents.iter().map(|(place, document)| (*place, problem(document))).collect();
+            let status = problems.values().next().map(RegistryProblem::code).unwrap_or_default();
+            record::close(central, opening, Err(&status)).await;
+            return Ok(Fetched { problems, ..Fetched::default() });
+        }
+    };
+    let items: Vec<String> = documents.values().map(|document| document.response.document_unique_id.clone()).collect();
+    record::came(central, who, remote, number, &items).await?;
+    let bytes = documents.values().map(|document| document.part.written.size()).sum();
+    record::close(central, opening, Ok((items.len() as u64, bytes))).await;
+    let mut problems = HashMap::new();
+    if !errors.iter().any(|error| error.severity == Severity::Error) {
+        // A community that says nothing of what it leaves out.
+        let missing = question.documents.iter().filter(|(place, _)| !documents.contains_key(place));
+        problems
+            .extend(missing.map(|(place, document)| (*place, unavailable(central, &remote.id, document.document_unique_id.as_deref()))));
+    }
+    Ok(Fetched { documents, problems, errors, staged: vec![staged] })
+}
+
+type Taken = (HashMap<usize, Document>, Vec<RegistryError>, Staged);
+
+/// What of an answer is taken.
+fn taken(central: &Central, question: &Question<'_>, imaging: bool, envelope: &Envelope<'_>, staged: Staged) -> Result<Taken, Cause> {
+    let answer = iti_43::read_response(envelope).map_err(|_| Cause::Answer("it is no RetrieveDocumentSetResponse"))?;
+    judged(central, &answer.registry)?;
+    if answer.registry.status == Status::Failure && !answer.documents.is_empty() {
+        return Err(Cause::Answer("it failed and has documents"));
+    }
+    let mut parts: HashMap<&str, &Part> = staged.parts.iter().filter_map(|part| Some((part.content_id.as_deref()?, part))).collect();
+    let mut open: Vec<&(usize, DocumentRequest)> = question.documents.iter().collect();
+    let mut documents = HashMap::new();
+    for response in answer.documents {
+        if response.home_community_id.as_deref() != Some(&question.remote.id) {
+            return Err(Cause::Answer("a document is not of the community that was asked"));
+        }
+        let wanted = |(_, request): &&(usize, DocumentRequest)| {
+            request.repository_unique_id.as_deref() == Some(&response.repository_unique_id)
+                && request.document_unique_id.as_deref() == Some(&response.document_unique_id)
+        };
+        let Some(at) = open.iter().position(wanted) else {
+            return Err(Cause::Answer("a document came that was not asked for"));
+        };
+        let (place, _) = open.remove(at);
+        if !is_media_type(&response.mime_type) || imaging && response.mime_type != "application/dicom" {
+            return Err(Cause::Answer("a document has no media type, or one that was not asked for"));
+        }
+        // One part, one document: the same bytes are not given under two names.
+        let Content::Part(id) = &response.content else { return Err(Cause::Answer("a document stands in line")) };
+        let Some(part) = parts.remove(id.as_str()) else { return Err(Cause::Answer("a document has no part of its own")) };
+        documents.insert(*place, Document { part: part.clone(), response });
+    }
+    drop(parts);
+    Ok((documents, answer.registry.errors, staged))
+}
+
+/// `type/subtype`, which becomes a field of ours.
+fn is_media_type(text: &str) -> bool {
+    text.len() <= 255 && text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ') && MediaType::parse(text).is_ok()
+}
+
+impl Document {
+    /// Where it is staged.
+    pub fn key(&self) -> &ObjectKey {
+        self.part.written.key()
+    }
+}
