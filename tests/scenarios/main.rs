@@ -9,6 +9,7 @@ mod central_dimse;
 mod central_down_then_resumes;
 mod central_reload;
 mod changed_index;
+mod communities;
 mod completeness;
 mod correction;
 mod decisions;

@@ -24,7 +24,7 @@ use crate::fixtures::pki::{Identity, Pki, Usage, write_private};
 use crate::fixtures::study::{ORGANISATION, Study};
 use crate::modality::Modality;
 
-const ORGANISATION_CENTRE: &str = "1.2.246.10.12345671";
+pub(super) const ORGANISATION_CENTRE: &str = "1.2.246.10.12345671";
 /// AE title of every site.
 const CALLED: &str = "IDRSITE";
 /// AE title of the centre.
@@ -421,7 +421,14 @@ fn receipt_key(own: &Path, organisation: &str, node: &str) -> anyhow::Result<Tab
 }
 
 /// Writes the folder of one program.
-fn prepare_program(folder: &Path, id: &str, binary: &'static str, main: &Table, trust: &Table, rules: &Table) -> anyhow::Result<Program> {
+pub(super) fn prepare_program(
+    folder: &Path,
+    id: &str,
+    binary: &'static str,
+    main: &Table,
+    trust: &Table,
+    rules: &Table,
+) -> anyhow::Result<Program> {
     let own = folder.join(id);
     std::fs::create_dir_all(own.join("state"))?;
     let config = own.join(format!("{binary}.toml"));
@@ -432,7 +439,7 @@ fn prepare_program(folder: &Path, id: &str, binary: &'static str, main: &Table, 
     Ok(Program::new(binary, config, own.join("state"), folder.join(format!("{id}.log"))))
 }
 
-fn central_table(table: &mut Table, server: &Identity, (address, dimse): (SocketAddr, SocketAddr)) {
+pub(super) fn central_table(table: &mut Table, server: &Identity, (address, dimse): (SocketAddr, SocketAddr)) {
     edit(
         table,
         [
@@ -451,7 +458,7 @@ fn central_table(table: &mut Table, server: &Identity, (address, dimse): (Socket
     );
 }
 
-fn peer(name: &str, party: &Party, model: &str, tls: &Identity, transactions: &[&str]) -> Value {
+pub(super) fn peer(name: &str, party: &Party, model: &str, tls: &Identity, transactions: &[&str]) -> Value {
     let mut row = Table::new();
     edit(
         &mut row,
