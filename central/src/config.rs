@@ -249,6 +249,14 @@ pub struct Repository {
     pub unique_id: String,
     /// OID of the organisation that may register for it.
     pub organisation: String,
+    /// Where it answers ITI-43, `https://host[:port]/path`; absent: its documents are not given here.
+    pub endpoint: Option<String>,
+    /// `sha256/<base64 of the SHA-256 of the SPKI>` of its certificate or an authority above it; with an endpoint at least one.
+    #[serde(default)]
+    pub pins: Vec<String>,
+    /// Longest wait for the head of its answer, seconds.
+    #[serde(default = "federation::default_timeout")]
+    pub timeout_seconds: u64,
 }
 
 /// Model C4.
@@ -413,6 +421,10 @@ impl ConfigFile {
                     return fault(&format!("repository[{at}].{name}"), format!("'{oid}' is no OID"));
                 }
             }
+            if let Some(endpoint) = &row.endpoint {
+                let key = |name: &str| format!("repository[{at}].{name}");
+                federation::check_endpoint(&key, endpoint, &row.pins, row.timeout_seconds)?;
+            }
             // What is registered for our own was provided here, with its bytes.
             if row.unique_id == file.central.repository_unique_id
                 || file.repository[..at].iter().any(|other| other.unique_id == row.unique_id)
@@ -565,6 +577,44 @@ mod tests {
         for rows in [row("1.2.246.10.12345671.12.100"), row("x"), row("1.2.3") + &row("1.2.3")] {
             assert!(with("environment = \"test\"", &rows).expect_err("refused").to_string().contains("repository["), "{rows}");
         }
+    }
+
+    #[test]
+    fn another_community_is_bound_to_its_key_and_stands_once() {
+        let pin = "sha256/AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+        let row = |change: (&str, &str)| {
+            let row = format!(
+                "[[community]]\nhome = \"1.2.246.10.90000099.12.1\"\nendpoint = \"https://gateway.example/ihe\"\npins = [\"{pin}\"]\n\
+                 transactions = [\"ITI-38\"]\nquery_by_patient = true\ntimeout_seconds = 20\n"
+            );
+            assert!(row.contains(change.0), "{}", change.0);
+            row.replace(change.0, change.1)
+        };
+        let load = |tail: &str| with("environment = \"test\"", tail);
+        let shipped = load("").expect("shipped file loads");
+        assert!(shipped.community.is_empty(), "nobody is asked by default");
+        assert_eq!(format!("{:?}", shipped.federation), format!("{:?}", Federation::default()), "the file says the defaults");
+        assert_eq!(load(&row(("home", "home"))).expect("loads").community[0].timeout_seconds, 20);
+        for (change, key) in [
+            (("1.2.246.10.90000099.12.1", "urn:oid:1.2.3"), "home"),
+            (("1.2.246.10.90000099.12.1", "1.2.246.10.12345671.12.1"), "home"),
+            (("https://", "http://"), "endpoint"),
+            (("gateway.example", ""), "endpoint"),
+            (("gateway.example", "user@gateway.example"), "endpoint"),
+            ((pin, "sha256/AAAA"), "pins"),
+            (("pins = [\"sha256/AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\"]", "pins = []"), "pins"),
+            (("\"ITI-38\"", "\"ITI-18\""), "transactions"),
+            (("\"ITI-38\"", "\"ITI-39\""), "query_by_patient"),
+            (("seconds = 20", "seconds = 0"), "timeout_seconds"),
+        ] {
+            let told = load(&row(change)).expect_err("refused").to_string();
+            assert!(told.contains(&format!("community[0].{key}")), "{change:?}: {told}");
+        }
+        let twice = row(("home", "home")) + &row(("home", "home"));
+        assert!(load(&twice).expect_err("refused").to_string().contains("community[1].home"));
+        let repository = "[[repository]]\nunique_id = \"1.2.3\"\norganisation = \"1.2.4\"\nendpoint = \"https://a.example/\"\n";
+        assert!(load(repository).expect_err("refused").to_string().contains("repository[0].pins"));
+        assert!(load(&format!("{repository}pins = [\"{pin}\"]\n")).is_ok());
     }
 
     #[test]

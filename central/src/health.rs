@@ -55,7 +55,7 @@ impl Monitored for Central {
         let asked = [("answered", &federation.answered), ("unavailable", &federation.unavailable)];
         let asked = asked.map(|(result, counter)| ([("result", result)], counter.value()));
         page.counters("idr_central_federation_requests_total", "Requests to other communities and repositories.", asked)?;
-        let paused = federation.communities.iter().filter(|remote| remote.is_paused()).count() as u64;
+        let paused = federation.communities.iter().chain(&federation.repositories).filter(|remote| remote.is_paused()).count() as u64;
         page.gauge("idr_central_federation_paused", "Communities and repositories that are not asked after failures in a row.", paused)?;
         page.counter("idr_central_panics_total", "Requests that ended in a panic (IDR-B-04).", counters.panics.value())?;
         match self.space.free_bytes() {

@@ -89,6 +89,9 @@ pub enum ObjectError {
         /// The key read.
         key: ObjectKey,
     },
+    /// A document of another repository that did not come, or not as it was registered.
+    #[error("the document was not fetched")]
+    NotFetched,
     /// The object is longer than the caller's limit.
     #[error("object {key} has {size} bytes, more than the {limit} allowed here")]
     TooLarge {

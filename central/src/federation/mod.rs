@@ -138,6 +138,8 @@ pub struct Remote {
 pub struct Federation {
     /// `[[community]]` rows in their order.
     pub communities: Vec<Remote>,
+    /// `[[repository]]` rows with an endpoint.
+    pub repositories: Vec<Remote>,
     /// Questions that were answered.
     pub answered: Counter,
     /// Questions that were not, for whatever reason.
@@ -153,7 +155,7 @@ impl Federation {
     /// # Errors
     /// Certificate, key or anchors that cannot be used.
     pub fn open(config: &Config, trust: &Trust) -> anyhow::Result<Self> {
-        if config.community.is_empty() {
+        if config.community.is_empty() && config.repository.iter().all(|row| row.endpoint.is_none()) {
             return Ok(Self::default());
         }
         let (certificate, key) = match (&config.federation.certificate, &config.federation.key) {
@@ -193,13 +195,30 @@ impl Federation {
             let asked = remote(format!("urn:oid:{}", row.home), &row.endpoint, &row.pins, row.timeout_seconds)?;
             communities.push(Remote { transactions: row.transactions.clone(), query_by_patient: row.query_by_patient, ..asked });
         }
-        Ok(Self { communities, ..Self::default() })
+        let mut repositories = Vec::new();
+        for row in &config.repository {
+            if let Some(endpoint) = &row.endpoint {
+                let asked = remote(row.unique_id.clone(), endpoint, &row.pins, row.timeout_seconds)?;
+                repositories.push(Remote { transactions: vec!["ITI-43".to_owned()], ..asked });
+            }
+        }
+        Ok(Self { communities, repositories, ..Self::default() })
     }
 
     /// The community of a homeCommunityId, byte for byte (H-01), if its row lists the transaction.
     pub fn community(&self, home: &str, number: &str) -> Option<&Remote> {
         home.strip_prefix("urn:oid:").filter(|oid| is_oid(oid))?;
         self.communities.iter().find(|remote| remote.id == home && remote.may_be_asked(number))
+    }
+
+    /// Another repository of the own community, by its repositoryUniqueId (H-13).
+    pub fn repository(&self, unique_id: &str) -> Option<&Remote> {
+        self.repositories.iter().find(|remote| remote.id == unique_id)
+    }
+
+    /// Whether a retrieve may have to wait for others.
+    pub fn retrieves(&self) -> bool {
+        !self.communities.is_empty() || !self.repositories.is_empty()
     }
 }
 
@@ -356,4 +375,4 @@ fn judged(central: &Central, registry: &RegistryResponse) -> Result<(), Cause> {
 const TEXT_MAX: usize = 4096;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

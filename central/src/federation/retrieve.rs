@@ -1,5 +1,6 @@
-//! ITI-43 and RAD-69 for documents of other communities, asked by ITI-39 and RAD-75 (H-07, H-11): one request to each community
-//! for all that is asked of it, since an assertion may be used once there.
+//! ITI-43 and RAD-69 for documents of other communities, asked by ITI-39 and RAD-75 (H-07, H-11), and ITI-43 to other repositories of
+//! the own community for what was permitted here (H-13): one request to each for all that is asked of it, since an assertion may be
+//! used once there.
 //!
 //! # What is taken of an answer
 //! Documents that were asked for, each with its community, once for each time it was asked for, and with a part of its own;
@@ -17,6 +18,7 @@ use idr_ihe::soap::xop::Content;
 use idr_ihe::soap::{Envelope, MediaType};
 use idr_ihe::transaction::iti_43::{self, DocumentRequest, DocumentResponse};
 use idr_ihe::transaction::registry_response::{RegistryError, Severity, Status};
+use idr_profile::xds::request::{RetrieveProblem, RetrieveService};
 use idr_profile::xds::{Answerer, RegistryProblem};
 use idr_profile::xua::{Refusal, Transaction};
 use tokio::time::Instant;
@@ -26,13 +28,15 @@ use crate::assertion::Authenticated;
 use crate::central::Central;
 use crate::consent::log::Mention;
 use crate::https::soap::receive::{Part, Staged};
-use crate::https::soap::resource_of;
+use crate::https::soap::{community, documents, resource_of};
 use crate::objects::ObjectKey;
 
 /// What of a client's request goes to one community.
 pub struct Question<'a> {
     /// Who.
     pub remote: &'a Remote,
+    /// By which transaction: `ITI-39`, `RAD-75`, or `ITI-43` to a repository.
+    pub number: &'static str,
     /// The Body's child.
     pub body: String,
     /// Its documents, in the order of the request, with their place in the client's request.
@@ -63,14 +67,31 @@ pub struct Fetched {
 }
 
 /// The community that a document is asked of: not our own, in a request that is asked on, and one that may be asked so.
-pub fn community_of<'a>(central: &'a Central, transaction: Transaction, document: &DocumentRequest) -> Option<&'a Remote> {
-    central.federation.community(document.home_community_id.as_deref()?, asked_by(transaction)?)
+pub fn community_of<'a>(central: &'a Central, transaction: Transaction, document: &DocumentRequest) -> Option<(&'a Remote, &'static str)> {
+    let number = asked_by(transaction)?;
+    Some((central.federation.community(document.home_community_id.as_deref()?, number)?, number))
+}
+
+/// The repository of the own community that a document is asked of, besides the own one.
+pub fn repository_of<'a>(central: &'a Central, transaction: Transaction, document: &DocumentRequest) -> Option<&'a Remote> {
+    let at_home = match document.home_community_id.as_deref() {
+        Some(home) => home == community::own(central),
+        None => !documents::is_required(central, transaction),
+    };
+    let asked = transaction == Transaction::Iti43 && at_home;
+    central.federation.repository(document.repository_unique_id.as_deref()?).filter(|_| asked)
 }
 
 /// Puts a document among the questions, in the order in which communities are named first.
-pub fn add<'a>(questions: &mut Vec<Question<'a>>, remote: &'a Remote, place: usize, document: &DocumentRequest, mention: Mention) {
+pub fn add<'a>(
+    questions: &mut Vec<Question<'a>>,
+    (remote, number): (&'a Remote, &'static str),
+    place: usize,
+    document: &DocumentRequest,
+    mention: Mention,
+) {
     let at = questions.iter().position(|question| question.remote.id == remote.id).unwrap_or_else(|| {
-        questions.push(Question { remote, body: String::new(), documents: Vec::new(), mentions: Vec::new() });
+        questions.push(Question { remote, number, body: String::new(), documents: Vec::new(), mentions: Vec::new() });
         questions.len() - 1
     });
     let question = &mut questions[at];
@@ -91,18 +112,10 @@ pub fn asked_by(transaction: Transaction) -> Option<&'static str> {
 ///
 /// # Errors
 /// IDR-X-32, before a question leaves or its answer is told.
-pub async fn ask(
-    central: &Arc<Central>,
-    who: &Authenticated,
-    transaction: Transaction,
-    security: &str,
-    questions: &[Question<'_>],
-) -> Result<Fetched, Refusal> {
-    let Some(number) = asked_by(transaction) else { return Ok(Fetched::default()) };
+pub async fn ask(central: &Arc<Central>, who: &Authenticated, security: &str, questions: &[Question<'_>]) -> Result<Fetched, Refusal> {
     let bounds = &central.config.federation;
     let until = Instant::now() + Duration::from_secs(bounds.retrieve_seconds);
-    let asked: Vec<BoxFuture<'_, _>> =
-        questions.iter().map(|question| one(central, who, number, security, question, until).boxed()).collect();
+    let asked: Vec<BoxFuture<'_, _>> = questions.iter().map(|question| one(central, who, security, question, until).boxed()).collect();
     let all: Vec<Result<Fetched, Refusal>> = stream::iter(asked).buffered(bounds.parallel_max).collect().await;
     let mut fetched = Fetched::default();
     for one in all {
@@ -118,12 +131,11 @@ pub async fn ask(
 async fn one(
     central: &Arc<Central>,
     who: &Authenticated,
-    number: &'static str,
     security: &str,
     question: &Question<'_>,
     until: Instant,
 ) -> Result<Fetched, Refusal> {
-    let remote = question.remote;
+    let (remote, number) = (question.remote, question.number);
     let opening = record::open(central, who, remote, number, &question.mentions).await?;
     let message = Message {
         number,
@@ -134,17 +146,16 @@ async fn one(
         head: remote.timeout,
         until,
     };
-    let imaging = number == "RAD-75";
     let answered = match central.space.is_short() {
         true => Err(Cause::NoRoom),
-        false => remote.ask(central, &message, |envelope, staged| taken(central, question, imaging, envelope, staged)).await,
+        false => remote.ask(central, &message, |envelope, staged| taken(central, question, envelope, staged)).await,
     };
     let (documents, errors, staged) = match answered {
         Ok(answered) => answered,
         Err(cause) => {
             let problem = |document: &DocumentRequest| match cause {
                 Cause::NoRoom => resource_of(central, "B-03", Answerer::Repository, &[]),
-                _ => unavailable(central, &remote.id, document.document_unique_id.as_deref()),
+                _ => question.away(central, document),
             };
             let problems: HashMap<usize, RegistryProblem> =
                 question.documents.iter().map(|(place, document)| (*place, problem(document))).collect();
@@ -161,16 +172,36 @@ async fn one(
     if !errors.iter().any(|error| error.severity == Severity::Error) {
         // A community that says nothing of what it leaves out.
         let missing = question.documents.iter().filter(|(place, _)| !documents.contains_key(place));
-        problems
-            .extend(missing.map(|(place, document)| (*place, unavailable(central, &remote.id, document.document_unique_id.as_deref()))));
+        problems.extend(missing.map(|(place, document)| (*place, question.away(central, document))));
     }
+    // What a repository of our own says of a document is told by us, as of one of ours.
+    let errors = if number == "ITI-43" { Vec::new() } else { errors };
     Ok(Fetched { documents, problems, errors, staged: vec![staged] })
+}
+
+impl Question<'_> {
+    /// Whether a document may name this community: that which was asked; a repository of our own need not name any.
+    fn is_at_home(&self, central: &Central, home: Option<&str>) -> bool {
+        match self.number {
+            "ITI-43" => home.is_none_or(|home| home == community::own(central)),
+            _ => home == Some(&self.remote.id),
+        }
+    }
+
+    /// XDSUnavailableCommunity; of a repository R-11.
+    fn away(&self, central: &Central, document: &DocumentRequest) -> RegistryProblem {
+        let document = document.document_unique_id.as_deref();
+        match self.number {
+            "ITI-43" => RetrieveProblem::SourceAway.problem(&central.errors, RetrieveService::Documents, document, None),
+            _ => unavailable(central, &self.remote.id, document),
+        }
+    }
 }
 
 type Taken = (HashMap<usize, Document>, Vec<RegistryError>, Staged);
 
 /// What of an answer is taken.
-fn taken(central: &Central, question: &Question<'_>, imaging: bool, envelope: &Envelope<'_>, staged: Staged) -> Result<Taken, Cause> {
+fn taken(central: &Central, question: &Question<'_>, envelope: &Envelope<'_>, staged: Staged) -> Result<Taken, Cause> {
     let answer = iti_43::read_response(envelope).map_err(|_| Cause::Answer("it is no RetrieveDocumentSetResponse"))?;
     judged(central, &answer.registry)?;
     if answer.registry.status == Status::Failure && !answer.documents.is_empty() {
@@ -180,7 +211,7 @@ fn taken(central: &Central, question: &Question<'_>, imaging: bool, envelope: &E
     let mut open: Vec<&(usize, DocumentRequest)> = question.documents.iter().collect();
     let mut documents = HashMap::new();
     for response in answer.documents {
-        if response.home_community_id.as_deref() != Some(&question.remote.id) {
+        if !question.is_at_home(central, response.home_community_id.as_deref()) {
             return Err(Cause::Answer("a document is not of the community that was asked"));
         }
         let wanted = |(_, request): &&(usize, DocumentRequest)| {
@@ -191,7 +222,7 @@ fn taken(central: &Central, question: &Question<'_>, imaging: bool, envelope: &E
             return Err(Cause::Answer("a document came that was not asked for"));
         };
         let (place, _) = open.remove(at);
-        if !is_media_type(&response.mime_type) || imaging && response.mime_type != "application/dicom" {
+        if !is_media_type(&response.mime_type) || question.number == "RAD-75" && response.mime_type != "application/dicom" {
             return Err(Cause::Answer("a document has no media type, or one that was not asked for"));
         }
         // One part, one document: the same bytes are not given under two names.

@@ -2,6 +2,7 @@
 
 mod hostile;
 mod query;
+mod repository;
 mod retrieve;
 
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use tower::ServiceExt as _;
 use super::Cause;
 use super::wire::Wire;
 use crate::testing::soap::{Answer, envelope, message_id, plain};
-use crate::testing::{DISTRICT, HOSPITAL, OTHER, PKI, Party, World, trust};
+use crate::testing::{DISTRICT, HOSPITAL, Instance, OTHER, PKI, Party, World, trust};
 
 /// homeCommunityId of the neighbour.
 pub const NEIGHBOUR: &str = "urn:oid:1.2.246.10.90000099.12.1";
@@ -116,6 +117,18 @@ pub async fn asking(rows: &str, changes: &[(&str, &str)], wires: Vec<(&str, Box<
         found.and_then(|(_, wire)| wire.take()).ok_or_else(|| anyhow::anyhow!("nothing is at {endpoint}"))
     })
     .await
+}
+
+/// A centre with a manifest of its own, and two communities that it asks by patient: the neighbour with another, and one that is
+/// silent for a second.
+pub async fn one_of_two_answers() -> (World, World) {
+    let there = neighbour().await;
+    let wires: Vec<(&str, Box<dyn Wire>)> = vec![(NEIGHBOUR, Box::new(Beside::new(&there))), (NOWHERE, Box::new(Silent))];
+    let rows = row(NOWHERE, "query_by_patient = true\ntimeout_seconds = 1") + &row(NEIGHBOUR, "query_by_patient = true");
+    let here = asking(&rows, &[("failures_max = 5", "failures_max = 2")], wires).await;
+    here.registered(&[Instance::ct(1)]).await;
+    there.registered(&[Instance::ct(2)]).await;
+    (here, there)
 }
 
 /// Asks a centre with fresh claims.

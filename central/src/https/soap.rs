@@ -255,7 +255,7 @@ impl Gateway {
     async fn in_time(&self, own: Transaction, answer: impl Future<Output = Result<Response, Refusal>>) -> Ended<Response> {
         let limit = self.central.xds.timeout.first_byte;
         // What other communities give is there before the first byte; they have their own time.
-        let others = if self.central.federation.communities.is_empty() { 0 } else { self.central.config.federation.retrieve_seconds };
+        let others = if self.central.federation.retrieves() { self.central.config.federation.retrieve_seconds } else { 0 };
         match tokio::time::timeout(seconds(limit) + Duration::from_secs(others), answer).await {
             Ok(answered) => answered.map_err(|refusal| self.refused(&refusal)),
             Err(_) => Ok(self.retrieve_failed(own, timed_out(&self.central, Answerer::Repository, limit))),

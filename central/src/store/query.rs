@@ -1,12 +1,13 @@
 //! Look-ups of document entries, their associations and documents (profile 08 §8). Everything comes as candidates.
 
-use super::sql::{Statement, sql};
+use super::sql::{Row, Statement, sql};
 use super::units::{self, ENTRY, NEWEST};
 use super::{CHUNK, Found, StoreError, Tx, candidates};
 use crate::objects::ObjectKey;
 use idr_ihe::metadata::{Association, AvailabilityStatus, Code, DocumentEntry, EntryType, PatientId};
 use idr_profile::access::{Candidate, Dependent, Shown};
 use std::collections::BTreeSet;
+use std::sync::{Arc, OnceLock};
 
 /// `From ≤ t < To` on DTM values, each padded to 14 digits (08 §8).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -82,19 +83,40 @@ pub struct Related {
     pub associations: Vec<Dependent<Association>>,
 }
 
-/// A document of our repository.
+/// Where the bytes of a document are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// In our repository.
+    Here(ObjectKey),
+    /// In another one; the key is set when they have been fetched and staged.
+    Elsewhere(Arc<OnceLock<ObjectKey>>),
+}
+
+/// A document, of our repository or of another one that registered it here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredDocument {
+    /// `repositoryUniqueId`.
+    pub repository: String,
     /// `uniqueId`.
     pub unique_id: String,
     /// Where its bytes are.
-    pub object_key: ObjectKey,
+    pub place: Place,
     /// Bytes.
     pub size: u64,
     /// SHA-1 of the bytes, hex.
     pub sha1: String,
     /// Media type.
     pub mime_type: String,
+}
+
+impl StoredDocument {
+    /// Where its bytes are; `None`: elsewhere, and they have not been fetched.
+    pub fn object_key(&self) -> Option<&ObjectKey> {
+        match &self.place {
+            Place::Here(key) => Some(key),
+            Place::Elsewhere(fetched) => fetched.get(),
+        }
+    }
 }
 
 impl Tx {
@@ -247,19 +269,43 @@ impl Tx {
             sql("SELECT object_key, size, sha1, mime_type FROM documents WHERE unique_id = $1 AND removed_at IS NULL").bind(unique_id);
         let Some(row) = self.row(select).await? else { return Ok(Vec::new()) };
         let document = StoredDocument {
+            repository: repository.to_owned(),
             unique_id: unique_id.to_owned(),
-            object_key: row.parsed("object_key", ObjectKey::parse)?,
+            place: Place::Here(row.parsed("object_key", ObjectKey::parse)?),
             size: row.unsigned("size")?,
             sha1: row.text("sha1")?,
             mime_type: row.text("mime_type")?,
         };
+        let rows = self.entries_of_document(repository, unique_id).await?;
+        rows.iter().map(|row| Ok((units::entry_unit(row)?, document.clone()))).collect()
+    }
+
+    /// A document that another repository holds, once for each registered entry (latest version) that has it. Unknown, or registered
+    /// without the hash and size by which it could be checked: empty.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn document_elsewhere(&mut self, repository: &str, unique_id: &str) -> Result<Vec<Candidate<StoredDocument>>, StoreError> {
+        let place = Place::Elsewhere(Arc::default());
+        let mut found: Found<StoredDocument> = Vec::new();
+        for row in self.entries_of_document(repository, unique_id).await? {
+            let (unit, entry) = units::entry(&row)?;
+            let (Some(sha1), Some(size)) = (entry.hash, entry.size) else { continue };
+            let (repository, unique_id, place) = (repository.to_owned(), unique_id.to_owned(), place.clone());
+            let document =
+                StoredDocument { repository, unique_id, place, size, sha1: sha1.to_ascii_lowercase(), mime_type: entry.mime_type };
+            found.push((unit, document));
+        }
+        Ok(candidates(found))
+    }
+
+    async fn entries_of_document(&mut self, repository: &str, unique_id: &str) -> Result<Vec<Row>, StoreError> {
         let mut select = entries();
         // An entry of another repository gives no right to bytes of ours, whatever its uniqueId.
         select.push("e.unique_id = ").push_bind(unique_id).push(" AND e.repository_unique_id = ").push_bind(repository);
         select.push(" AND e.version = (SELECT MAX(v.version) FROM entries v WHERE v.logical_id = e.logical_id AND v.removed_at IS NULL)");
         select.push(" ORDER BY e.registered_at, e.entry_uuid");
-        let rows = self.rows(select).await?;
-        rows.iter().map(|row| Ok((units::entry_unit(row)?, document.clone()))).collect()
+        self.rows(select).await
     }
 
     async fn entries_found(&mut self, mut select: Statement, limit: usize) -> Result<Found<DocumentEntry>, StoreError> {

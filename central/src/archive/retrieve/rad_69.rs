@@ -64,7 +64,7 @@ pub async fn answer(
     };
     let retrieval = Retrieval::begin(central.clone(), who.clone(), decided).await?;
     let questions = questions(central, transaction, &request);
-    let fetched = retrieve::ask(central, &who, transaction, security, &questions).await?;
+    let fetched = retrieve::ask(central, &who, security, &questions).await?;
     let items = items(central, transaction, &request, &retrieval, &fetched);
     exchange.stream(central, retrieval, items, fetched, Some(central.xds.imaging.max_response_bytes)).await
 }
@@ -76,9 +76,9 @@ fn questions<'a>(central: &'a Central, transaction: Transaction, request: &Retri
     for study in &request.studies {
         for series in &study.series {
             for (document, place) in series.documents.iter().zip(&mut place) {
-                if let Some(remote) = retrieve::community_of(central, transaction, document) {
+                if let Some(asked) = retrieve::community_of(central, transaction, document) {
                     let (study, series) = (study.study_instance_uid.clone(), series.series_instance_uid.clone());
-                    retrieve::add(&mut questions, remote, place, document, Mention { study, series, ..Mention::default() });
+                    retrieve::add(&mut questions, asked, place, document, Mention { study, series, ..Mention::default() });
                 }
             }
         }

@@ -35,8 +35,8 @@ use crate::archive::retrieve::{Retrieval, Stopped, Stored};
 use crate::assertion::Authenticated;
 use crate::audit::{Entry, Kind, Outcome};
 use crate::central::Central;
-use crate::federation::retrieve::Fetched;
-use crate::objects::Objects;
+use crate::federation::retrieve::{self, Fetched};
+use crate::objects::{ObjectError, Objects};
 use crate::peer;
 use crate::store::StoreError;
 
@@ -82,6 +82,11 @@ impl Item {
         };
         Some(Self { request: request.clone(), outcome })
     }
+
+    /// A document of another repository that did not come.
+    pub fn missing(request: &DocumentRequest, problem: RegistryProblem) -> Self {
+        Self { request: request.clone(), outcome: Err(problem) }
+    }
 }
 
 /// One item: community (R-05, H-07, H-08) and repository are judged here, the rest by `find`.
@@ -102,14 +107,16 @@ pub fn item<'a>(
     let outcome = match home {
         Some(home) if !is_own(home) => Err(problem(RetrieveProblem::CommunityUnknown { home })),
         None if is_required(central, transaction) => Err(problem(RetrieveProblem::CommunityMissing)),
-        _ if repository != own.repository_unique_id => Err(problem(RetrieveProblem::RepositoryUnknown { repository })),
+        _ if repository != own.repository_unique_id && retrieve::repository_of(central, transaction, request).is_none() => {
+            Err(problem(RetrieveProblem::RepositoryUnknown { repository }))
+        }
         _ => find().map(Given::Own).map_err(problem),
     };
     Item { request: request.clone(), outcome }
 }
 
 /// Whether each document names its community (H-04, H-07, H-08).
-fn is_required(central: &Central, transaction: Transaction) -> bool {
+pub fn is_required(central: &Central, transaction: Transaction) -> bool {
     let federated = !central.federation.communities.is_empty();
     community::is_cross_gateway(transaction) || federated || central.xds.require_home == RequireHome::Always
 }
@@ -227,7 +234,10 @@ impl Exchange {
 
 async fn readable<T: Stored>(retrieval: &Retrieval<T>, index: usize) -> bool {
     let checked = retrieval.check(index).await;
-    if let Err(error) = &checked {
+    // What did not come of another repository is told already.
+    if let Err(error) = &checked
+        && !matches!(error, Stopped::Object(ObjectError::NotFetched))
+    {
         tracing::error!(code = "IDR-R-09", cause = %error, "stored bytes cannot be read");
     }
     checked.is_ok()
