@@ -110,6 +110,11 @@ async fn made(world: &World) -> BTreeMap<String, String> {
     let all = sets.chain(entries).chain(submission.associations.iter().map(|association| &association.entry_uuid));
     let references: Vec<ObjectRef> = all.map(|id| ObjectRef { id: Some(id.clone()), home: None }).collect();
     soap(world, &mut made, "ITI-62", hospital, ask("ITI-62", &site, &iti_62::encode(&references))).await;
+
+    // A query that two other communities are asked too; one of them does not answer.
+    let (federated, _there) = crate::federation::tests::one_of_two_answers().await;
+    let query = query("FindDocuments", None, &by_patient);
+    soap(&federated, &mut made, "ITI-18-communities", hospital, ask("ITI-18", &physician, &query)).await;
     made
 }
 
