@@ -49,6 +49,7 @@ use crate::spool::{Decision, FileSpool, SpoolId, Tenant, Verb};
 use crate::study::Studies;
 use crate::support_bundle;
 use crate::test_send::{self, TestCommand};
+use crate::watch::{self, Shown};
 
 /// Largest request line, bytes.
 pub const REQUEST_BYTES_MAX: u64 = 65_536;
@@ -57,11 +58,7 @@ pub const REQUEST_BYTES_MAX: u64 = 65_536;
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// What is held here, by state, and how the centre is.
-    Status {
-        /// Machine-readable.
-        #[arg(long)]
-        json: bool,
-    },
+    Status(Shown),
     /// Studies.
     #[command(subcommand)]
     Study(StudyCommand),
@@ -174,11 +171,7 @@ pub enum StudyCommand {
 #[derive(Debug, Subcommand)]
 pub enum QueueCommand {
     /// Items by state and last outcome, and studies whose manifest is held.
-    List {
-        /// Machine-readable.
-        #[arg(long)]
-        json: bool,
-    },
+    List(Shown),
     /// What of a study is not registered, and why.
     Show {
         /// Study Instance UID.
@@ -593,10 +586,7 @@ async fn queue(operator: &Operator) -> anyhow::Result<Value> {
 /// What kept it from being done.
 pub fn execute(config: &Config, command: Command) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Status { json } => {
-            let answer = ask(config, &Request::Status)?;
-            show(&answer, json, |answer| status_lines(answer).iter().for_each(|line| println!("{line}")))
-        }
+        Command::Status(shown) => watch::show(shown, || ask(config, &Request::Status), status_lines),
         Command::Study(StudyCommand::Show { uid, json }) => {
             let answer = ask(config, &Request::StudyShow { uid })?;
             show(&answer, json, |answer| {
@@ -623,26 +613,7 @@ pub fn execute(config: &Config, command: Command) -> anyhow::Result<ExitCode> {
             println!("study {uid}: the wait has ended");
             Ok(ExitCode::SUCCESS)
         }
-        Command::Queue(QueueCommand::List { json }) => {
-            let answer = ask(config, &Request::QueueList)?;
-            show(&answer, json, |answer| {
-                for row in answer["groups"].as_array().into_iter().flatten() {
-                    let urgent = row["urgent"].as_u64().filter(|urgent| *urgent > 0);
-                    println!(
-                        "{:<24} {:<16} {:>8} since {}{}",
-                        text(&row["state"]),
-                        text(&row["outcome"]),
-                        row["objects"],
-                        text(&row["oldest"]),
-                        urgent.map_or(String::new(), |urgent| format!(", {urgent} urgent"))
-                    );
-                }
-                for row in answer["manifests"].as_array().into_iter().flatten() {
-                    let study = text(&row["study_uid"]);
-                    println!("manifest of study {study} is held: {}; `idr-site queue release {study}`", text(&row["outcome"]));
-                }
-            })
-        }
+        Command::Queue(QueueCommand::List(shown)) => watch::show(shown, || ask(config, &Request::QueueList), queue_command::list_lines),
         Command::Queue(QueueCommand::Show { uid, json }) => queue_command::show(config, uid, json),
         Command::Queue(QueueCommand::Hold(arguments)) => queue_command::decide(config, arguments, Verb::Hold),
         Command::Queue(QueueCommand::Cancel(arguments)) => queue_command::decide(config, arguments, Verb::Cancel),

@@ -8,7 +8,7 @@
 //! [`query`] (what devices of its own may see of what is held), [`control`] and
 //! [`health`] (what operators and monitors see), [`quarantine`] (what waits for a decision, and the decisions), [`rulebook`], [`rule_updates`] and
 //! [`rejudge`] (what rules are, and what others would say of what is held), and what stands beside the
-//! control socket: [`backup`], [`doctor`], [`certificates`], [`effective`], [`queue_command`], [`support_bundle`], [`test_send`]. [`ledger`] is how what devices were promised is kept,
+//! control socket: [`backup`], [`doctor`], [`certificates`], [`effective`], [`queue_command`], [`support_bundle`], [`test_send`], [`watch`]. [`ledger`] is how what devices were promised is kept,
 //! [`outbound`] how we call them. [`site`] puts them together, and [`reload`] exchanges what is read again while it runs.
 
 pub mod admission;
@@ -45,3 +45,4 @@ pub mod stow;
 pub mod study;
 pub mod support_bundle;
 pub mod test_send;
+pub mod watch;

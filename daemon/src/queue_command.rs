@@ -1,4 +1,4 @@
-//! `queue show`, `hold`, `cancel`, `drain`: one study on its way, decisions about it, and the wait until nothing is on its way.
+//! `queue list`, `show`, `hold`, `cancel`, `drain`: one study on its way, decisions about it, and the wait until nothing is on its way.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -14,6 +14,22 @@ use crate::spool::Verb;
 const LOOK: Duration = Duration::from_secs(1);
 /// States of what the centre has not registered and is on its way there.
 const ON_THEIR_WAY: [&str; 4] = ["queued", "sending", "sent", "committed"];
+
+/// What `queue list` says to people.
+pub fn list_lines(answer: &Value) -> Vec<String> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let rows = |key: &str| answer[key].as_array().cloned().unwrap_or_default();
+    let group = |row: &Value| {
+        let urgent = row["urgent"].as_u64().filter(|urgent| *urgent > 0).map_or(String::new(), |urgent| format!(", {urgent} urgent"));
+        let objects = row["objects"].to_string();
+        format!("{:<24} {:<16} {objects:>8} since {}{urgent}", text(&row["state"]), text(&row["outcome"]), text(&row["oldest"]))
+    };
+    let manifest = |row: &Value| {
+        let study = text(&row["study_uid"]);
+        format!("manifest of study {study} is held: {}; `idr-site queue release {study}`", text(&row["outcome"]))
+    };
+    rows("groups").iter().map(group).chain(rows("manifests").iter().map(manifest)).collect()
+}
 
 /// What of a study is not registered, why, and since when.
 ///
@@ -113,5 +129,25 @@ pub fn drain(config: &Config, seconds: u64) -> anyhow::Result<ExitCode> {
             return Ok(if left == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
         std::thread::sleep(LOOK);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_queue_is_listed_by_state_and_outcome_with_what_is_urgent_and_held() {
+        let answer = json!({
+            "groups": [
+                {"state": "queued", "outcome": "T-REFUSED", "objects": 200, "oldest": "2026-01-15T06:00:00Z", "urgent": 3},
+                {"state": "held(operator)", "outcome": "", "objects": 1, "oldest": "2026-01-15T07:00:00Z", "urgent": 0},
+            ],
+            "manifests": [{"tenant": "default", "study_uid": "1.2.3", "outcome": "operator"}],
+        });
+        let lines = list_lines(&answer);
+        assert_eq!(lines[0], "queued                   T-REFUSED             200 since 2026-01-15T06:00:00Z, 3 urgent");
+        assert_eq!(lines[1], "held(operator)                                   1 since 2026-01-15T07:00:00Z");
+        assert_eq!(lines[2..], ["manifest of study 1.2.3 is held: operator; `idr-site queue release 1.2.3`"]);
     }
 }

@@ -185,7 +185,8 @@ impl Forward {
     pub(super) async fn register_round(&self, tenant: &Tenant) -> Result<bool, SpoolError> {
         let Some(pass) = self.admitted(Channel::Soap) else { return Ok(false) };
         let (now, monotonic) = (self.clock.now(), self.clock.monotonic());
-        for lane in LANES {
+        // The urgent last: what of it was committed before any of the others found is found too.
+        for lane in LANES.into_iter().rev() {
             self.find_committed(tenant, lane).await?;
         }
         let mut due = self.due_studies(tenant, None);

@@ -9,7 +9,9 @@ use idr_profile::outcome::{Context, Outcome, Outcomes, Signal};
 
 use super::archive::{OnAsk, OnAssociate, OnStore, Said, Scripted, report_of};
 use super::rig::{Rig, sop, study};
-use crate::spool::State;
+use crate::forward::Queue;
+use crate::spool::sample::tenant;
+use crate::spool::{Commitment, Entry, Move, Progress, Spool as _, State};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -415,4 +417,28 @@ async fn refusals_by_c_store_of_one_study_or_with_their_rule_are_no_storm() {
         let of = |state: &str| rig.spool_totals().iter().filter(|((_, of), _)| *of == state).map(|(_, amount)| amount.objects).sum::<u64>();
         assert_eq!((of("quarantined"), of("queued")), (quarantined, 24 - quarantined), "{comment:?}, {studies} studies, {receipts}");
     }
+}
+
+#[tokio::test]
+async fn however_many_wait_for_their_receipt_what_is_to_be_committed_is_asked_for() {
+    let (rig, peer) = world(true, PATIENT).await;
+    rig.on_commit_only();
+    let forward = rig.forward();
+    // As many as are claimed at once, all due before the one that came last.
+    let many = 4096;
+    for number in 1..=2 {
+        rig.receive(number, 0..many / 2).await;
+        let members = rig.spool.members(&tenant(), &study(number), None, 5000).await.expect("readable");
+        let taken = |entry: &Entry| {
+            let commitment = Some(Commitment { taken: true, ..Commitment::default() });
+            Move { id: entry.id(), to: Progress { state: State::Sent, commitment, ..entry.progress.clone() } }
+        };
+        rig.spool.advance(members.iter().map(taken).collect()).await.expect("moved");
+    }
+    rig.clock.advance(MINUTE);
+    rig.receive(3, [0]).await;
+    forward.round(Queue::Instances, &tenant()).await.expect("a round");
+    assert_eq!(rig.state(3, 0).await, "sent");
+    forward.round(Queue::Commitments, &tenant()).await.expect("a round");
+    assert_eq!(peer.requests().iter().map(|request| request.references.len()).sum::<usize>(), 1, "it is asked for");
 }
