@@ -1,6 +1,6 @@
 //! What an operator decides about what is on its way: `queue hold` and `queue cancel` (profile 03 §6).
 //!
-//! A hold of a study is its note [`HOLD`] with who, when and why, and stops every step of it, also of what comes later, until
+//! A hold of a study is its note `hold` with who, when and why, and stops every step of it, also of what comes later, until
 //! `queue release`. What is queued becomes `held(operator)`; what was sent still gets its receipt, and stands in no manifest before.
 //! A hold of an object is its state and its [`Decision`] alone. A cancelled object is `rejected`: kept, and never sent. Nothing
 //! here deletes anything.

@@ -6,7 +6,7 @@
 //!
 //! # Failure
 //! The note is durable before the first object is moved. What is not moved then, because it was moved by somebody else, is found
-//! by the note when it is to be sent ([`Forward::settle_lane`]).
+//! by the note when it is to be sent.
 
 use jiff::Timestamp;
 
