@@ -20,7 +20,7 @@ mod dimse;
 
 pub use database::{Database, Engine};
 pub use dimse::{Commitment, Dimse};
-pub use federation::{Community, Federation};
+pub use federation::{COMMUNITY_TRANSACTIONS, Community, Federation};
 pub use idr_host::config::ConfigError;
 pub use idr_profile::identifier::Environment;
 pub use mllp::Mllp;

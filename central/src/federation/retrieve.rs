@@ -4,7 +4,7 @@
 //!
 //! # What is taken of an answer
 //! Documents that were asked for, each with its community, once for each time it was asked for, and with a part of its own;
-//! instances as DICOM files alone. Anything else, and the whole answer is refused. Documents are staged until the message is
+//! instances as DICOM files with the UIDs that they were asked for by. Anything else, and the whole answer is refused. Documents are staged until the message is
 //! whole: what does not arrive whole is not there, and the own documents are not held up by a slow stream.
 //! Errors of the community are passed on as they are; they say why a document is missing.
 
@@ -18,6 +18,7 @@ use idr_ihe::soap::xop::Content;
 use idr_ihe::soap::{Envelope, MediaType};
 use idr_ihe::transaction::iti_43::{self, DocumentRequest, DocumentResponse};
 use idr_ihe::transaction::registry_response::{RegistryError, Severity, Status};
+use idr_profile::scan::{Limits, Part10Reader, tags};
 use idr_profile::xds::request::{RetrieveProblem, RetrieveService};
 use idr_profile::xds::{Answerer, RegistryProblem};
 use idr_profile::xua::{Refusal, Transaction};
@@ -150,6 +151,13 @@ async fn one(
         true => Err(Cause::NoRoom),
         false => remote.ask(central, &message, |envelope, staged| taken(central, question, envelope, staged)).await,
     };
+    let answered = match answered {
+        Ok(taken) if number == "RAD-75" && !are_instances(central, question, &taken.0).await => {
+            tracing::warn!(peer = %remote.id, transaction = number, "an instance of another community is not the one that was asked for; its answer is refused");
+            Err(Cause::Answer("an instance is not the one that was asked for"))
+        }
+        answered => answered,
+    };
     let (documents, errors, staged) = match answered {
         Ok(answered) => answered,
         Err(cause) => {
@@ -233,6 +241,38 @@ fn taken(central: &Central, question: &Question<'_>, envelope: &Envelope<'_>, st
     drop(parts);
     Ok((documents, answer.registry.errors, staged))
 }
+
+/// Whether each document is a DICOM file of the instance, series and study that it was asked for by.
+async fn are_instances(central: &Central, question: &Question<'_>, documents: &HashMap<usize, Document>) -> bool {
+    for ((place, _), mention) in question.documents.iter().zip(&question.mentions) {
+        if let Some(document) = documents.get(place)
+            && !is_instance(central, document, mention).await
+        {
+            return false;
+        }
+    }
+    true
+}
+
+async fn is_instance(central: &Central, document: &Document, mention: &Mention) -> bool {
+    let Ok(mut bytes) = central.objects.stream_back(&document.part.written).await else { return false };
+    let (mut reader, mut read) = (Part10Reader::new(Limits::default()), 0);
+    while let Some(Ok(chunk)) = bytes.next().await {
+        reader.feed(&chunk);
+        read += chunk.len();
+        if read >= HEADER_BYTES {
+            break;
+        }
+    }
+    let scan = reader.finish();
+    let uid = |tag| scan.header.data_set().uid(tag);
+    uid(tags::SOP_INSTANCE_UID) == Some(&document.response.document_unique_id)
+        && uid(tags::STUDY_INSTANCE_UID) == mention.study.as_deref()
+        && uid(tags::SERIES_INSTANCE_UID) == mention.series.as_deref()
+}
+
+/// Bytes of an instance that are looked through for its UIDs, which stand near its front.
+const HEADER_BYTES: usize = 4 << 20;
 
 /// `type/subtype`, which becomes a field of ours.
 fn is_media_type(text: &str) -> bool {

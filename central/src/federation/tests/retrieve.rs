@@ -247,7 +247,17 @@ async fn what_is_left_out_without_a_word_is_missed() {
         let (from, to) = (text.find("<xdsb:DocumentResponse>").expect("one"), text.rfind("</xdsb:DocumentResponse>").expect("one"));
         format!("{}{}", &text[..from], &text[to + "</xdsb:DocumentResponse>".len()..])
     });
-    for said in [nothing, replaced("application/dicom</xdsb:mimeType>", "text/plain</xdsb:mimeType>")] {
+    // Another instance of the same length, in a file that is well.
+    let uid = Instance::ct(2).sop_instance_uid;
+    let another: Said = Box::new(move |text| {
+        let at = text.rfind(uid.as_str()).expect("the data set");
+        format!("{}{}{}", &text[..at], uid.replace(STUDY, &STUDY.replace("77", "78")), &text[at + uid.len()..])
+    });
+    let series: Said = Box::new(|text| {
+        let at = text.rfind(&format!("{STUDY}.1")).expect("the series");
+        format!("{}9{}", &text[..at], &text[at + 1..])
+    });
+    for said in [nothing, another, series, replaced("application/dicom</xdsb:mimeType>", "text/plain</xdsb:mimeType>")] {
         let (here, _there, _, [_, far]) = two(&[], |there| Beside::new(there).that_says(said)).await;
         let uid = &far.instance.sop_instance_uid;
         let answer = ask(&here, &PKI.hospital, &own, action::RAD_69, &images(vec![document(Some(NEIGHBOUR), uid)])).await;
