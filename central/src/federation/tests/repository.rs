@@ -146,7 +146,7 @@ async fn a_permitted_document_comes_from_the_repository_that_registered_it() {
     );
     let records = used(&here);
     assert!(records.iter().any(|value| value["transaction"] == "ITI-43" && value["recipient"] == THEIRS));
-    for _ in 0..200 {
+    for _ in 0..1200 {
         if here.object_files() == 0 {
             break;
         }

@@ -78,7 +78,7 @@ async fn documents_of_two_communities_come_in_one_answer_in_the_order_of_the_req
     }
     let told: Vec<_> = records.iter().filter(|value| value["event"] == "told_by_another").collect();
     assert_eq!(told.len(), 2);
-    for _ in 0..200 {
+    for _ in 0..1200 {
         if here.object_files() == 2 {
             break;
         }
