@@ -5,7 +5,7 @@ SHELL := /bin/bash
 export CARGO_TERM_COLOR ?= never
 NEXTEST := cargo nextest run --no-fail-fast
 
-.PHONY: demo test check fmt lint doc doc-tests unit scenarios peers bench bench-index bench-access bench-forward bench-wan bench-poison mutants fuzz fuzz-smoke soak-kill soak-powerloss soak-memory deb setup setup-build soak-sim \
+.PHONY: demo test check fmt lint doc doc-tests unit scenarios peers bench bench-index bench-access bench-forward bench-wan bench-poison mutants fuzz fuzz-smoke soak-kill soak-powerloss soak-memory deb setup setup-build soak-sim soak-week \
 	setup-tests skipped help
 
 help:                 ## this list
@@ -66,6 +66,9 @@ soak-powerloss: setup-build ## N=10000 SEED=1: lives of a spool over a simulated
 
 soak-sim: setup-build ## N=5000 SEED=1: whole lives of a site in a simulated world (docs/simulation.md); SEED=<seed> N=1 repeats one
 	IDR_SEEDS=$${N:-5000} IDR_SEED=$${SEED:-1} cargo test --locked -p idr-site --lib -- --nocapture forward::simulation::every
+
+soak-week: setup-build ## PER_DAY=20000: seven simulated days without the centre, and the drain; TMPDIR: 2 GB, the faster the better
+	IDR_PER_DAY=$${PER_DAY:-20000} TMPDIR=$${TMPDIR:-/dev/shm} cargo test --locked -p idr-site --lib -- --nocapture forward::simulation::week
 
 soak-memory: setup-build ## 1 GiB on each of four associations at once: peak memory of both programs
 	cargo build --release --locked -p idr-site -p idr-central -p idr-tests --bins

@@ -313,6 +313,9 @@ impl World {
             End::KillBetween(step) => self.centre.fuse.set(step),
             End::Stop => {}
         }
+        if std::env::var_os("IDR_TELL").is_some() {
+            eprintln!("{:?} a life that ends so: {end:?}", self.clock.monotonic());
+        }
         let blown = self.centre.fuse.blown.lock().expect("no panic while held").clone();
         let length = Duration::from_secs(self.random.random_range(60..20_000));
         let until = self.clock.monotonic() + length;

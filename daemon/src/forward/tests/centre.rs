@@ -87,6 +87,8 @@ pub struct Entry {
 #[derive(Default)]
 struct State {
     stored: BTreeMap<String, (Digest, Carried)>,
+    /// SOP Instance UIDs that were stored of a study.
+    of_study: BTreeMap<String, Vec<String>>,
     /// What it holds, in the order in which it was stored: SOP Instance UID and SHA-256 of the data set as it came. Nothing is
     /// ever taken out.
     ledger: Vec<(String, [u8; 32])>,
@@ -366,12 +368,15 @@ impl Centre {
         };
         let (mut state, now) = (self.state(), self.clock.now());
         let r3 = state.sign(now, Statement::Commit { object, source: Source::default(), acceptance: None });
+        state.of_study.entry(entry.record.facts.study_uid.clone()).or_default().push(announced.sop_instance_uid.clone());
         state.stored.insert(announced.sop_instance_uid.clone(), (entry.record.digest, r3));
     }
 
     /// It has lost an instance that it answered for, and the R3 with it.
     pub fn lose(&self, sop_instance_uid: &str) {
-        self.state().stored.remove(sop_instance_uid);
+        let mut state = self.state();
+        state.stored.remove(sop_instance_uid);
+        state.of_study.values_mut().for_each(|uids| uids.retain(|uid| uid != sop_instance_uid));
     }
 
     /// Its R3 name another digest.
@@ -516,6 +521,7 @@ impl Centre {
             results.push(state.taken(&uid));
             state.ledger.push((uid.clone(), hasher.finalize().into()));
             state.order.push(uid.clone());
+            state.of_study.entry(batch.study_uid.clone()).or_default().push(uid.clone());
             state.stored.insert(uid, (digest, r3));
         }
         Ok(results)
@@ -606,12 +612,11 @@ impl Peer for Centre {
         };
         let mut found: Vec<Carried> = {
             let state = self.state();
-            let of_study = |carried: &&Carried| match &carried.receipt().statement {
-                Statement::Commit { object, .. } => object.study_uid == study_uid,
-                Statement::Registration { study_uid: study, .. } => study == study_uid,
-                _ => false,
-            };
-            state.stored.values().map(|(_, r3)| r3).chain(&state.registrations).filter(of_study).cloned().collect()
+            let of_study =
+                |r4: &&Carried| matches!(&r4.receipt().statement, Statement::Registration { study_uid: study, .. } if study == study_uid);
+            let uids = state.of_study.get(study_uid).into_iter().flatten();
+            let commits = uids.filter_map(|uid| state.stored.get(uid)).map(|(_, r3)| r3);
+            commits.chain(state.registrations.iter().filter(of_study)).cloned().collect()
         };
         let id = |carried: &Carried| carried.receipt().id;
         found.sort_by_key(id);
