@@ -24,6 +24,7 @@ use uuid::Uuid;
 
 use crate::audit::AuditSink;
 use crate::config::Config;
+use crate::enrolment::Enrolment;
 use crate::federation::Federation;
 use crate::objects::Objects;
 use crate::revocation::Revocations;
@@ -77,6 +78,8 @@ pub struct Central {
     pub receiving: Arc<Semaphore>,
     /// Other communities that are asked.
     pub federation: Federation,
+    /// How sites join, and which have.
+    pub enrolment: Enrolment,
     /// What is counted since the start.
     pub counters: Counters,
     /// The clock of this program.

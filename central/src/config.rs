@@ -7,6 +7,7 @@
 //! Profile 00 §2 (which file holds what), 10 §2 (no row, no traffic), 10 §11 (bounds), 08 §6 (limits).
 
 mod database;
+mod enrolment;
 mod federation;
 mod mllp;
 
@@ -20,6 +21,7 @@ mod dimse;
 
 pub use database::{Database, Engine};
 pub use dimse::{Commitment, Dimse};
+pub use enrolment::Enrolment;
 pub use federation::{COMMUNITY_TRANSACTIONS, Community, Federation};
 pub use idr_host::config::ConfigError;
 pub use idr_profile::identifier::Environment;
@@ -336,6 +338,9 @@ pub struct ConfigFile {
     /// Listeners of ADT messages.
     #[serde(default)]
     pub mllp: Mllp,
+    /// How sites join.
+    #[serde(default)]
+    pub enrol: Enrolment,
     /// Model C4.
     #[serde(default)]
     pub direct: Direct,
@@ -414,6 +419,7 @@ impl ConfigFile {
         file.database.check(file.environment)?;
         file.dimse.check()?;
         file.commitment.check()?;
+        file.enrol.check()?;
         check_loopback("health_listen", file.health_listen)?;
         for (at, row) in file.repository.iter().enumerate() {
             for (name, oid) in [("unique_id", &row.unique_id), ("organisation", &row.organisation)] {
@@ -520,6 +526,9 @@ impl Config {
         for path in [&mut file.control_socket, &mut file.dimse.certificate, &mut file.dimse.key].into_iter().chain(federation).flatten() {
             *path = base.join(&*path);
         }
+        for path in file.enrol.paths() {
+            *path = base.join(&*path);
+        }
         for path in file.database.paths() {
             *path = base.join(&*path);
         }
@@ -546,6 +555,8 @@ mod tests {
         assert_eq!(config.database.engine, Engine::Sqlite, "no server is needed by default");
         let default = Database { tls_authorities: "/etc/idr-central/tls/database-ca.pem".into(), ..Database::default() };
         assert_eq!(format!("{:?}", config.database), format!("{default:?}"), "the file says the defaults");
+        assert_eq!(format!("{:?}", config.enrol), format!("{:?}", Enrolment::default()), "the file says the defaults");
+        assert!(config.enrol.listen.is_empty() && config.enrol.two_person, "nobody can join by default");
         assert!(with("", "").expect_err("no default").to_string().contains("environment"));
     }
 

@@ -37,10 +37,12 @@ use crate::store::overview::{HeldDocument, HeldObject};
 
 mod consent;
 mod decisions;
+mod enrolment;
 mod migrate;
 mod patient;
 
 pub use consent::ConsentCommand;
+pub use enrolment::{PeerCommand, TokenCommand};
 pub use patient::PatientCommand;
 
 /// Studies in one answer.
@@ -78,6 +80,12 @@ pub enum Command {
     /// Audit logs.
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Invites by which sites join.
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Who may connect.
+    #[command(subcommand)]
+    Peer(PeerCommand),
     /// Check that every row of the index has its object, and that the object has its digest.
     Fsck {
         /// Look at existence and size only.
@@ -183,6 +191,7 @@ enum Request {
     AuditRead { stream: String, patient: Option<PatientId>, reason: String },
     Consent { consent: consent::Consent },
     Patient { patient: patient::Identity },
+    Enrol { enrol: enrolment::Enrol },
 }
 
 /// Who gives a command: the user of the operating system. Made by the commands and their socket only, so that no route can
@@ -202,6 +211,12 @@ impl Operator {
     #[cfg(test)]
     pub fn of_tests() -> Self {
         Self::own()
+    }
+
+    /// Another operator.
+    #[cfg(test)]
+    pub fn of_user(uid: u32) -> Self {
+        Self { uid }
     }
 
     /// As records name it.
@@ -266,6 +281,7 @@ async fn perform(request: Request, central: &Central, operator: &Operator) -> an
         }
         Request::Reload => anyhow::bail!("no centre runs here: what it reads again it reads at its start"),
         Request::Consent { consent } => consent::perform(central, operator, consent).await,
+        Request::Enrol { enrol } => enrolment::perform(central, operator, enrol).await,
         Request::Patient { patient } => patient::perform(central, operator, patient).await,
     }
 }
@@ -349,6 +365,16 @@ pub fn execute(config: &Config, command: Command) -> anyhow::Result<ExitCode> {
             }
             Ok(ExitCode::SUCCESS)
         }
+        Command::Token(TokenCommand::Authority { name }) => {
+            let made = enrolment::make_authority(config, &name)?;
+            println!(
+                "{} and {} are made; now put the certificate into enrolment_authorities of trust.toml",
+                made["certificate"], made["key"]
+            );
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Token(command) => enrol(config, command.into_request()?),
+        Command::Peer(command) => enrol(config, command.into_request()),
         Command::Registry(RegistryCommand::Find { patient, study, json }) => {
             let patient = patient.as_deref().map(self::patient).transpose()?;
             let answer = ask(config, Request::RegistryFind { patient, study })?;
@@ -393,6 +419,12 @@ pub fn execute(config: &Config, command: Command) -> anyhow::Result<ExitCode> {
             Ok(if findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
     }
+}
+
+fn enrol(config: &Config, (enrol, json): (enrolment::Enrol, bool)) -> anyhow::Result<ExitCode> {
+    let answer = ask(config, Request::Enrol { enrol })?;
+    println!("{}", if json { answer.to_string() } else { enrolment::text(&answer) });
+    Ok(ExitCode::SUCCESS)
 }
 
 fn show_study(study: &Value) {

@@ -3,7 +3,7 @@
 //! The modules, in the order in which a request meets them: [`config`], [`https`] (listener, routes) and [`dimse`] (DICOM over TLS), [`peer`] (whose
 //! certificate this is, whether it is [revoked](revocation), and what its row allows), [`assertion`] (who asks; by the files of [`policy`]), then by what is asked: [`archive`] (instances
 //! in and out), [`registry`] (submissions and stored queries), [`repository`] (documents), [`consent`] (declarations, and
-//! what a refused caller is told), [`federation`] (what other communities are asked for it), [`identity`] (ADT messages: patients, merges, links). Below them [`store`] (one transactional store), [`objects`] (bytes), [`audit`] (what is
+//! what a refused caller is told), [`federation`] (what other communities are asked for it), [`identity`] (ADT messages: patients, merges, links), [`enrolment`] (how sites join). Below them [`store`] (one transactional store), [`objects`] (bytes), [`audit`] (what is
 //! written before each reply). [`central`] holds what all of them share; [`run`] starts and stops it, [`reload`] exchanges what is read again while it runs; [`control`] and [`health`]
 //! are what operators and monitors see.
 //!
@@ -21,6 +21,7 @@ pub mod config;
 pub mod consent;
 pub mod control;
 pub mod dimse;
+pub mod enrolment;
 pub mod federation;
 pub mod health;
 pub mod https;

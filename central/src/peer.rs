@@ -26,7 +26,7 @@ pub enum NotAdmitted {
     /// The organisation is suspended (10 §2.2 rule 6).
     #[error("the organisation of the certificate is suspended")]
     Suspended,
-    /// No `[[peer]]` of the organisation is in force.
+    /// No `[[peer]]` of the organisation is in force, and no enrolled site of it.
     #[error("no [[peer]] row of the certificate's organisation is in force")]
     Row,
     /// Rows exist, but each is pinned to other certificates.
@@ -89,7 +89,8 @@ pub fn admit(central: &Central, client: &Client) -> Result<Admitted, NotAdmitted
             && row.valid_to.is_none_or(|to| today <= to)
             && (row.model != Model::C4 || config.direct.enabled)
     };
-    let rows: Vec<&Peer> = config.peer.iter().filter(in_force).collect();
+    let enrolled = central.enrolment.rows();
+    let rows: Vec<&Peer> = config.peer.iter().chain(enrolled.iter()).filter(in_force).collect();
     let pinned = |row: &&&Peer| row.certificates.iter().any(|pin| pin.eq_ignore_ascii_case(&client.sha256));
     let found = rows.iter().find(pinned).or_else(|| rows.iter().find(|row| row.certificates.is_empty()));
     match found {

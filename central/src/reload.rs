@@ -45,6 +45,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(3600);
 pub struct Doors {
     /// HTTPS.
     pub https: Arc<ArcSwap<ServerConfig>>,
+    /// Enrolment.
+    pub enrol: Option<Arc<ArcSwap<ServerConfig>>>,
     /// DICOM over TLS.
     pub dimse: Option<Arc<ArcSwap<ServerConfig>>>,
     /// ADT messages over TLS.
@@ -57,15 +59,16 @@ impl Doors {
     /// # Errors
     /// File and cause.
     pub fn open(config: &Config, trust: &Trust) -> anyhow::Result<Self> {
-        let Set { https, dimse, mllp, .. } = Set::of(config, trust)?;
+        let Set { https, enrol, dimse, mllp } = Set::of(config, trust)?;
         let door = |tls| Arc::new(ArcSwap::from_pointee(tls));
-        Ok(Self { https: door(https), dimse: dimse.map(door), mllp: mllp.map(door) })
+        Ok(Self { https: door(https), enrol: enrol.map(door), dimse: dimse.map(door), mllp: mllp.map(door) })
     }
 }
 
 /// What the listeners show and whom they take, made of one reading.
 struct Set {
     https: ServerConfig,
+    enrol: Option<ServerConfig>,
     dimse: Option<ServerConfig>,
     mllp: Option<ServerConfig>,
 }
@@ -74,6 +77,7 @@ impl Set {
     fn of(config: &Config, trust: &Trust) -> anyhow::Result<Self> {
         Ok(Self {
             https: run::tls_listener(config, trust, run::HTTP)?,
+            enrol: (!config.enrol.listen.is_empty()).then(|| run::enrol_listener(config)).transpose()?,
             dimse: (!config.dimse.listen.is_empty()).then(|| run::dimse_listener(config, trust)).transpose()?,
             mllp: (!config.mllp.listen.is_empty()).then(|| run::tls_listener(config, trust, &[])).transpose()?,
         })
@@ -156,10 +160,10 @@ impl Reload {
         *self.chains() = chains;
         // What is revoked comes before who is trusted: nobody is taken by new anchors without their lists.
         self.central.revocation.store(Arc::new(revocations));
-        self.central.trust.store(Arc::new(trust));
-        let Doors { https, dimse, mllp } = &self.doors;
+        self.central.enrolment.take_trust(&self.central, trust);
+        let Doors { https, enrol, dimse, mllp } = &self.doors;
         https.store(Arc::new(set.https));
-        for (door, tls) in [(dimse, set.dimse), (mllp, set.mllp)] {
+        for (door, tls) in [(enrol, set.enrol), (dimse, set.dimse), (mllp, set.mllp)] {
             if let (Some(door), Some(tls)) = (door, tls) {
                 door.store(Arc::new(tls));
             }

@@ -59,6 +59,10 @@ impl Revocations {
             _ => Some(TrustStore::new(trust.tls_anchors(), trust.tls_intermediates()).context("tls_anchors, tls_intermediates")?),
         };
         let mut found = Self { lists, clients };
+        // Which of their certificates count, the centre itself knows (10 §6): the others belong to no organisation.
+        for authority in trust.enrolment_authorities() {
+            found.lists.known_elsewhere(authority);
+        }
         let folder = &config.files.revocation_lists;
         let entries = match std::fs::read_dir(folder) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(found),

@@ -43,8 +43,10 @@ use crate::consent::log;
 use crate::control;
 use crate::dimse::commitment::Commitments;
 use crate::dimse::{self, Dimse};
+use crate::enrolment::Enrolment;
+use crate::enrolment::authority::Authority;
 use crate::federation::Federation;
-use crate::https::{self, server};
+use crate::https::{self, enrol, server};
 use crate::identity::mllp;
 use crate::keys::Keys;
 use crate::objects::Objects;
@@ -137,6 +139,13 @@ pub(crate) fn tls_listener(config: &Config, trust: &Trust, protocols: &[&[u8]]) 
     Ok(tls::server(&chain, &key, &files::anchors(trust.tls_anchors()), ClientAuth::Required, protocols)?)
 }
 
+/// The door of enrolment: the certificate of HTTPS, and nobody is asked for one.
+pub(crate) fn enrol_listener(config: &Config) -> anyhow::Result<rustls::ServerConfig> {
+    let path = &config.https.certificate;
+    let chain = std::fs::read(path).with_context(|| format!("{}: cannot be read", path.display()))?;
+    Ok(tls::server_for_anyone(&chain, &files::read_private(&config.https.key)?, HTTP)?)
+}
+
 /// Certificate and key of DICOM over TLS: its own, or those of HTTPS.
 fn dimse_identity(config: &Config) -> anyhow::Result<(Vec<u8>, Vec<u8>)> {
     let (certificate, key) = match (&config.dimse.certificate, &config.dimse.key) {
@@ -167,6 +176,7 @@ fn dimse_client(config: &Config, trust: &Trust) -> anyhow::Result<Option<Arc<rus
 /// The first problem.
 pub fn check(config: &Config) -> anyhow::Result<()> {
     let loaded = Loaded::read(config)?;
+    Authority::load(config, &loaded.trust)?;
     tls_listener(config, &loaded.trust, HTTP)?;
     if !config.dimse.listen.is_empty() {
         dimse_listener(config, &loaded.trust)?;
@@ -227,6 +237,7 @@ impl Open {
             tracing::info!(count = forgotten, "messages that a crash interrupted may be sent again at once");
         }
         let federation = Federation::open(&config, &loaded.trust)?;
+        let enrolment = Enrolment::open(&config, &loaded.trust)?;
         let central = Central {
             rules: ArcSwap::from_pointee(loaded.rules),
             trust: ArcSwap::from_pointee(loaded.trust),
@@ -243,6 +254,7 @@ impl Open {
             slots: loaded.slots,
             committer: Committer::start(store.clone(), custody.clone(), Arc::new(clock)),
             store,
+            enrolment,
             custody,
             objects: Objects::local(&state.join("objects"))?,
             audit: sink.clone(),
@@ -253,6 +265,7 @@ impl Open {
             config,
             clock,
         };
+        central.enrolment.refresh(&central).await?;
         Ok(Self { central: Arc::new(central), sink })
     }
 
@@ -369,6 +382,12 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
         bound.dimse.push(listener.local_addr()?.to_string());
         dimse_listeners.push(listener);
     }
+    let mut enrol_listeners = Vec::new();
+    for address in &config.enrol.listen {
+        let listener = TcpListener::bind(address).await.with_context(|| format!("enrol.listen: {address} cannot be bound"))?;
+        bound.enrol.push(listener.local_addr()?.to_string());
+        enrol_listeners.push(listener);
+    }
     let feeds = bind_feeds(&config, doors.mllp.clone(), &mut bound).await?;
     let health_listener = match config.health_listen {
         Some(address) => Some(TcpListener::bind(address).await.with_context(|| format!("health_listen: {address} cannot be bound"))?),
@@ -394,6 +413,13 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
         requests.spawn(server::serve(listener, doors.https.clone(), router.clone(), connections.clone(), bounds.clone(), stop.clone()));
     }
     drop(router);
+    let (door, most) = (enrol::door(central.clone()), config.enrol.connections_max);
+    let connections = Connections::new(most, most.min(16), most.min(16));
+    for listener in enrol_listeners {
+        let Some(tls) = doors.enrol.clone() else { break };
+        requests.spawn(server::serve_anyone(listener, tls, door.clone(), connections.clone(), bounds.clone(), stop.clone()));
+    }
+    drop(door);
     serve_dimse(&central, (dimse_listeners, doors.dimse), (&requests, &stop), (&behind, &after_requests)).await?;
     let m = &config.mllp;
     let connections = Connections::new(m.connections_max, m.connections_per_address_max, m.handshakes_max);
@@ -493,6 +519,7 @@ async fn sweep(central: Arc<Central>, stop: CancellationToken) {
 const PURGED_AT_ONCE: u32 = 1000;
 
 async fn sweep_once(central: &Central, back: SignedDuration) -> anyhow::Result<()> {
+    crate::enrolment::join::sweep(central).await?;
     let now = central.now();
     let old = now.checked_sub(STRAY_AGE)?;
     let made = now.checked_sub(back)?..old;
@@ -525,6 +552,7 @@ async fn sweep_once(central: &Central, back: SignedDuration) -> anyhow::Result<(
 #[derive(Debug, Default, serde::Serialize)]
 struct Bound {
     https: Vec<String>,
+    enrol: Vec<String>,
     dimse: Vec<String>,
     health: Vec<String>,
     mllp: Vec<String>,

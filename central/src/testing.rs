@@ -38,6 +38,7 @@ use tower::ServiceExt as _;
 use crate::audit::MemorySink;
 use crate::central::{Central, Counters, Places, RECEIVING_MAX, Space};
 use crate::config::Config;
+use crate::enrolment::Enrolment;
 use crate::federation::{self, Federation};
 use crate::https;
 use crate::https::server::Client;
@@ -109,11 +110,14 @@ pub struct Party {
     pub key: SigningKey,
     pub certificate: Vec<u8>,
     pub tls: Vec<u8>,
+    pub tls_key: SigningKey,
 }
 
 /// Keys of a process: made once.
 pub struct Pki {
     pub root: Vec<u8>,
+    /// Certificate and key of the authority of enrolment, PEM.
+    pub enrolment: (String, String),
     pub hospital: Party,
     pub other: Party,
     pub district: Party,
@@ -140,9 +144,11 @@ pub static PKI: LazyLock<Pki> = LazyLock::new(|| {
         let mut tls = self::params("Gateway", organisation);
         tls.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         let tls = tls.signed_by(&tls_key, &issuer).expect("signed").der().to_vec();
-        Party { organisation, key: SigningKey::from_pkcs8(pair.serialized_der()).expect("a supported key"), certificate, tls }
+        let key = |pair: &KeyPair| SigningKey::from_pkcs8(pair.serialized_der()).expect("a supported key");
+        Party { organisation, key: key(&pair), certificate, tls, tls_key: key(&tls_key) }
     };
-    Pki { hospital: party(HOSPITAL), other: party(OTHER), district: party(DISTRICT), root }
+    let enrolment = crate::enrolment::authority::make("Test enrolment", t0()).expect("made");
+    Pki { hospital: party(HOSPITAL), other: party(OTHER), district: party(DISTRICT), root, enrolment }
 });
 
 fn params(name: &str, organisation: &str) -> CertificateParams {
@@ -283,6 +289,7 @@ impl World {
         let objects = Objects::local(&folder.path().join("objects")).expect("an empty folder");
         let config = config(&folder.path().join("idr-central.toml"), changes);
         let federation = Federation::over(&config, connect).expect("every community is connected");
+        enrolment_files(folder.path());
         let sink = Arc::new(MemorySink::new());
         let store: Arc<dyn CentralStore> = Arc::new(SqliteStore::memory().await.expect("memory"));
         let holder = Holder::new(&config.central.organisation, &config.central.node).expect("valid");
@@ -297,9 +304,11 @@ impl World {
         let custody = Custody::new(holder, signer, Arc::new(random));
         let policy_files = policy_files();
         let site_rules = Some(site_rules).filter(|text| !text.is_empty());
+        let trust = Trust::parse(&trust(), &mut |_| Err(std::io::Error::other("no files"))).expect("a valid file");
+        let enrolment = Enrolment::open(&config, &trust).expect("an authority, or none");
         let central = Arc::new(Central {
             rules: ArcSwap::from_pointee(RuleSets::load(&shipped_files(), site_rules, Environment::Test).expect("valid rules")),
-            trust: ArcSwap::from_pointee(Trust::parse(&trust(), &mut |_| Err(std::io::Error::other("no files"))).expect("a valid file")),
+            trust: ArcSwap::from_pointee(trust),
             revocation: ArcSwap::from_pointee(Revocations::off()),
             xua: XuaRules::shipped(),
             policy: Policy::shipped(),
@@ -313,6 +322,7 @@ impl World {
             slots: Slots::default(),
             committer: Committer::start(store.clone(), custody.clone(), Arc::new(t0)),
             store,
+            enrolment,
             custody,
             objects,
             audit: sink.clone(),
@@ -357,6 +367,18 @@ pub fn config(path: &std::path::Path, changes: &[(&str, &str)]) -> Config {
     Config::parse(&text, path).expect("a valid file")
 }
 
+/// The files of `[enrol]` and the certificate of the listener.
+fn enrolment_files(folder: &std::path::Path) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let tls = folder.join("tls");
+    std::fs::create_dir(&tls).expect("a new folder");
+    let (certificate, key) = &PKI.enrolment;
+    for (name, text) in [("enrolment.pem", certificate), ("enrolment.key", key), ("server.pem", &pem(&PKI.district.tls))] {
+        std::fs::write(tls.join(name), text).expect("written");
+        std::fs::set_permissions(tls.join(name), std::fs::Permissions::from_mode(0o600)).expect("ours");
+    }
+}
+
 /// What the row of each party lists: everything.
 pub static LISTED: LazyLock<String> = LazyLock::new(|| listed(&crate::config::TRANSACTIONS));
 
@@ -371,7 +393,11 @@ fn peer(party: &Party) -> String {
 
 /// `trust.toml` that believes both parties.
 pub fn trust() -> String {
-    let mut text = format!("signing_anchors = [\"\"\"{}\"\"\"]\n", pem(&PKI.root));
+    let mut text = format!(
+        "signing_anchors = [\"\"\"{0}\"\"\"]\ntls_anchors = [\"\"\"{0}\"\"\"]\nenrolment_authorities = [\"\"\"{1}\"\"\"]\n",
+        pem(&PKI.root),
+        PKI.enrolment.0
+    );
     for party in PKI.parties() {
         let organisation = party.organisation;
         let certificate = pem(&party.certificate);

@@ -1,4 +1,4 @@
-//! `cert list`: the certificates that this site shows and signs with, and how long they last.
+//! `cert`: the certificates that this site shows and signs with, and how long they last; how they are come by is [`crate::enrol`].
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -11,10 +11,16 @@ use serde_json::{Value, json};
 
 use crate::config::Config;
 use crate::doctor::{self, Level};
+use crate::enrol::join::{self, JoinArguments};
+use crate::enrol::renewal::{self, RotateArguments};
 
 /// Commands about certificates.
 #[derive(Debug, Subcommand)]
 pub enum CertCommand {
+    /// Join the centre: keys are made here, the centre certifies them; also `idr-site enrol`.
+    Join(Box<JoinArguments>),
+    /// New keys and certificates in place of those that this site joined with.
+    Rotate(Box<RotateArguments>),
     /// What this site shows and signs with; exit status as that of `doctor`.
     List {
         /// Machine-readable.
@@ -39,7 +45,18 @@ pub fn read(key: &'static str, path: &Path) -> Option<Certificate> {
 }
 
 /// Does a command.
-pub fn execute(config: &Config, CertCommand::List { json }: CertCommand) -> ExitCode {
+///
+/// # Errors
+/// What kept it from being done.
+pub fn execute(config: &Config, command: CertCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        CertCommand::Join(arguments) => join::execute(config, *arguments),
+        CertCommand::Rotate(arguments) => renewal::execute(config, *arguments),
+        CertCommand::List { json } => Ok(list(config, json)),
+    }
+}
+
+fn list(config: &Config, json: bool) -> ExitCode {
     let now = idr_host::now();
     let rows: Vec<(Level, Value)> = own(config).into_iter().map(|(key, path)| row(key, path, now)).collect();
     let worst = rows.iter().map(|(level, _)| *level).max().unwrap_or(Level::Ok);

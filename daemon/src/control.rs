@@ -29,6 +29,7 @@ use crate::completeness::Completeness;
 use crate::config::{Config, Priority};
 use crate::doctor;
 use crate::effective::{self, ConfigCommand};
+use crate::enrol::join::{self, JoinArguments};
 use crate::forward::Forward;
 use crate::forward::priority::Said;
 use crate::forward::reconcile::Which;
@@ -107,6 +108,8 @@ pub enum Command {
     /// Try the whole way with an invented study.
     #[command(subcommand)]
     Test(TestCommand),
+    /// Join the centre by a join string; the same as `cert join`.
+    Enrol(Box<JoinArguments>),
     /// Certificates of this site.
     #[command(subcommand)]
     Cert(CertCommand),
@@ -634,7 +637,8 @@ pub fn execute(config: &Config, command: Command) -> anyhow::Result<ExitCode> {
             println!("{} items are due now", answer["due"]);
             Ok(ExitCode::SUCCESS)
         }
-        Command::Cert(command) => Ok(certificates::execute(config, command)),
+        Command::Cert(command) => certificates::execute(config, command),
+        Command::Enrol(arguments) => join::execute(config, *arguments),
         Command::Config(command) => effective::execute(config, command),
         Command::Queue(QueueCommand::Release { uid }) => {
             let answer = ask(config, &Request::QueueRelease { uid })?;

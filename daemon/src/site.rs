@@ -25,6 +25,7 @@ use crate::completeness::Completeness;
 use crate::config::{Config, DEFAULT_TENANT, Dimse, Environment};
 use crate::control;
 use crate::drop_folder::Folders;
+use crate::enrol;
 use crate::forward::{self, Forward};
 use crate::health::{Counters, Monitor};
 use crate::listener::{self, Transport};
@@ -299,6 +300,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     };
     let reload = Arc::new(tokio::task::spawn_blocking(move || Reload::new(reload)).await?);
     behind.spawn(reload.clone().watch(after_ingress.clone())?);
+    behind.spawn(enrol::renewal::run(config.clone(), reload.clone(), after_ingress.clone()));
     let scrub = Arc::new(Scrub::new(spool.clone(), config.scrub.clone(), config.storage.path.join("scrub.json"), now));
     behind.spawn(scrub.clone().run(after_ingress.clone()));
     let corrections = {

@@ -17,6 +17,7 @@ mod defects;
 mod disk_faults;
 mod drop_folder;
 mod durable_before_answer;
+mod enrolment;
 mod forward_by_c_store;
 mod header_budget;
 mod hostile_xml;

@@ -85,6 +85,7 @@ type Name = (String, Option<&'static str>);
 /// What the centre serves and can tell something of a patient.
 fn reading_routes() -> BTreeSet<Name> {
     let served = ROUTES.iter().flat_map(|route| match route.serves {
+        Serves::Enrolment => Vec::new(),
         Serves::Soap => soap::TRANSACTIONS.iter().map(|transaction| (*transaction, None)).collect(),
         Serves::One(transaction) => vec![(transaction, Some(route.path))],
     });

@@ -3,6 +3,7 @@
 //! Every route enters through [`enter`] (or, for SOAP, its own steps in the same order): whose certificate, what its row
 //! allows, who asks. What PS3.18 knows and is not served here answers 501; what nobody knows, 404.
 
+pub mod enrol;
 pub mod problem;
 pub mod qido;
 pub mod receipts;
@@ -39,6 +40,8 @@ const TARGET_BYTES_MAX: usize = 8_192;
 pub enum Serves {
     /// SOAP messages: the transactions of [`soap::TRANSACTIONS`].
     Soap,
+    /// Enrolment: by certificate alone, and nothing of a patient ([`enrol`]).
+    Enrolment,
     /// One transaction: what the handler [`enter`]s with, and so the guard of the route (profile 05 §9).
     One(Transaction),
 }
@@ -56,7 +59,7 @@ pub struct Route {
 }
 
 /// Every route that a handler of ours answers. The router is made of this table, and the tests ask of it which routes read.
-pub static ROUTES: [Route; 19] = [
+pub static ROUTES: [Route; 22] = [
     Route { path: soap::GATEWAY, method: Method::POST, serves: Serves::Soap, at: |method| on(method, soap::gateway) },
     Route {
         path: "/dicomweb/studies",
@@ -161,6 +164,9 @@ pub static ROUTES: [Route; 19] = [
         serves: Serves::One(Transaction::Reconcile),
         at: |method| on(method, reconcile::compare),
     },
+    Route { path: "/enrol/v1/nonce", method: Method::GET, serves: Serves::Enrolment, at: |method| on(method, enrol::nonce) },
+    Route { path: "/enrol/v1/confirm", method: Method::POST, serves: Serves::Enrolment, at: |method| on(method, enrol::confirm) },
+    Route { path: "/enrol/v1/renew", method: Method::POST, serves: Serves::Enrolment, at: |method| on(method, enrol::renew) },
 ];
 
 /// Known to PS3.18, and not served by any method: rendered, bulk data, UPS.

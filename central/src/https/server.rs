@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
+use super::enrol::Visitor;
 use super::pace::Taken;
 
 /// Who is at the other end of the connection. Stands in the extensions of every request.
@@ -71,6 +72,13 @@ impl Default for Bounds {
     }
 }
 
+/// Whether somebody without a certificate is served: at the door of enrolment alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stranger {
+    Refused,
+    Served,
+}
+
 /// Serves until `stop` is cancelled, then lets requests in flight end.
 pub async fn serve(
     listener: TcpListener,
@@ -80,12 +88,35 @@ pub async fn serve(
     bounds: Bounds,
     stop: CancellationToken,
 ) {
+    serve_whom(listener, tls, router, connections, (bounds, Stranger::Refused), stop).await;
+}
+
+/// As [`serve`], for clients that show no certificate; a request has a [`Visitor`] in its extensions.
+pub async fn serve_anyone(
+    listener: TcpListener,
+    tls: Arc<ArcSwap<ServerConfig>>,
+    router: Router,
+    connections: Connections,
+    bounds: Bounds,
+    stop: CancellationToken,
+) {
+    serve_whom(listener, tls, router, connections, (bounds, Stranger::Served), stop).await;
+}
+
+async fn serve_whom(
+    listener: TcpListener,
+    tls: Arc<ArcSwap<ServerConfig>>,
+    router: Router,
+    connections: Connections,
+    (bounds, stranger): (Bounds, Stranger),
+    stop: CancellationToken,
+) {
     let tasks = TaskTracker::new();
     accept::serve(listener, (&connections, Holding::Kept), &tasks, &stop, |stream, address, place| {
         let (config, router, bounds, stop) = (tls.load_full(), router.clone(), bounds.clone(), stop.clone());
         let connections = connections.clone();
         async move {
-            connection(stream, address, config, &connections, router, &bounds, stop).await;
+            connection(stream, address, config, &connections, router, (&bounds, stranger), stop).await;
             drop(place);
         }
     })
@@ -100,22 +131,31 @@ async fn connection(
     config: Arc<ServerConfig>,
     connections: &Connections,
     router: Router,
-    bounds: &Bounds,
+    (bounds, stranger): (&Bounds, Stranger),
     stop: CancellationToken,
 ) {
     let Some(stream) = accept::handshake(stream, address.ip(), config, connections, bounds.handshake).await else { return };
-    let Some(certificate) = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()).map(|c| c.clone().into_owned()) else {
-        tracing::error!(code = "IDR-T-04", peer = %address.ip(), "TLS connection without a client certificate closed");
-        return;
+    let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()).map(|c| c.clone().into_owned());
+    let client = match (certificate, stranger) {
+        (Some(certificate), Stranger::Refused) => {
+            Some(Client { sha256: idr_profile::tls::fingerprint(&certificate).into(), certificate, address })
+        }
+        (_, Stranger::Served) => None,
+        (None, Stranger::Refused) => {
+            tracing::error!(code = "IDR-T-04", peer = %address.ip(), "TLS connection without a client certificate closed");
+            return;
+        }
     };
     let activity = Activity::new(bounds);
-    let client = Client { sha256: idr_profile::tls::fingerprint(&certificate).into(), certificate, address };
     let (watched, untaken) = (activity.clone(), bounds.untaken);
     let service = hyper::service::service_fn(move |request: Request<hyper::body::Incoming>| {
         let (router, client, in_flight) = (router.clone(), client.clone(), watched.begin());
         async move {
             let mut request = request.map(Body::new);
-            request.extensions_mut().insert(client);
+            match client {
+                Some(client) => drop(request.extensions_mut().insert(client)),
+                None => drop(request.extensions_mut().insert(Visitor { address })),
+            }
             let response = router.oneshot(request).await?;
             Ok::<_, Infallible>(response.map(|body| Taken::new(body, in_flight, untaken)))
         }

@@ -5,7 +5,7 @@
 //! with the same schema, the same statements and the same contract tests. Everything is done on
 //! a [`Tx`]: what one `Tx` does appears whole or not at all, because profile 08 §6.3, 06 §7 and 05 §2 each need several of
 //! these tables in one commit. The operations stand by subject: [`instances`], [`registry`], [`versions`], [`removal`], [`query`], [`graph`], [`search`] (instances, gathered),
-//! [`patients`], [`declarations`], [`feed`] (what patient administration tells), [`merges`], [`links`], [`messages`], [`receipts`];
+//! [`patients`], [`declarations`], [`feed`] (what patient administration tells), [`merges`], [`links`], [`messages`], [`receipts`], [`enrolment`];
 //! [`committer`] gathers instances into common commits; [`transfer`] moves everything to the other database. The schema, with its comments, is `migrations/`.
 //!
 //! What belongs to a patient is given as [`Candidate`]: it can be read only after the
@@ -26,6 +26,7 @@
 pub mod commitments;
 pub mod committer;
 pub mod declarations;
+pub mod enrolment;
 pub mod feed;
 pub mod graph;
 pub mod instances;

@@ -17,7 +17,7 @@ use super::{CentralStore, StoreError, Tx};
 const PAGE: u64 = 500;
 
 /// Every table, what it refers to first, with its primary key.
-const TABLES: [(&str, &[&str]); 27] = [
+const TABLES: [(&str, &[&str]); 29] = [
     ("counters", &["name"]),
     ("patients", &["patient_key"]),
     ("patient_aliases", &["authority", "id"]),
@@ -45,6 +45,8 @@ const TABLES: [(&str, &[&str]); 27] = [
     ("commitments", &["id"]),
     ("idempotency", &["organisation", "message_id"]),
     ("used_assertions", &["assertion_key"]),
+    ("enrolment_invites", &["token_sha256"]),
+    ("enrolled_sites", &["token_sha256"]),
 ];
 
 /// The counter that says that the content was moved.

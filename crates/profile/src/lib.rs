@@ -4,7 +4,7 @@
 //! [`rules`] (rule sets: checks → findings → answer), [`correction`] (a new object in place of a wrong one), [`receipt`] (custody), [`mapping`] (study → manifest and
 //! metadata), [`outcome`] (a peer's answer → what to do next), [`xua`] (who asks), [`access`] (what they may see),
 //! [`xds`] (metadata and query rules with their codes), [`identifier`] (hetu, temporary ids, organisation OIDs), [`adt`] (what
-//! patient administration tells), [`tls`] (the TLS profile as rustls configurations).
+//! patient administration tells), [`enrolment`] (how a site joins), [`tls`] (the TLS profile as rustls configurations).
 //!
 //! No IO, clock or randomness. Tables of the profile are data in `configs/rules/<set>/`.
 
@@ -12,6 +12,7 @@ pub mod access;
 pub mod adt;
 pub mod correction;
 pub mod digest;
+pub mod enrolment;
 pub mod identifier;
 pub mod mapping;
 pub mod outcome;

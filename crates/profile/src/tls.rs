@@ -177,6 +177,98 @@ pub fn server(
     Ok(config)
 }
 
+/// A server that asks nobody for a certificate, TLS 1.3 alone: the door of enrolment (profile 10 §6.2).
+///
+/// # Errors
+/// [`TlsError`].
+pub fn server_for_anyone(chain_pem: &[u8], key_pem: &[u8], alpn: &[&[u8]]) -> Result<ServerConfig, TlsError> {
+    let builder = ServerConfig::builder_with_provider(provider()).with_protocol_versions(&[&rustls::version::TLS13])?;
+    let certificates = certificates(chain_pem, "server certificate")?;
+    let mut config = builder.with_no_client_auth().with_single_cert(certificates, private_key(key_pem)?)?;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    config.alpn_protocols = alpn.iter().map(|p| p.to_vec()).collect();
+    Ok(config)
+}
+
+/// A client without a certificate, TLS 1.3 alone, that believes no authority but a pinned certificate: that of the server, or one of
+/// the chain that it shows, to which its path then leads. Name and validity are asked as everywhere (profile 10 §6.2 step 1).
+///
+/// # Errors
+/// [`TlsError`].
+pub fn client_by_pin(pins: &[String], alpn: &[&[u8]]) -> Result<ClientConfig, TlsError> {
+    let provider = provider();
+    let verifier = Arc::new(PinAlone { pins: pins.to_vec(), provider: provider.clone() });
+    let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(&[&rustls::version::TLS13])?;
+    let mut config = builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
+    config.alpn_protocols = alpn.iter().map(|p| p.to_vec()).collect();
+    Ok(config)
+}
+
+/// A pinned certificate is the anchor.
+#[derive(Debug)]
+struct PinAlone {
+    pins: Vec<String>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for PinAlone {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let pinned = |certificate: &CertificateDer<'_>| pin(certificate).is_some_and(|pin| self.pins.contains(&pin));
+        if pinned(end_entity) {
+            rustls::client::verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+            let at = Timestamp::from_second(i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
+            let bad = || rustls::Error::from(CertificateError::BadEncoding);
+            let (_, parsed) = x509_parser::parse_x509_certificate(end_entity).map_err(|_| bad())?;
+            let (at, validity) = (at.map_err(|_| bad())?.as_second(), parsed.validity());
+            return if at < validity.not_before.timestamp() {
+                Err(CertificateError::NotValidYet.into())
+            } else if at > validity.not_after.timestamp() {
+                Err(CertificateError::Expired.into())
+            } else {
+                Ok(ServerCertVerified::assertion())
+            };
+        }
+        let Some(anchor) = intermediates.iter().find(|certificate| pinned(certificate)) else {
+            return Err(CertificateError::ApplicationVerificationFailure.into());
+        };
+        let mut store = RootCertStore::empty();
+        store.add(anchor.clone().into_owned())?;
+        let path = WebPkiServerVerifier::builder_with_provider(Arc::new(store), self.provider.clone()).build();
+        let path = path.map_err(|error| rustls::Error::General(error.to_string()))?;
+        path.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls12_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
 /// A client with its own certificate; `server_anchors` are the only authorities of the server. With `pins` a certificate
 /// that the server shows must also have one of these `sha256/<base64 of the SHA-256 of the SPKI>` (profile 10 §5.4); a
 /// mismatch is [`CertificateError::ApplicationVerificationFailure`]. No pins: the path alone decides.
@@ -258,6 +350,14 @@ pub fn pin(certificate: &CertificateDer<'_>) -> Option<String> {
     let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
     let digest = sha2::Sha256::digest(parsed.public_key().raw);
     Some(format!("sha256/{}", base64::engine::general_purpose::STANDARD.encode(digest)))
+}
+
+/// A certificate as PEM (RFC 7468).
+pub fn to_pem(der: &[u8]) -> String {
+    use base64::Engine as _;
+    let text = base64::engine::general_purpose::STANDARD.encode(der);
+    let lines = text.as_bytes().chunks(64).map(|line| format!("{}\n", String::from_utf8_lossy(line)));
+    format!("-----BEGIN CERTIFICATE-----\n{}-----END CERTIFICATE-----\n", lines.collect::<String>())
 }
 
 /// SHA-256 of a certificate, 64 lower-case hex digits: the form of pins and peer rows.

@@ -14,6 +14,7 @@
 //! Configuration is the shipped files of `configs/` with the few keys changed that an operator must decide, and the waits
 //! shortened to seconds. Nothing is shared between worlds: own folder, own keys, own ports.
 
+mod enrolment;
 mod files;
 mod memory;
 mod neighbour;

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use x509_parser::oid_registry::Oid;
 use x509_parser::prelude::{FromDer as _, ParsedExtension, X509Certificate, X509Version};
 use x509_parser::public_key::RSAPublicKey;
-use x509_parser::x509::X509Name;
+use x509_parser::x509::{SubjectPublicKeyInfo, X509Name};
 
 use super::algorithm::{Curve, PublicKey, sha256};
 use super::name::{Name, without_zeros};
@@ -88,7 +88,7 @@ impl Certificate {
             authority: read.basic_constraints().map_err(twice)?.is_some_and(|basic| basic.value.ca),
             key_usage,
             extended_key_usage,
-            key: public_key(&read),
+            key: public_key(read.public_key()),
             der: der.to_vec(),
         })
     }
@@ -178,6 +178,16 @@ impl Certificate {
         }
     }
 
+    /// Whether it names `authority` as its issuer. Nothing is proven by that: it may only narrow what is accepted.
+    pub fn claims_issuer(&self, authority: &Self) -> bool {
+        self.issuer == authority.subject
+    }
+
+    /// The SubjectPublicKeyInfo, DER.
+    pub fn spki(&self) -> &[u8] {
+        &self.spki_der
+    }
+
     /// An authority whose `keyUsage`, if it has one, lets it sign certificates.
     pub(super) fn may_sign_certificates(&self) -> bool {
         self.key_usage.is_none_or(|usage| usage.signs_certificates)
@@ -227,10 +237,22 @@ fn name(read: &X509Name<'_>) -> Name {
     read.iter().map(|rdn| rdn.iter().map(|a| (a.attr_type().to_id_string(), value(a))).collect()).collect()
 }
 
+impl PublicKey {
+    /// Reads a SubjectPublicKeyInfo, DER, such as that of a certification request.
+    ///
+    /// # Errors
+    /// [`Defect::Key`] if it is none, or if kind, length, exponent or curve are outside profile 04 §6.
+    pub fn from_spki(der: &[u8]) -> Result<Self, AssertionError> {
+        match SubjectPublicKeyInfo::from_der(der) {
+            Ok(([], info)) => public_key(&info),
+            _ => Err(Defect::Key.because("not the DER of one SubjectPublicKeyInfo")),
+        }
+    }
+}
+
 /// Profile 04 §6, row keys.
-fn public_key(read: &X509Certificate<'_>) -> Result<PublicKey, AssertionError> {
+fn public_key(info: &SubjectPublicKeyInfo<'_>) -> Result<PublicKey, AssertionError> {
     let refuse = |what| Err(Defect::Key.because(what));
-    let info = read.public_key();
     let bytes = info.subject_public_key.data.as_ref();
     match info.algorithm.algorithm.to_id_string().as_str() {
         "1.2.840.113549.1.1.1" => {

@@ -246,6 +246,9 @@ mod revocation {
         let fetched = at(FETCHED);
         let mut required = Revocation::new(RevocationMode::Require, 86_400);
         assert!(required.status(&good, &path, fetched).is_err());
+        let mut elsewhere = required.clone();
+        elsewhere.known_elsewhere(&root);
+        assert_eq!(elsewhere.status(&good, &path, fetched), Ok(RevocationStatus::Good), "whoever asks knows of its certificates");
         required.add_list(&list(&issuer, &[&[0x7f; 20]], (2025, 7, 1)), &root, fetched).expect("taken");
         assert_eq!(required.status(&good, &path, fetched), Ok(RevocationStatus::Good));
         assert_eq!(required.status(&good, &path, fetched + SignedDuration::from_hours(24)), Ok(RevocationStatus::Good));

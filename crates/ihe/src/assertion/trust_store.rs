@@ -50,6 +50,7 @@ pub enum TrustStoreError {
 }
 
 /// Anchors and intermediates of one purpose. Nothing from a message is ever added.
+#[derive(Clone)]
 pub struct TrustStore {
     anchors: Vec<(TrustAnchor<'static>, Certificate)>,
     intermediates: Vec<CertificateDer<'static>>,
@@ -106,6 +107,11 @@ impl TrustStore {
             intermediates.iter().enumerate().map(|entry| read(entry).map(|(_, facts)| facts)).collect::<Result<_, _>>()?;
         let intermediates = intermediate_facts.iter().map(|facts| CertificateDer::from(facts.der().to_vec())).collect();
         Ok(Self { anchors, intermediates, intermediate_facts })
+    }
+
+    /// The anchors.
+    pub fn anchors(&self) -> impl Iterator<Item = &Certificate> {
+        self.anchors.iter().map(|(_, facts)| facts)
     }
 
     /// Every anchor and intermediate: who may sign revocation lists.

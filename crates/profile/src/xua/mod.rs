@@ -28,7 +28,7 @@ pub use attribute::Key;
 pub use class::{Class, Transaction};
 pub use refusal::{Answer, Code, Refusal};
 pub use rules::{ReplayMode, Unknown, XuaRules, XuaRulesError};
-pub use trust::{Issuer, Organisation, Trust, TrustError};
+pub use trust::{Enrolled, Issuer, Organisation, Trust, TrustError};
 pub use verify::{Carriage, ReplayKey, RequestFacts, SubmittedEvent, Verified, Verifier, Warning, patient_binding};
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! `trust.toml`: whom this installation believes (profile 04 §7, 10 §5.2, 11 §2).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use idr_ihe::assertion::{Certificate, TrustStore, TrustStoreError};
 use idr_ihe::metadata::is_oid;
@@ -68,6 +68,8 @@ struct File {
     tls_intermediates: Vec<String>,
     #[serde(default)]
     modality_anchors: Vec<String>,
+    #[serde(default)]
+    enrolment_authorities: Vec<String>,
     #[serde(default)]
     allow_shared_certificate: bool,
     #[serde(default = "two_years")]
@@ -173,13 +175,33 @@ impl Issuer {
     }
 }
 
-/// The trust file, read and checked. Made once, then only read: a request keeps the one it started with.
-#[derive(Debug)]
+/// What enrolment adds to the trust file for one site (profile 10 §6.2).
+#[derive(Debug, Clone)]
+pub struct Enrolled {
+    /// OID of the organisation.
+    pub organisation: String,
+    /// `Issuer` of its assertions.
+    pub entity_id: String,
+    /// Controllers it may speak for.
+    pub controllers: Vec<String>,
+    /// SHA-256 of its TLS certificates.
+    pub tls: Vec<[u8; 32]>,
+    /// DER of its signing certificates.
+    pub signing: Vec<Vec<u8>>,
+    /// Its public receipt keys.
+    pub receipt_keys: Vec<ReceiptKey>,
+}
+
+/// The trust file, read and checked, with what enrolment added. Made once, then only read: a request keeps the one it started with.
+#[derive(Debug, Clone)]
 pub struct Trust {
     signing: TrustStore,
     tls_anchors: Vec<Vec<u8>>,
     tls_intermediates: Vec<Vec<u8>>,
     modality_anchors: Vec<Vec<u8>>,
+    enrolment_authorities: Vec<Certificate>,
+    in_force: HashSet<[u8; 32]>,
+    out_of_force: HashSet<[u8; 32]>,
     pub(super) allow_shared_certificate: bool,
     pub(super) max_signature_days: u16,
     pub(super) enforce_peer_lifetime: bool,
@@ -208,9 +230,17 @@ impl Trust {
         let mut all = |list: &'static str, entries: &[String]| -> Result<Vec<Vec<u8>>, TrustError> {
             entries.iter().map(|entry| certificates(list, entry, read)).collect::<Result<Vec<_>, _>>().map(|lists| lists.concat())
         };
-        let anchors = all("signing_anchors", &file.signing_anchors)?;
+        let mut anchors = all("signing_anchors", &file.signing_anchors)?;
         let intermediates = all("signing_intermediates", &file.signing_intermediates)?;
-        let (tls_anchors, tls_intermediates) = (all("tls_anchors", &file.tls_anchors)?, all("tls_intermediates", &file.tls_intermediates)?);
+        let (mut tls_anchors, tls_intermediates) =
+            (all("tls_anchors", &file.tls_anchors)?, all("tls_intermediates", &file.tls_intermediates)?);
+        // An authority of enrolment makes both kinds (10 §5.2 K5); which of its certificates count is the enrolment's to say.
+        let enrolment = all("enrolment_authorities", &file.enrolment_authorities)?;
+        anchors.extend_from_slice(&enrolment);
+        tls_anchors.extend_from_slice(&enrolment);
+        let unreadable = |_| TrustError::Certificate { list: "enrolment_authorities", entry: "an entry".to_owned() };
+        let enrolment_authorities =
+            enrolment.iter().map(|der| Certificate::from_der(der)).collect::<Result<Vec<_>, _>>().map_err(unreadable)?;
         let modality_anchors = all("modality_anchors", &file.modality_anchors)?;
         let signing = TrustStore::new(&anchors, &intermediates)
             .map_err(|source| TrustError::Store { list: "signing_anchors, signing_intermediates", source })?;
@@ -219,6 +249,9 @@ impl Trust {
             tls_anchors,
             tls_intermediates,
             modality_anchors,
+            enrolment_authorities,
+            in_force: HashSet::new(),
+            out_of_force: HashSet::new(),
             allow_shared_certificate: file.allow_shared_certificate,
             max_signature_days: file.max_signature_days,
             enforce_peer_lifetime: file.enforce_peer_lifetime,
@@ -310,6 +343,69 @@ impl Trust {
         }
     }
 
+    /// This trust file with the sites that are enrolled, and with `out_of_force`, SHA-256 of certificates that a site no longer
+    /// has or that were taken from it: they belong to nobody, whatever else the file says. Where the file has a row for the organisation or the
+    /// issuer, that row stays, and certificates, controllers and receipt keys are added to it; what contradicts the file is left out.
+    pub fn with_enrolled(&self, enrolled: &[Enrolled], out_of_force: impl IntoIterator<Item = [u8; 32]>) -> Self {
+        let mut trust = self.clone();
+        for site in enrolled {
+            trust.enrol(site);
+        }
+        trust.out_of_force = out_of_force.into_iter().filter(|certificate| !trust.in_force.contains(certificate)).collect();
+        trust
+    }
+
+    fn enrol(&mut self, site: &Enrolled) {
+        let signing: Vec<Certificate> = site.signing.iter().filter_map(|der| Certificate::from_der(der).ok()).collect();
+        let oid = &site.organisation;
+        self.organisations.entry(oid.clone()).or_insert_with(|| Organisation { oid: oid.clone(), rule_set: None, suspended: false });
+        for certificate in site.tls.iter().copied().chain(signing.iter().map(Certificate::sha256)) {
+            self.by_certificate.entry(certificate).or_insert_with(|| oid.clone());
+            self.in_force.insert(certificate);
+        }
+        let pins = signing.iter().map(Certificate::sha256);
+        match self.issuers.get_mut(&site.entity_id) {
+            None => {
+                let issuer = Issuer {
+                    entity_id: site.entity_id.clone(),
+                    organisation: oid.clone(),
+                    controllers: site.controllers.clone(),
+                    producers: Vec::new(),
+                    kinds: vec![Kind::Technical],
+                    signing_certificates: pins.collect(),
+                    signing_organisations: vec![oid.clone()],
+                    tls_organisations: Vec::new(),
+                    authn_contexts: Vec::new(),
+                    holder_of_key_required: false,
+                    rule_set: None,
+                    valid_from: None,
+                    valid_to: None,
+                };
+                self.issuers.insert(site.entity_id.clone(), issuer);
+            }
+            Some(row) if row.organisation == *oid => {
+                // None pinned: any of the organisation is taken, and these are of it.
+                if !row.signing_certificates.is_empty() {
+                    row.signing_certificates.extend(pins);
+                }
+                let further: Vec<String> = site.controllers.iter().filter(|oid| !row.controllers.contains(oid)).cloned().collect();
+                row.controllers.extend(further);
+            }
+            Some(_) => return,
+        }
+        self.signers.extend(signing.into_iter().map(|certificate| (thumbprint(&certificate.sha256()), certificate)));
+        for key in &site.receipt_keys {
+            if self.receipt_keys.iter().all(|known| known.kid != key.kid) {
+                self.receipt_keys.push(key.clone());
+            }
+        }
+    }
+
+    /// Authorities of enrolment: of their certificates only those of enrolled sites count.
+    pub fn enrolment_authorities(&self) -> &[Certificate] {
+        &self.enrolment_authorities
+    }
+
     /// Anchors and intermediates of signing certificates.
     pub fn signing(&self) -> &TrustStore {
         &self.signing
@@ -360,15 +456,26 @@ impl Trust {
     ///
     /// An `organizationIdentifier` is mapped by `identifiers`, or is itself the OID of a known organisation, or `VATFI-` or `NTRFI-`
     /// (ETSI EN 319 412-1 §5.1.4) with a business id whose organisation is known.
+    ///
+    /// One that is out of force, or whose issuer is an authority of enrolment while no enrolled site has it, is nobody's.
     pub fn organisation_of(&self, certificate: &Certificate) -> Option<&Organisation> {
-        let oid = match self.by_certificate.get(&certificate.sha256()) {
-            Some(oid) => oid.clone(),
+        self.organisations.get(&self.organisation_named_by(certificate)?)
+    }
+
+    /// The OID that [`Self::organisation_of`] looks up, whether the organisation is known or not.
+    pub fn organisation_named_by(&self, certificate: &Certificate) -> Option<String> {
+        let sha256 = certificate.sha256();
+        let of_enrolment = self.enrolment_authorities.iter().any(|authority| certificate.claims_issuer(authority));
+        if self.out_of_force.contains(&sha256) || of_enrolment && !self.in_force.contains(&sha256) {
+            return None;
+        }
+        match self.by_certificate.get(&sha256) {
+            Some(oid) => Some(oid.clone()),
             None => match certificate.organization_identifier() {
-                Some(identifier) => self.by_identifier.get(identifier).cloned().or_else(|| derived(identifier))?,
-                None => self.by_serial_number.get(certificate.subject_serial_number()?)?.clone(),
+                Some(identifier) => self.by_identifier.get(identifier).cloned().or_else(|| derived(identifier)),
+                None => self.by_serial_number.get(certificate.subject_serial_number()?).cloned(),
             },
-        };
-        self.organisations.get(&oid)
+        }
     }
 }
 
