@@ -8,7 +8,7 @@
 //! [`query`] (what devices of its own may see of what is held), [`control`] and
 //! [`health`] (what operators and monitors see), [`quarantine`] (what waits for a decision, and the decisions), [`rulebook`], [`rule_updates`] and
 //! [`rejudge`] (what rules are, and what others would say of what is held), and what stands beside the
-//! control socket: [`backup`], [`doctor`], [`certificates`], [`effective`], [`enrol`], [`queue_command`], [`support_bundle`], [`test_send`], [`watch`]. [`ledger`] is how what devices were promised is kept,
+//! control socket: [`backup`], [`doctor`], [`certificates`], [`effective`], [`setup`], [`enrol`], [`queue_command`], [`support_bundle`], [`test_send`], [`watch`]. [`ledger`] is how what devices were promised is kept,
 //! [`outbound`] how we call them. [`site`] puts them together, and [`reload`] exchanges what is read again while it runs.
 
 pub mod admission;
@@ -40,6 +40,7 @@ pub mod retention;
 pub mod rule_updates;
 pub mod rulebook;
 pub mod scrub;
+pub mod setup;
 pub mod site;
 pub mod spool;
 pub mod stow;

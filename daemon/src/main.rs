@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use idr_host::process;
 use idr_site::config::Config;
+use idr_site::setup::{self, Answers};
 use idr_site::{control, site};
 
 const PROGRAM: &str = "idr-site";
@@ -27,6 +28,8 @@ enum Command {
     Run,
     /// Check configuration, keys, rule sets and trust; exit 78 when something is wrong.
     CheckConfig,
+    /// Make a valid configuration from a few answers; nothing that is set up is written over.
+    Setup(Box<Answers>),
     /// Everything that needs or asks the running appliance, and the offline tools.
     #[command(flatten)]
     Operator(control::Command),
@@ -35,15 +38,22 @@ enum Command {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     process::install_crypto();
+    let command = match arguments.command {
+        Command::Setup(answers) => {
+            return setup::execute(&arguments.config, *answers).unwrap_or_else(|error| process::fail(PROGRAM, &error));
+        }
+        command => command,
+    };
     let config = match Config::load(&arguments.config) {
         Ok(config) => config,
         // It is not the start that is refused: the running appliance goes on with what it has (profile 10 §5.5).
-        Err(error) if matches!(arguments.command, Command::Operator(control::Command::Reload { .. })) => {
+        Err(error) if matches!(command, Command::Operator(control::Command::Reload { .. })) => {
             return process::fail(PROGRAM, &error.into());
         }
         Err(error) => return process::refuse(PROGRAM, &error),
     };
-    let done = match arguments.command {
+    let done = match command {
+        Command::Setup(_) => unreachable!("done above"),
         Command::Run => {
             process::log();
             if let Err(error) = site::check(&config) {

@@ -156,17 +156,16 @@ fn what_the_tutorial_shows_is_what_happens() {
     story(async {
         let text = std::fs::read_to_string(workspace().join("docs/tutorial.md"))?;
         let mut world = World::prepare(Plan::default())?;
+        world.open_enrolment()?;
         world.central.program.start().await?;
+        let join = world.invite("issue")?;
         let folder = world.folder().join("tutorial");
         std::fs::create_dir(&folder)?;
         let binaries = binary("idr-site")?.parent().context("a folder")?.to_owned();
-        let given = world.site().program.config().parent().context("a folder")?.to_owned();
         let environment = [
             ("PATH", format!("{}:{}", binaries.display(), std::env::var("PATH")?)),
             ("SHIPPED", workspace().join("configs").display().to_string()),
-            ("GIVEN", given.display().to_string()),
-            ("KEYS", world.folder().join("keys").display().to_string()),
-            ("CENTRE", format!("https://localhost:{}", world.central.address.port())),
+            ("JOIN", join.display().to_string()),
         ];
         let mut shell = Shell::open(&environment, &folder)?;
         let (mut names, mut wrong) = (Names::new(), Vec::new());
