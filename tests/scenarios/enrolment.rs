@@ -90,6 +90,31 @@ fn a_site_that_joined_sends_renews_its_keys_while_it_runs_and_is_disabled() {
 }
 
 #[test]
+fn a_site_that_brings_its_own_certificates_proves_that_it_has_their_keys() {
+    story(async {
+        let mut world = World::prepare(Plan::default())?;
+        world.open_enrolment()?;
+        world.central.program.start().await?;
+        let text = world.invite("register")?;
+        let keys = world.folder().join("keys");
+        let file = |name: &str| keys.join(name).display().to_string();
+        let (tls, tls_key) = (file("site-1-client.pem"), file("site-1-client.key"));
+        let (sign, sign_key) = (file("hospital-signature.pem"), file("hospital-signature.key"));
+        let join = |sign_key: &str| {
+            let brought = ["--tls-certificate", &tls, "--tls-key", &tls_key, "--sign-certificate", &sign, "--sign-key", sign_key];
+            let file = text.display().to_string();
+            world.site().program.command(&[&["cert", "join", "--file", &file][..], &brought].concat())
+        };
+        let refused = join(&file("other-signature.key")).err().context("a key of another certificate")?.to_string();
+        ensure!(refused.contains("IDR-J-05"), "{refused}");
+        ensure!(join(&sign_key)?.contains("has joined"));
+        world.site_mut().program.start().await?;
+        goes_the_whole_way(&world, &Recipe::small(Kind::Ct, Person::numbered(42), 1, 1).make()).await?;
+        world.stop_and_check().await
+    });
+}
+
+#[test]
 fn a_wrong_pin_an_unknown_token_and_a_site_of_another_name_join_nothing() {
     story(async {
         let mut world = World::prepare(Plan::default())?;

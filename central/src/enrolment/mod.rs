@@ -1,7 +1,7 @@
 //! Enrolment of sites (profile 10 §6): invites, joins, confirmations, renewals, and the rows that come of them.
 //!
 //! [`invites`] is what operators do, [`join`] what sites ask over [`crate::https::enrol`], [`authority`] signs for them where the
-//! invite says so. What is in force is [`Roster`]: peer rows beside those of the main file, and what is added to `trust.toml`. Trust
+//! invite says so. What is in force is made by [`rows`]: peer rows beside those of the main file, and what is added to `trust.toml`. Trust
 //! and rows are exchanged together, after the commit that they stand in and with every reload of the files.
 //!
 //! # Failure
