@@ -57,7 +57,10 @@ async fn all_are(world: &World, study: &Study, state: &str) -> anyhow::Result<()
     let waited = poll::holds(state, poll::DEADLINE, || {
         states(world, study).is_ok_and(|states| states.len() == study.instances.len() && states.iter().all(|one| one == state))
     });
-    waited.await.map_err(|error| anyhow::anyhow!("{error}: {:?}; {}", states(world, study), world.site().program.tail()))
+    waited.await.map_err(|error| {
+        let shown = world.site().program.command(&["study", "show", &study.uid, "--json"]);
+        anyhow::anyhow!("{error}: {}; {}", shown.unwrap_or_default(), world.site().program.tail())
+    })
 }
 
 #[test]

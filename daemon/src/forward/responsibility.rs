@@ -37,6 +37,10 @@ use crate::spool::{Commitment, Entry, Move, Progress, Seen, SpoolError, SpoolId,
 
 /// Members of a study that are looked at in one piece.
 const PAGE: usize = 500;
+/// How often a report is applied to what changed while it was: the last time it is answered as not kept, and comes again.
+const REPORT_TRIES: usize = 8;
+/// Between two tries, while another caller moves one of its objects.
+const BUSY: Duration = Duration::from_millis(20);
 
 /// What came of storage commitment since the start.
 #[derive(Debug, Default)]
@@ -84,8 +88,7 @@ impl Forward {
         tenant: &Tenant,
         open: Vec<Entry>,
     ) -> Result<(), SpoolError> {
-        let awaited = |entry: &Entry| entry.progress.commitment.as_ref().is_some_and(|commitment| commitment.awaited);
-        let (late, open): (Vec<Entry>, Vec<Entry>) = open.into_iter().partition(awaited);
+        let (late, open): (Vec<Entry>, Vec<Entry>) = open.into_iter().partition(is_awaited);
         if !late.is_empty() {
             let decided = self.outcomes.decide(Signal::Event(Event::NoReport), &Context::default());
             tracing::warn!(objects = late.len(), row = %decided.row, "no report of storage commitment has come; it is asked for again");
@@ -220,8 +223,11 @@ impl Forward {
             let to = Progress { outcome: Some(decided.row.to_string()), ..entry.progress.clone() };
             moves.push(Seen { go: Move { id: entry.id(), to }, progress: entry.progress });
         }
-        // One that has changed has its report.
-        self.spool.advance_unchanged(moves).await.map(drop)
+        // One that has changed, or is being moved in this moment, has its report.
+        match self.spool.advance_unchanged(moves).await {
+            Err(SpoolError::Busy(_)) => Ok(()),
+            other => other.map(drop),
+        }
     }
 
     /// Waits for the report on the association of the request, as long as it is not here; it may also come elsewhere, or later.
@@ -267,7 +273,7 @@ impl Forward {
         for id in listed {
             if let Ok(Some(entry)) = self.spool.entry(*id).await
                 && is_open(&entry, transaction)
-                && entry.progress.commitment.is_some_and(|commitment| commitment.awaited)
+                && is_awaited(&entry)
             {
                 return true;
             }
@@ -339,7 +345,22 @@ impl Forward {
         for (row, objects) in rows(&judged) {
             tracing::warn!(row, objects, "the destination has not committed what it was sent");
         }
-        self.judged(receipts, judged).await?;
+        // An instance of which something else is noted in this moment (that its request was granted, say) is as it was then: the
+        // report counts for it too.
+        let (mut judged, mut tries) = (judged, 0);
+        while !judged.is_empty() && tries < REPORT_TRIES {
+            match self.judged(receipts, judged).await {
+                Err(SpoolError::Busy(_)) => tokio::time::sleep(BUSY).await,
+                other => other?,
+            }
+            let left = self.of_transaction(information).await?.into_iter().filter(is_awaited);
+            judged = left.map(judge).collect();
+            tries += 1;
+        }
+        if !judged.is_empty() {
+            tracing::warn!(objects = judged.len(), "a report of storage commitment could not be kept: its objects change all the time");
+            return Ok(Status::PROCESSING_FAILURE);
+        }
         self.counters.committed.add(taken);
         self.counters.failed.add(refused);
         self.counters.extra.add(extra);
@@ -396,6 +417,11 @@ impl Forward {
 fn is_open(entry: &Entry, transaction: &str) -> bool {
     let of_it = |commitment: &Commitment| !commitment.taken && commitment.transaction.as_deref() == Some(transaction);
     entry.progress.state == State::Sent && entry.progress.commitment.as_ref().is_some_and(of_it)
+}
+
+/// Whether the report to its last request is still to come.
+fn is_awaited(entry: &Entry) -> bool {
+    entry.progress.commitment.as_ref().is_some_and(|commitment| commitment.awaited)
 }
 
 fn reference(entry: &Entry) -> Reference {
