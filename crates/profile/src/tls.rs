@@ -221,7 +221,7 @@ impl ServerCertVerifier for PinAlone {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let pinned = |certificate: &CertificateDer<'_>| pin(certificate).is_some_and(|pin| self.pins.contains(&pin));
+        let pinned = |certificate: &CertificateDer<'_>| is_pinned(certificate, &self.pins);
         if pinned(end_entity) {
             rustls::client::verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
             let at = Timestamp::from_second(i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
@@ -270,8 +270,9 @@ impl ServerCertVerifier for PinAlone {
 }
 
 /// A client with its own certificate; `server_anchors` are the only authorities of the server. With `pins` a certificate
-/// that the server shows must also have one of these `sha256/<base64 of the SHA-256 of the SPKI>` (profile 10 §5.4); a
-/// mismatch is [`CertificateError::ApplicationVerificationFailure`]. No pins: the path alone decides.
+/// of the server's path, from its own to the anchor, must also have one of these `sha256/<base64 of the SHA-256 of the SPKI>`
+/// (profile 10 §5.4): one that is merely sent along counts for nothing. A mismatch is
+/// [`CertificateError::ApplicationVerificationFailure`]. No pins: the path alone decides.
 ///
 /// # Errors
 /// [`TlsError`].
@@ -283,8 +284,13 @@ pub fn client(
     alpn: &[&[u8]],
 ) -> Result<ClientConfig, TlsError> {
     let provider = provider();
-    let path = WebPkiServerVerifier::builder_with_provider(roots(server_anchors, "server anchors")?, provider.clone()).build()?;
-    let verifier = Arc::new(Pinned { path, pins: pins.to_vec() });
+    let roots = roots(server_anchors, "server anchors")?;
+    let path = WebPkiServerVerifier::builder_with_provider(roots.clone(), provider.clone()).build()?;
+    let mut pinned = RootCertStore::empty();
+    for anchor in server_anchors.iter().filter(|anchor| is_pinned(anchor, pins)) {
+        pinned.add(anchor.clone())?;
+    }
+    let verifier = Arc::new(Pinned { path, pins: pins.to_vec(), anchors: roots, pinned, provider: provider.clone() });
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .dangerous()
@@ -300,6 +306,31 @@ pub fn client(
 struct Pinned {
     path: Arc<WebPkiServerVerifier>,
     pins: Vec<String>,
+    anchors: Arc<RootCertStore>,
+    /// Those of the anchors that are pinned themselves.
+    pinned: RootCertStore,
+    provider: Arc<CryptoProvider>,
+}
+
+impl Pinned {
+    /// Whether a path leads from the certificate to an anchor, each signed by the next, on which a pinned one lies.
+    fn is_on_path(&self, end_entity: &CertificateDer<'_>, intermediates: &[CertificateDer<'_>], now: UnixTime) -> bool {
+        if is_pinned(end_entity, &self.pins) {
+            return true;
+        }
+        let Ok(own) = webpki::EndEntityCert::try_from(end_entity) else { return false };
+        let pinned = |path: &webpki::VerifiedPath<'_>| {
+            let signs = path.intermediate_certificates().any(|certificate| is_pinned(&certificate.der(), &self.pins));
+            // Another path may have what this one has not: the search goes on.
+            if signs || self.pinned.roots.contains(path.anchor()) { Ok(()) } else { Err(webpki::Error::UnknownIssuer) }
+        };
+        let (algorithms, usage) = (self.provider.signature_verification_algorithms.all, webpki::KeyUsage::server_auth());
+        own.verify_for_usage(algorithms, &self.anchors.roots, intermediates, now, usage, None, Some(&pinned)).is_ok()
+    }
+}
+
+fn is_pinned(certificate: &CertificateDer<'_>, pins: &[String]) -> bool {
+    pin(certificate).is_some_and(|pin| pins.contains(&pin))
 }
 
 impl ServerCertVerifier for Pinned {
@@ -312,8 +343,7 @@ impl ServerCertVerifier for Pinned {
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         let verified = self.path.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)?;
-        let pinned = |certificate: &CertificateDer<'_>| pin(certificate).is_some_and(|pin| self.pins.contains(&pin));
-        if self.pins.is_empty() || std::iter::once(end_entity).chain(intermediates).any(pinned) {
+        if self.pins.is_empty() || self.is_on_path(end_entity, intermediates, now) {
             Ok(verified)
         } else {
             Err(CertificateError::ApplicationVerificationFailure.into())
@@ -365,3 +395,6 @@ pub fn fingerprint(certificate: &CertificateDer<'_>) -> String {
     use sha2::Digest as _;
     hex::encode(sha2::Sha256::digest(certificate))
 }
+
+#[cfg(test)]
+mod tests;
