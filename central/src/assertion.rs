@@ -53,6 +53,8 @@ pub struct Authenticated {
     pub transaction: Transaction,
     /// Organisation of the TLS client.
     pub tls_organisation: String,
+    /// Whom its assertion may be passed on to ([`Verified::audiences`]).
+    pub audiences: Vec<String>,
     /// The technical user that acts for a responsible professional.
     pub technical_user: Option<String>,
     /// The request.
@@ -276,6 +278,7 @@ async fn settle(
         class: verified.class,
         transaction,
         tls_organisation: verified.tls_organisation,
+        audiences: verified.audiences,
         technical_user: verified.technical_user,
         asked,
     })

@@ -256,6 +256,9 @@ pub struct Repository {
     /// `sha256/<base64 of the SHA-256 of the SPKI>` of its certificate or an authority above it; with an endpoint at least one.
     #[serde(default)]
     pub pins: Vec<String>,
+    /// Its name in the AudienceRestriction of assertions; with an endpoint it is needed. It is asked for those alone whose assertion
+    /// lists it.
+    pub audience: Option<String>,
     /// Longest wait for the head of its answer, seconds.
     #[serde(default = "federation::default_timeout")]
     pub timeout_seconds: u64,
@@ -430,6 +433,7 @@ impl ConfigFile {
             if let Some(endpoint) = &row.endpoint {
                 let key = |name: &str| format!("repository[{at}].{name}");
                 federation::check_endpoint(&key, endpoint, &row.pins, row.timeout_seconds)?;
+                federation::check_audience(&key, row.audience.as_deref().unwrap_or_default())?;
             }
             // What is registered for our own was provided here, with its bytes.
             if row.unique_id == file.central.repository_unique_id
@@ -596,7 +600,7 @@ mod tests {
         let row = |change: (&str, &str)| {
             let row = format!(
                 "[[community]]\nhome = \"1.2.246.10.90000099.12.1\"\nendpoint = \"https://gateway.example/ihe\"\npins = [\"{pin}\"]\n\
-                 transactions = [\"ITI-38\"]\nquery_by_patient = true\ntimeout_seconds = 20\n"
+                 audience = \"urn:x:theirs\"\ntransactions = [\"ITI-38\"]\nquery_by_patient = true\ntimeout_seconds = 20\n"
             );
             assert!(row.contains(change.0), "{}", change.0);
             row.replace(change.0, change.1)
@@ -617,6 +621,8 @@ mod tests {
             (("\"ITI-38\"", "\"ITI-18\""), "transactions"),
             (("\"ITI-38\"", "\"ITI-39\""), "query_by_patient"),
             (("seconds = 20", "seconds = 0"), "timeout_seconds"),
+            (("urn:x:theirs", ""), "audience"),
+            (("urn:x:theirs", "two words"), "audience"),
         ] {
             let told = load(&row(change)).expect_err("refused").to_string();
             assert!(told.contains(&format!("community[0].{key}")), "{change:?}: {told}");
@@ -625,7 +631,9 @@ mod tests {
         assert!(load(&twice).expect_err("refused").to_string().contains("community[1].home"));
         let repository = "[[repository]]\nunique_id = \"1.2.3\"\norganisation = \"1.2.4\"\nendpoint = \"https://a.example/\"\n";
         assert!(load(repository).expect_err("refused").to_string().contains("repository[0].pins"));
-        assert!(load(&format!("{repository}pins = [\"{pin}\"]\n")).is_ok());
+        let repository = format!("{repository}pins = [\"{pin}\"]\n");
+        assert!(load(&repository).expect_err("refused").to_string().contains("repository[0].audience"));
+        assert!(load(&format!("{repository}audience = \"urn:x:theirs\"\n")).is_ok());
     }
 
     #[test]

@@ -10,13 +10,12 @@ use idr_ihe::transaction::iti_43::{self, DocumentRequest};
 use idr_ihe::transaction::rad_69::{self, RetrieveImagingRequest, SeriesRequest, StudyRequest};
 use idr_ihe::transaction::registry_response::{RegistryResponse, Status};
 use idr_ihe::transaction::table::action;
-use idr_tests::consumer::{APPROVED, Consumer, Raw, Requester, TRANSFER_SYNTAXES, security};
+use idr_tests::consumer::{APPROVED, Consumer, Raw, Requester, TRANSFER_SYNTAXES};
 use idr_tests::fixtures::person::Person;
 use idr_tests::fixtures::report::submission_with_folder;
 use idr_tests::fixtures::study::{self, Recipe, Study};
-use idr_tests::harness::{Central, NEIGHBOUR, NEIGHBOUR_REPOSITORY, Plan, World};
+use idr_tests::harness::{Central, NEIGHBOUR, NEIGHBOUR_AUDIENCE, NEIGHBOUR_REPOSITORY, Plan, World};
 use idr_tests::story::{outgoing, patient_id, send_all};
-use jiff::Timestamp;
 
 use crate::story;
 
@@ -45,6 +44,19 @@ fn images(study: &Study) -> String {
         studies: vec![StudyRequest { study_instance_uid: Some(study.uid.clone()), series: vec![series] }],
         transfer_syntaxes: Some(TRANSFER_SYNTAXES.iter().map(|uid| Some((*uid).to_owned())).collect()),
     })
+}
+
+/// A reader whose assertions are made for both centres (04 §8).
+fn of_both(mut reader: Consumer) -> Consumer {
+    reader.requester.audiences.push(NEIGHBOUR_AUDIENCE.to_owned());
+    reader
+}
+
+/// HTTP requests that a centre has answered.
+async fn answered(centre: &Central) -> anyhow::Result<u64> {
+    let page = reqwest::get(format!("http://{}/metrics", centre.program.health()?)).await?.error_for_status()?.text().await?;
+    let counts = page.lines().filter(|line| line.starts_with("idr_central_answers_total{"));
+    counts.map(|line| Ok(line.rsplit(' ').next().context("a value")?.parse::<u64>()?)).sum()
 }
 
 async fn ask(viewer: &Consumer, patient: &PatientId, action: &str, body: &str) -> anyhow::Result<Raw> {
@@ -87,7 +99,7 @@ fn what_another_community_holds_is_found_and_retrieved_as_it_decides() {
         let near = register(&world, &world.central, &patient).await?;
 
         // Permit: the register whose data it is.
-        let viewer = world.viewer()?;
+        let viewer = of_both(world.viewer()?);
         let (registry, entries) = found(&viewer, &patient, Some(&home)).await?;
         ensure!(registry.status == Status::Success && entries.len() == far.len(), "{registry:?}: {} entries", entries.len());
         for entry in &entries {
@@ -115,7 +127,7 @@ fn what_another_community_holds_is_found_and_retrieved_as_it_decides() {
         }
 
         // Omit: another controller without consent, as if nothing were there.
-        let other = world.other_viewer()?;
+        let other = of_both(world.other_viewer()?);
         let (registry, entries) = found(&other, &patient, Some(&home)).await?;
         ensure!(registry.status == Status::Success && registry.errors.is_empty() && entries.is_empty(), "{registry:?}");
         for (action, body, wanted) in [(action::ITI_43, &documents, 2), (action::RAD_69, &images(&study), study.instances.len())] {
@@ -131,19 +143,27 @@ fn what_another_community_holds_is_found_and_retrieved_as_it_decides() {
         }
         ensure!(found(&other, &patient, Some(&home)).await?.1.len() == far.len(), "with consent");
 
-        // Refuse: a gate of ours, before anybody is asked; then theirs, for an assertion that is not made for them.
-        let mut uncaring = world.viewer()?;
+        // Refuse: a gate of ours, before anybody is asked.
+        let before = answered(&there).await?;
+        ensure!(before > 0, "it counts what it answers");
+        let mut uncaring = of_both(world.viewer()?);
         uncaring.requester.attributes.retain(|(key, _)| *key != "care_reason");
         let answer = ask(&uncaring, &patient, action::ITI_18, &find(&patient, Some(&home))).await?;
         let refusal = answer.fault().context("a fault")?.refusal;
         ensure!(refusal.as_deref() == Some("IDR-X-27"), "{refusal:?}");
-        let mut assertion = viewer.requester.assertion(Some(&patient), Timestamp::now());
-        assertion.audiences = vec!["https://central.idr.example/ihe/gateway".to_owned()];
-        let header = security(&viewer.requester.sign(&assertion)?);
-        let response = viewer.soap(action::ITI_18, &find(&patient, None), &header).await?.soap(iti_18::read_response)?;
-        ensure!(response.registry.status == Status::PartialSuccess, "{:?}", response.registry);
-        ensure!(codes(&response.registry) == ["XDSUnavailableCommunity"], "{:?}", response.registry);
-        ensure!(decode(&response.objects).submission.entries.len() == near.len(), "the own part stays");
+        // An assertion that is not made for them is not shown to them: left out by patient, unavailable when named.
+        let ours = world.viewer()?;
+        let (registry, entries) = found(&ours, &patient, None).await?;
+        ensure!(registry.status == Status::Success && entries.len() == near.len(), "{registry:?}");
+        let (registry, entries) = found(&ours, &patient, Some(&home)).await?;
+        ensure!(codes(&registry) == ["XDSUnavailableCommunity"] && entries.is_empty(), "{registry:?}");
+        for (action, body) in [(action::ITI_43, &documents), (action::RAD_69, &images(&study))] {
+            let answer = ask(&ours, &patient, action, body).await?;
+            let registry = answer.soap(iti_43::read_response)?.registry;
+            ensure!(registry.errors.iter().all(|error| error.error_code == "XDSUnavailableCommunity"), "{registry:?}");
+            ensure!(registry.status == Status::Failure && answer.files()?.is_empty(), "{registry:?}");
+        }
+        ensure!(answered(&there).await? == before, "a request reached the neighbour");
 
         // Away: the own part stays.
         there.program.kill().await?;
@@ -170,7 +190,7 @@ fn a_gateway_with_another_key_is_not_asked() {
         world.central.program.start().await?;
         there.program.start().await?;
         let patient = patient_id(&Person::numbered(412));
-        let (registry, _) = found(&world.viewer()?, &patient, Some(&format!("urn:oid:{NEIGHBOUR}"))).await?;
+        let (registry, _) = found(&of_both(world.viewer()?), &patient, Some(&format!("urn:oid:{NEIGHBOUR}"))).await?;
         ensure!(registry.status == Status::Failure && codes(&registry) == ["XDSUnavailableCommunity"], "{registry:?}");
         there.program.stop().await?;
         world.stop_centre_and_check().await

@@ -71,6 +71,8 @@ pub struct Community {
     pub endpoint: String,
     /// `sha256/<base64 of the SHA-256 of the SPKI>` of its certificate or an authority above it; at least one.
     pub pins: Vec<String>,
+    /// Its name in the AudienceRestriction of assertions (H-07, 04 §8): it is asked for those alone whose assertion lists it.
+    pub audience: String,
     /// What it may be asked, of [`COMMUNITY_TRANSACTIONS`].
     #[serde(default)]
     pub transactions: Vec<String>,
@@ -129,6 +131,7 @@ impl Community {
         if self.query_by_patient && !self.transactions.iter().any(|name| name == "ITI-38") {
             return fault(&key("query_by_patient"), "needs ITI-38 in transactions".to_owned());
         }
+        check_audience(&key, &self.audience)?;
         check_endpoint(&key, &self.endpoint, &self.pins, self.timeout_seconds)
     }
 }
@@ -143,6 +146,14 @@ pub(super) fn check_endpoint(key: &dyn Fn(&str) -> String, endpoint: &str, pins:
         return fault(&key("pins"), "at least one is needed; each is sha256/<base64 of the SHA-256 of the SPKI>".to_owned());
     }
     within(&key("timeout_seconds"), timeout, 1, 300)
+}
+
+/// A URI as it stands in an assertion.
+pub(super) fn check_audience(key: &dyn Fn(&str) -> String, audience: &str) -> Result<(), Fault> {
+    if audience.is_empty() || audience.len() > 1024 || audience.chars().any(char::is_whitespace) {
+        return fault(&key("audience"), "needed: the URI by which assertions name it as their audience".to_owned());
+    }
+    Ok(())
 }
 
 fn is_pin(pin: &str) -> bool {

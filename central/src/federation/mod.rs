@@ -10,7 +10,7 @@
 //!
 //! # Access
 //! The own gates come before any question. What another community tells was decided there, by the client's own assertion, which
-//! goes out unchanged; it is never more than an answer about the assertion's patient. Nobody is asked what the own centre alone
+//! goes out unchanged, and only to whom it lists as its audience; it is never more than an answer about the assertion's patient. Nobody is asked what the own centre alone
 //! may answer: a technical user reconciles here, and what another gateway asks is never asked on (H-05).
 //!
 //! # Failure
@@ -48,6 +48,7 @@ use tokio::time::Instant;
 
 use self::breaker::{Admission, Breaker, Verdict};
 use self::wire::{Https, Wire};
+use crate::assertion::Authenticated;
 use crate::central::Central;
 use crate::config::Config;
 use crate::https::soap::answer;
@@ -120,6 +121,8 @@ pub struct Message<'a> {
 pub struct Remote {
     /// `urn:oid:` and its homeCommunityId; of a repository its repositoryUniqueId.
     pub id: String,
+    /// Its name as an audience of assertions.
+    pub audience: String,
     /// What it may be asked.
     pub transactions: Vec<String>,
     /// Also asked when a query names a patient and no community.
@@ -180,6 +183,7 @@ impl Federation {
         let mut remote = |id: String, endpoint: &str, pins: &[String], timeout: u64| -> anyhow::Result<Remote> {
             Ok(Remote {
                 id,
+                audience: String::new(),
                 transactions: Vec::new(),
                 query_by_patient: false,
                 timeout: Duration::from_secs(timeout),
@@ -193,13 +197,22 @@ impl Federation {
         let mut communities = Vec::new();
         for row in &config.community {
             let asked = remote(format!("urn:oid:{}", row.home), &row.endpoint, &row.pins, row.timeout_seconds)?;
-            communities.push(Remote { transactions: row.transactions.clone(), query_by_patient: row.query_by_patient, ..asked });
+            communities.push(Remote {
+                audience: row.audience.clone(),
+                transactions: row.transactions.clone(),
+                query_by_patient: row.query_by_patient,
+                ..asked
+            });
         }
         let mut repositories = Vec::new();
         for row in &config.repository {
             if let Some(endpoint) = &row.endpoint {
                 let asked = remote(row.unique_id.clone(), endpoint, &row.pins, row.timeout_seconds)?;
-                repositories.push(Remote { transactions: vec!["ITI-43".to_owned()], ..asked });
+                repositories.push(Remote {
+                    audience: row.audience.clone().unwrap_or_default(),
+                    transactions: vec!["ITI-43".to_owned()],
+                    ..asked
+                });
             }
         }
         Ok(Self { communities, repositories, ..Self::default() })
@@ -226,6 +239,15 @@ impl Remote {
     /// Whether its row lists a transaction.
     pub fn may_be_asked(&self, number: &str) -> bool {
         self.transactions.iter().any(|listed| listed == number)
+    }
+
+    /// Whether the client's assertion may be shown to it: a bearer assertion that lists it among its audiences (H-07, 04 §8).
+    pub fn is_audience_of(&self, who: &Authenticated) -> bool {
+        let listed = who.audiences.contains(&self.audience);
+        if !listed {
+            tracing::info!(peer = %self.id, "another community or repository is not asked: the assertion is not bearer, or does not list its audience");
+        }
+        listed
     }
 
     /// Whether it is left alone now.

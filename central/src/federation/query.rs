@@ -52,7 +52,8 @@ pub fn route<'a>(central: &'a Central, who: &Authenticated, query: &Query, by_pa
             None => Err(QueryError::new("Q-14", Some("home"))),
         },
         None if by_patient => {
-            let asked = |remote: &&Remote| asks_others && remote.query_by_patient && remote.may_be_asked(NUMBER);
+            let asked =
+                |remote: &&Remote| asks_others && remote.query_by_patient && remote.may_be_asked(NUMBER) && remote.is_audience_of(who);
             Ok(Route { own: true, others: communities.iter().filter(asked).collect() })
         }
         None => {
@@ -108,6 +109,10 @@ async fn one(
     question: &Question<'_>,
     until: Instant,
 ) -> Result<Told, Refusal> {
+    if !remote.is_audience_of(who) {
+        let problem = unavailable(central, &remote.id, None);
+        return Ok(Told { objects: Vec::new(), errors: vec![problem.registry_error()], succeeded: false });
+    }
     let opening = record::open(central, who, remote, NUMBER, &[]).await?;
     let message = Message {
         number: NUMBER,

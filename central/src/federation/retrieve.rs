@@ -137,6 +137,10 @@ async fn one(
     until: Instant,
 ) -> Result<Fetched, Refusal> {
     let (remote, number) = (question.remote, question.number);
+    if !remote.is_audience_of(who) {
+        let problems = question.documents.iter().map(|(place, document)| (*place, question.away(central, document))).collect();
+        return Ok(Fetched { problems, ..Fetched::default() });
+    }
     let opening = record::open(central, who, remote, number, &question.mentions).await?;
     let message = Message {
         number,

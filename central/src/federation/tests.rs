@@ -29,6 +29,9 @@ pub const NEIGHBOUR: &str = "urn:oid:1.2.246.10.90000099.12.1";
 /// A community that is not configured.
 pub const NOWHERE: &str = "urn:oid:1.2.246.10.90000098.12.1";
 
+/// That of both centres; assertions of the tests list it.
+pub const AUDIENCE: &str = "urn:x-idr:audience:central";
+
 /// What a wire does with the answer of the neighbour: the whole HTTP answer, as text.
 pub type Change = Arc<dyn Fn(String) -> String + Send + Sync>;
 
@@ -100,7 +103,7 @@ pub fn row(home: &str, more: &str) -> String {
     format!(
         "[[community]]\nhome = \"{}\"\nendpoint = \"https://gateway.example/{home}\"\n\
          pins = [\"sha256/AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\"]\n\
-         transactions = [\"ITI-38\", \"ITI-39\", \"RAD-75\"]\n{more}\n",
+         audience = \"{AUDIENCE}\"\ntransactions = [\"ITI-38\", \"ITI-39\", \"RAD-75\"]\n{more}\n",
         home.trim_start_matches("urn:oid:")
     )
 }

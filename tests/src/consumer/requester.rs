@@ -40,6 +40,8 @@ pub struct Requester {
     pub authn_context: String,
     /// Attributes but the patient, in message order.
     pub attributes: Vec<(&'static str, Claim)>,
+    /// Audiences of assertions.
+    pub audiences: Vec<String>,
     /// OID of the software.
     pub software: String,
     /// JWT scopes.
@@ -109,6 +111,7 @@ impl Requester {
             name_id,
             authn_context: authn_context.to_owned(),
             attributes,
+            audiences: vec![AUDIENCE.to_owned()],
             software: party.software(),
             scope: scope.to_owned(),
             key: SigningKey::from_pkcs8(key.secret_pkcs8_der())?,
@@ -128,7 +131,7 @@ impl Requester {
             confirmation: Confirmation { method: CONFIRMATION_BEARER.to_owned(), name_id: None, data: None },
             not_before: now - SignedDuration::from_secs(5),
             not_on_or_after: now + SignedDuration::from_secs(240),
-            audiences: vec![AUDIENCE.to_owned()],
+            audiences: self.audiences.clone(),
             one_time_use: false,
             authn_instant: now - SignedDuration::from_mins(10),
             session_index: None,

@@ -25,7 +25,7 @@ mod world;
 
 pub use files::{Party, edit};
 pub use memory::{PeakMeter, pss_bytes};
-pub use neighbour::{NEIGHBOUR, NEIGHBOUR_REPOSITORY};
+pub use neighbour::{NEIGHBOUR, NEIGHBOUR_AUDIENCE, NEIGHBOUR_REPOSITORY};
 pub use ports::free as free_port;
 pub use program::{Listening, Program, binary};
 pub use relay::{Exchange, Message, Relay};

@@ -14,6 +14,8 @@ use crate::modality::Modality;
 pub const NEIGHBOUR: &str = "1.2.246.10.90000099.12.1";
 /// Its repositoryUniqueId.
 pub const NEIGHBOUR_REPOSITORY: &str = "1.2.246.10.90000099.12.100";
+/// Its name as an audience of assertions: its endpoint.
+pub const NEIGHBOUR_AUDIENCE: &str = "https://neighbour.idr.example/ihe/gateway";
 
 impl World {
     /// Prepares another centre with the same parties, and the first one to ask it by what `row` says besides (neither is started).
@@ -61,6 +63,7 @@ impl World {
                 ("home", NEIGHBOUR.into()),
                 ("endpoint", format!("https://localhost:{}/ihe/gateway", address.port()).into()),
                 ("pins", list([pin])),
+                ("audience", NEIGHBOUR_AUDIENCE.into()),
                 ("transactions", list(["ITI-38", "ITI-39", "RAD-75"])),
             ],
         );

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use idr_ihe::soap::HeaderName;
 use idr_ihe::transaction::iti_18::{self, Definition, ReturnType};
+use idr_ihe::transaction::iti_43;
 use idr_ihe::transaction::registry_response::Status;
 use idr_ihe::transaction::table::action;
 
@@ -138,7 +139,7 @@ async fn each_side_decides_for_itself() {
         "IDR-X-27"
     );
     assert_eq!(wire.asked(), before);
-    // Theirs refuses: the assertion names no audience of theirs any more, or they do not believe the issuer.
+    // Theirs refuses: they let nobody speak for the issuer any more.
     there.central.trust.store(std::sync::Arc::new(
         idr_profile::xua::Trust::parse(&crate::testing::trust(), &mut |_| Err(std::io::Error::other("no files"))).expect("a valid file"),
     ));
@@ -150,6 +151,31 @@ async fn each_side_decides_for_itself() {
     assert_eq!(homes(&answer), [HOME]);
     let answer = ask(&here, &PKI.hospital, &own, action::ITI_18, &find(Some(NEIGHBOUR), ReturnType::LeafClass)).await;
     assert_eq!((answer.found().registry.status, homes(&answer).len()), (Status::Failure, 0));
+}
+
+/// H-07, 04 §8: a community for which the assertion is not made does not see it.
+#[tokio::test]
+async fn an_assertion_is_shown_to_those_alone_whom_it_lists() {
+    let there = neighbour().await;
+    let wire = Beside::new(&there);
+    let rows = row(NEIGHBOUR, "query_by_patient = true").replace(super::AUDIENCE, "urn:x:another");
+    let here = asking(&rows, &[], vec![(NEIGHBOUR, Box::new(wire.clone()))]).await;
+    here.registered(&[Instance::ct(1)]).await;
+    let own = PKI.hospital.physician(&patient());
+    let answer = ask(&here, &PKI.hospital, &own, action::ITI_18, &find(None, ReturnType::LeafClass)).await;
+    let registry = answer.found().registry;
+    assert_eq!((registry.status, errors(&registry), homes(&answer)), (Status::Success, vec![], vec![HOME.to_owned()]), "left out");
+    let registry = ask(&here, &PKI.hospital, &own, action::ITI_18, &find(Some(NEIGHBOUR), ReturnType::LeafClass)).await.found().registry;
+    assert_eq!((registry.status, errors(&registry)), (Status::Failure, vec![("XDSUnavailableCommunity", None)]), "named");
+    let document = iti_43::DocumentRequest {
+        home_community_id: Some(NEIGHBOUR.to_owned()),
+        repository_unique_id: Some("1.2.3".to_owned()),
+        document_unique_id: Some("1.2.4".to_owned()),
+    };
+    let answer = ask(&here, &PKI.hospital, &own, action::ITI_43, &iti_43::encode(&[document])).await;
+    assert!(answer.envelope.contains("XDSUnavailableCommunity"), "{}", answer.envelope);
+    assert_eq!(wire.asked(), 0, "the assertion went to nobody");
+    assert!(used(&here).iter().all(|value| value["recipient"] != NEIGHBOUR), "and no record says so");
 }
 
 /// 07 §4: both sides write, the asking one before the question leaves.

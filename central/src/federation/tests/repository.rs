@@ -110,7 +110,7 @@ async fn world(shelf: impl FnOnce(Vec<u8>) -> Shelf) -> (World, Shelf, String) {
     submission.entries[0].repository_unique_id = Some(THEIRS.to_owned());
     let shelf = shelf(revision.kos);
     let row = format!(
-        "[[repository]]\nunique_id = \"{THEIRS}\"\norganisation = \"{DISTRICT}\"\nendpoint = \"https://shelf.example/ihe\"\n\
+        "[[repository]]\nunique_id = \"{THEIRS}\"\norganisation = \"{DISTRICT}\"\nendpoint = \"https://shelf.example/ihe\"\naudience = \"urn:x-idr:audience:central\"\n\
          pins = [\"sha256/AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\"]\n"
     );
     let here = asking(&row, &[], vec![("shelf.example/ihe", Box::new(shelf.clone()))]).await;

@@ -129,6 +129,9 @@ pub struct Verified {
     pub class: Class,
     /// OID of the organisation of the TLS client: the issuer's, or an intermediary's.
     pub tls_organisation: String,
+    /// Whom the assertion may be shown to besides us: the audiences of a bearer assertion (04 §8); none of one that is bound to a
+    /// key, which is not passed on.
+    pub audiences: Vec<String>,
     /// The assertion element or token as received; [`Claims::assertion_sha256`] is its digest.
     pub evidence: Vec<u8>,
     /// `NameID/@SPProvidedID`: an alias for the audit.
@@ -320,6 +323,10 @@ impl<'a> Verifier<'a> {
             replay: ReplayKey { key, keep_until, single_use, tls_sha256 },
             class: read.class,
             tls_organisation,
+            audiences: match statement.confirmation {
+                Confirmation::Bearer { .. } => statement.audiences,
+                _ => Vec::new(),
+            },
             evidence,
             alias: statement.alias,
             technical_user: statement.technical_user.map(|name| name.value),
