@@ -615,6 +615,8 @@ mod tests {
             (("1.2.246.10.90000099.12.1", "1.2.246.10.12345671.12.1"), "home"),
             (("https://", "http://"), "endpoint"),
             (("gateway.example", ""), "endpoint"),
+            (("gateway.example", "gateway.example:99999"), "endpoint"),
+            (("gateway.example", "[::1"), "endpoint"),
             (("gateway.example", "user@gateway.example"), "endpoint"),
             ((pin, "sha256/AAAA"), "pins"),
             (("pins = [\"sha256/AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\"]", "pins = []"), "pins"),

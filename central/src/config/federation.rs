@@ -22,6 +22,8 @@ pub struct Federation {
     pub retrieve_seconds: u64,
     /// Those that are asked side by side for one request.
     pub parallel_max: usize,
+    /// Requests of clients that wait for others at the same time; what more there is does without the others' part.
+    pub waiting_max: usize,
     /// Requests to one of them at the same time.
     pub requests_max: usize,
     /// One answer to a query, bytes.
@@ -47,6 +49,7 @@ impl Default for Federation {
             query_seconds: 25,
             retrieve_seconds: 120,
             parallel_max: 8,
+            waiting_max: 24,
             requests_max: 32,
             query_bytes_max: 8 << 20,
             retrieve_bytes_max: 1 << 30,
@@ -100,6 +103,7 @@ impl Federation {
             ("query_seconds", self.query_seconds, (1, 300)),
             ("retrieve_seconds", self.retrieve_seconds, (1, 1_200)),
             ("parallel_max", self.parallel_max as u64, (1, 64)),
+            ("waiting_max", self.waiting_max as u64, (1, 1_024)),
             ("requests_max", self.requests_max as u64, (1, 1_024)),
             ("query_bytes_max", self.query_bytes_max, (65_536, 8 << 20)),
             ("retrieve_bytes_max", self.retrieve_bytes_max, (65_536, 4 << 30)),
@@ -139,7 +143,8 @@ impl Community {
 /// An address, who must answer there, and how soon.
 pub(super) fn check_endpoint(key: &dyn Fn(&str) -> String, endpoint: &str, pins: &[String], timeout: u64) -> Result<(), Fault> {
     let host = endpoint.strip_prefix("https://").and_then(|rest| rest.split('/').next()).unwrap_or_default();
-    if host.is_empty() || host.contains('@') || endpoint.contains(['?', '#']) || endpoint.chars().any(char::is_whitespace) {
+    let is_url = reqwest::Url::parse(endpoint).is_ok_and(|url| url.has_host());
+    if !is_url || host.is_empty() || host.contains('@') || endpoint.contains(['?', '#']) || endpoint.chars().any(char::is_whitespace) {
         return fault(&key("endpoint"), format!("'{endpoint}' is not allowed; https://host[:port]/path"));
     }
     if pins.is_empty() || pins.iter().any(|pin| !is_pin(pin)) {

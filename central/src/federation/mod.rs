@@ -27,6 +27,7 @@ pub mod record;
 pub mod retrieve;
 pub mod wire;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -43,7 +44,7 @@ use idr_ihe::xml::Limits;
 use idr_profile::tls;
 use idr_profile::xds::{Key, RegistryProblem};
 use idr_profile::xua::Trust;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use self::breaker::{Admission, Breaker, Verdict};
@@ -52,6 +53,7 @@ use crate::assertion::Authenticated;
 use crate::central::Central;
 use crate::config::Config;
 use crate::https::soap::answer;
+use crate::https::soap::body::BodyError;
 use crate::https::soap::receive::{Incoming, ReceiveError, Staged};
 
 /// Why a peer's part of an answer is missing. Said in the journal; the client learns XDSUnavailableCommunity.
@@ -66,6 +68,9 @@ pub enum Cause {
     /// Not in time.
     #[error("it did not answer in time")]
     Late,
+    /// The head came in time, and not all that follows: a bound of ours.
+    #[error("its answer began and was not whole within the time of federation.query_seconds or retrieve_seconds")]
+    Unfinished,
     /// TCP, TLS or HTTP.
     #[error("it cannot be reached")]
     Connection(#[source] anyhow::Error),
@@ -91,7 +96,8 @@ impl Cause {
     fn verdict(&self) -> Verdict {
         match self {
             Self::Fault(_) => Verdict::Answered,
-            Self::Paused | Self::NoPlace | Self::NoRoom | Self::Received(ReceiveError::Objects(_) | ReceiveError::NoRoom) => {
+            Self::Paused | Self::NoPlace | Self::NoRoom | Self::Unfinished => Verdict::Uncounted,
+            Self::Received(ReceiveError::Objects(_) | ReceiveError::NoRoom | ReceiveError::Body(BodyError::TooLarge { .. })) => {
                 Verdict::Uncounted
             }
             _ => Verdict::Failed,
@@ -137,16 +143,26 @@ pub struct Remote {
 }
 
 /// Everybody who can be asked, and what came of it.
-#[derive(Default)]
 pub struct Federation {
     /// `[[community]]` rows in their order.
     pub communities: Vec<Remote>,
     /// `[[repository]]` rows with an endpoint.
     pub repositories: Vec<Remote>,
+    /// Requests of clients that may wait for others. Each holds places of queries or retrieves meanwhile (`[concurrency]`), so that
+    /// these are fewer: what is answered here alone finds a place. None free: the others' part is unavailable at once.
+    pub waiting: Semaphore,
     /// Questions that were answered.
     pub answered: Counter,
     /// Questions that were not, for whatever reason.
     pub unavailable: Counter,
+}
+
+impl Default for Federation {
+    /// Nobody is asked.
+    fn default() -> Self {
+        let waiting = Semaphore::new(Semaphore::MAX_PERMITS);
+        Self { communities: Vec::new(), repositories: Vec::new(), waiting, answered: Counter::default(), unavailable: Counter::default() }
+    }
 }
 
 /// The way to a peer, given its address and pins.
@@ -215,7 +231,7 @@ impl Federation {
                 });
             }
         }
-        Ok(Self { communities, repositories, ..Self::default() })
+        Ok(Self { communities, repositories, waiting: Semaphore::new(bounds.waiting_max), ..Self::default() })
     }
 
     /// The community of a homeCommunityId, byte for byte (H-01), if its row lists the transaction.
@@ -227,6 +243,15 @@ impl Federation {
     /// Another repository of the own community, by its repositoryUniqueId (H-13).
     pub fn repository(&self, unique_id: &str) -> Option<&Remote> {
         self.repositories.iter().find(|remote| remote.id == unique_id)
+    }
+
+    /// A place among the requests that wait for others, if one is free.
+    pub fn place(&self) -> Option<SemaphorePermit<'_>> {
+        let place = self.waiting.try_acquire().ok();
+        if place.is_none() {
+            tracing::warn!("as many requests as federation.waiting_max wait for others; one more is answered without them");
+        }
+        place
     }
 
     /// Whether a retrieve may have to wait for others.
@@ -271,8 +296,10 @@ impl Remote {
         } else {
             // Dropped when the client goes away: a probe is then made again.
             let mut pass = Pass { remote: self, admitted, verdict: Verdict::Uncounted };
-            let asked = match tokio::time::timeout_at(message.until, self.exchange(central, message, read)).await {
+            let began = AtomicBool::new(false);
+            let asked = match tokio::time::timeout_at(message.until, self.exchange(central, message, &began, read)).await {
                 Ok(asked) => asked,
+                Err(_) if began.load(Ordering::Relaxed) => Err(Cause::Unfinished),
                 Err(_) => Err(Cause::Late),
             };
             pass.verdict = asked.as_ref().err().map_or(Verdict::Answered, Cause::verdict);
@@ -282,7 +309,8 @@ impl Remote {
             Ok(_) => central.federation.answered.add(1),
             Err(cause) => {
                 central.federation.unavailable.add(1);
-                let source = std::error::Error::source(cause).map(|source| format!("{source:#}")).unwrap_or_default();
+                let sources = std::iter::successors(std::error::Error::source(cause), |error| error.source());
+                let source = sources.map(ToString::to_string).collect::<Vec<_>>().join(": ");
                 tracing::warn!(peer = %self.id, transaction = message.number, source, "another community or repository was asked in vain: {cause}");
             }
         }
@@ -293,6 +321,7 @@ impl Remote {
         &self,
         central: &Arc<Central>,
         message: &Message<'_>,
+        began: &AtomicBool,
         read: impl FnOnce(&Envelope<'_>, Staged) -> Result<T, Cause>,
     ) -> Result<T, Cause> {
         let head = message.until.min(Instant::now() + message.head);
@@ -328,6 +357,7 @@ impl Remote {
         let plain_max = message.answer_bytes_max.min(central.config.https.soap_body_bytes_max);
         let incoming = Incoming::within(central, &head.headers, body, &framing, plain_max, limits);
         let mut incoming = incoming.map_err(Cause::Received)?;
+        began.store(status == 200, Ordering::Relaxed);
         if message.documents_max == 0 {
             incoming.drop_documents();
         }
@@ -378,7 +408,7 @@ pub fn unavailable(central: &Central, home: &str, location: Option<&str>) -> Reg
 }
 
 /// Status and errors of an answer, if a registry may say so and within bounds.
-fn judged(central: &Central, registry: &RegistryResponse) -> Result<(), Cause> {
+fn judged(errors_max: usize, registry: &RegistryResponse) -> Result<(), Cause> {
     let long = |error: &RegistryError| {
         error.error_code.len() > TEXT_MAX
             || error.code_context.len() > TEXT_MAX
@@ -387,7 +417,7 @@ fn judged(central: &Central, registry: &RegistryResponse) -> Result<(), Cause> {
     if !registry.is_consistent() {
         return Err(Cause::Answer("its status and its errors contradict each other"));
     }
-    if registry.errors.len() > central.config.federation.errors_max || registry.errors.iter().any(long) {
+    if registry.errors.len() > errors_max || registry.errors.iter().any(long) {
         return Err(Cause::Answer("it has more errors, or longer ones, than allowed"));
     }
     Ok(())

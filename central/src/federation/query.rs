@@ -90,6 +90,13 @@ pub struct Told {
     pub succeeded: bool,
 }
 
+impl Told {
+    /// Why there is no answer.
+    fn nothing(problem: &RegistryProblem) -> Self {
+        Self { objects: Vec::new(), errors: vec![problem.registry_error()], succeeded: false }
+    }
+}
+
 /// Asks communities side by side. Each has an answer: its own, or why there is none.
 ///
 /// # Errors
@@ -97,9 +104,15 @@ pub struct Told {
 pub async fn ask(central: &Arc<Central>, who: &Authenticated, others: &[&Remote], question: &Question<'_>) -> Result<Vec<Told>, Refusal> {
     let bounds = &central.config.federation;
     let until = Instant::now() + Duration::from_secs(bounds.query_seconds);
-    let asked: Vec<BoxFuture<'_, _>> = others.iter().map(|remote| one(central, who, remote, question, until).boxed()).collect();
-    let told: Vec<Result<Told, Refusal>> = stream::iter(asked).buffered(bounds.parallel_max).collect().await;
-    told.into_iter().collect()
+    let Some(_place) = central.federation.place() else {
+        return Ok(others.iter().map(|remote| Told::nothing(&unavailable(central, &remote.id, None))).collect());
+    };
+    let one = |(at, remote)| async move { (at, one(central, who, remote, question, until).await) };
+    let asked: Vec<BoxFuture<'_, _>> = others.iter().copied().enumerate().map(|other| one(other).boxed()).collect();
+    // Who is slow keeps nobody from being asked.
+    let mut told: Vec<(usize, Result<Told, Refusal>)> = stream::iter(asked).buffer_unordered(bounds.parallel_max).collect().await;
+    told.sort_unstable_by_key(|(at, _)| *at);
+    told.into_iter().map(|(_, told)| told).collect()
 }
 
 async fn one(
@@ -111,7 +124,7 @@ async fn one(
 ) -> Result<Told, Refusal> {
     if !remote.is_audience_of(who) {
         let problem = unavailable(central, &remote.id, None);
-        return Ok(Told { objects: Vec::new(), errors: vec![problem.registry_error()], succeeded: false });
+        return Ok(Told::nothing(&problem));
     }
     let opening = record::open(central, who, remote, NUMBER, &[]).await?;
     let message = Message {
@@ -128,14 +141,15 @@ async fn one(
         Ok(Ok(told)) => {
             let items: Vec<String> = told.objects.iter().filter_map(named).collect();
             record::came(central, who, remote, NUMBER, &items).await?;
-            record::close(central, opening, Ok((items.len() as u64, 0))).await;
+            let whole = told.succeeded && !told.errors.iter().any(|error| error.severity == Severity::Error);
+            opening.answered(whole, (items.len() as u64, 0)).await;
             return Ok(told);
         }
         Ok(Err(problem)) => *problem,
         Err(_) => unavailable(central, &remote.id, None),
     };
-    record::close(central, opening, Err(&problem.code())).await;
-    Ok(Told { objects: Vec::new(), errors: vec![problem.registry_error()], succeeded: false })
+    opening.failed(&problem.code()).await;
+    Ok(Told::nothing(&problem))
 }
 
 /// What of an answer is told; the inner error: it breaks H-02.
@@ -146,7 +160,7 @@ fn read(
     envelope: &Envelope<'_>,
 ) -> Result<Result<Told, Box<RegistryProblem>>, Cause> {
     let answer = iti_18::read_response(envelope).map_err(|_| Cause::Answer("it is no AdhocQueryResponse"))?;
-    judged(central, &answer.registry)?;
+    judged(central.config.federation.errors_max, &answer.registry)?;
     let objects = answer.objects.objects;
     if objects.len() > central.config.federation.objects_max {
         return Err(Cause::Answer("it has more objects than allowed"));
@@ -183,7 +197,8 @@ fn object_of<'a>(object: &'a Object, question: &Question<'_>) -> Result<Option<&
         Object::ExtrinsicObject(_) | Object::RegistryPackage(_) if leaf => {
             Ok(Some(object.object().and_then(|object| object.home.as_deref()).unwrap_or_default()))
         }
-        Object::Association(_) if leaf => Ok(None),
+        // It need not name any, and no other one than it comes from.
+        Object::Association(association) if leaf => Ok(association.object.home.as_deref()),
         Object::Classification(_) if leaf => Err("a classification stands beside its object"),
         Object::Other(_) => Err("an object is of a class that no query gives"),
         _ => Err("whole objects came where references were asked for"),

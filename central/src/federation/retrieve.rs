@@ -116,10 +116,20 @@ pub fn asked_by(transaction: Transaction) -> Option<&'static str> {
 pub async fn ask(central: &Arc<Central>, who: &Authenticated, security: &str, questions: &[Question<'_>]) -> Result<Fetched, Refusal> {
     let bounds = &central.config.federation;
     let until = Instant::now() + Duration::from_secs(bounds.retrieve_seconds);
-    let asked: Vec<BoxFuture<'_, _>> = questions.iter().map(|question| one(central, who, security, question, until).boxed()).collect();
-    let all: Vec<Result<Fetched, Refusal>> = stream::iter(asked).buffered(bounds.parallel_max).collect().await;
+    if questions.is_empty() {
+        return Ok(Fetched::default());
+    }
     let mut fetched = Fetched::default();
-    for one in all {
+    let Some(_place) = central.federation.place() else {
+        fetched.problems.extend(questions.iter().flat_map(|question| question.all_away(central)));
+        return Ok(fetched);
+    };
+    let one = |(at, question)| async move { (at, one(central, who, security, question, until).await) };
+    let asked: Vec<BoxFuture<'_, _>> = questions.iter().enumerate().map(|question| one(question).boxed()).collect();
+    // Who is slow keeps nobody from being asked.
+    let mut all: Vec<(usize, Result<Fetched, Refusal>)> = stream::iter(asked).buffer_unordered(bounds.parallel_max).collect().await;
+    all.sort_unstable_by_key(|(at, _)| *at);
+    for (_, one) in all {
         let one = one?;
         fetched.documents.extend(one.documents);
         fetched.problems.extend(one.problems);
@@ -138,8 +148,7 @@ async fn one(
 ) -> Result<Fetched, Refusal> {
     let (remote, number) = (question.remote, question.number);
     if !remote.is_audience_of(who) {
-        let problems = question.documents.iter().map(|(place, document)| (*place, question.away(central, document))).collect();
-        return Ok(Fetched { problems, ..Fetched::default() });
+        return Ok(Fetched { problems: question.all_away(central), ..Fetched::default() });
     }
     let opening = record::open(central, who, remote, number, &question.mentions).await?;
     let message = Message {
@@ -172,23 +181,34 @@ async fn one(
             let problems: HashMap<usize, RegistryProblem> =
                 question.documents.iter().map(|(place, document)| (*place, problem(document))).collect();
             let status = problems.values().next().map(RegistryProblem::code).unwrap_or_default();
-            record::close(central, opening, Err(&status)).await;
+            opening.failed(&status).await;
             return Ok(Fetched { problems, ..Fetched::default() });
         }
     };
     let items: Vec<String> = documents.values().map(|document| document.response.document_unique_id.clone()).collect();
     record::came(central, who, remote, number, &items).await?;
     let bytes = documents.values().map(|document| document.part.written.size()).sum();
-    record::close(central, opening, Ok((items.len() as u64, bytes))).await;
+    opening.answered(items.len() == question.documents.len(), (items.len() as u64, bytes)).await;
     let mut problems = HashMap::new();
-    if !errors.iter().any(|error| error.severity == Severity::Error) {
-        // A community that says nothing of what it leaves out.
-        let missing = question.documents.iter().filter(|(place, _)| !documents.contains_key(place));
+    // What a community leaves out without a word (09 §1.5). An error that names none of the documents may be about each of them.
+    let said: Vec<&RegistryError> = errors.iter().filter(|error| error.severity == Severity::Error).collect();
+    let asked = || question.documents.iter().filter_map(|(_, document)| document.document_unique_id.as_deref());
+    if said.iter().all(|error| asked().any(|uid| names(error, uid))) {
+        let is_told = |document: &DocumentRequest| {
+            document.document_unique_id.as_deref().is_some_and(|uid| said.iter().any(|error| names(error, uid)))
+        };
+        let missing = question.documents.iter().filter(|(place, document)| !documents.contains_key(place) && !is_told(document));
         problems.extend(missing.map(|(place, document)| (*place, question.away(central, document))));
     }
     // What a repository of our own says of a document is told by us, as of one of ours.
     let errors = if number == "ITI-43" { Vec::new() } else { errors };
     Ok(Fetched { documents, problems, errors, staged: vec![staged] })
+}
+
+/// Whether an error is about a document.
+fn names(error: &RegistryError, uid: &str) -> bool {
+    error.location.as_deref() == Some(uid)
+        || error.code_context.split(|letter: char| letter != '.' && !letter.is_ascii_digit()).any(|word| word == uid)
 }
 
 impl Question<'_> {
@@ -198,6 +218,11 @@ impl Question<'_> {
             "ITI-43" => home.is_none_or(|home| home == community::own(central)),
             _ => home == Some(&self.remote.id),
         }
+    }
+
+    /// All of its documents, by their place.
+    fn all_away(&self, central: &Central) -> HashMap<usize, RegistryProblem> {
+        self.documents.iter().map(|(place, document)| (*place, self.away(central, document))).collect()
     }
 
     /// XDSUnavailableCommunity; of a repository R-11.
@@ -215,7 +240,8 @@ type Taken = (HashMap<usize, Document>, Vec<RegistryError>, Staged);
 /// What of an answer is taken.
 fn taken(central: &Central, question: &Question<'_>, envelope: &Envelope<'_>, staged: Staged) -> Result<Taken, Cause> {
     let answer = iti_43::read_response(envelope).map_err(|_| Cause::Answer("it is no RetrieveDocumentSetResponse"))?;
-    judged(central, &answer.registry)?;
+    // One for each document is no flood.
+    judged(central.config.federation.errors_max.max(question.documents.len()), &answer.registry)?;
     if answer.registry.status == Status::Failure && !answer.documents.is_empty() {
         return Err(Cause::Answer("it failed and has documents"));
     }

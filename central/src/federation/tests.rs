@@ -84,6 +84,18 @@ impl Wire for Silent {
     }
 }
 
+/// A wire that never answers, and counts what it is asked.
+#[derive(Clone, Default)]
+pub struct Held(pub Arc<AtomicUsize>);
+
+#[async_trait]
+impl Wire for Held {
+    async fn post(&self, _: &str, _: Bytes) -> Result<Response<Body>, Cause> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        std::future::pending().await
+    }
+}
+
 /// The neighbouring centre: another community, whose repository has the same id, which lets the asking centre speak for its clients.
 pub async fn neighbour() -> World {
     let own = crate::testing::soap::HOME.trim_start_matches("urn:oid:");

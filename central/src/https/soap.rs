@@ -13,7 +13,7 @@
 //! BD-12 … BD-15, BD-20; places and times by profile 08 §6.
 
 pub mod answer;
-mod body;
+pub mod body;
 pub mod community;
 pub mod documents;
 pub mod receive;

@@ -178,6 +178,41 @@ async fn an_assertion_is_shown_to_those_alone_whom_it_lists() {
     assert!(used(&here).iter().all(|value| value["recipient"] != NEIGHBOUR), "and no record says so");
 }
 
+/// `federation.waiting_max`: whoever waits for others leaves places to what is answered here; and who leaves has its record closed.
+#[tokio::test]
+async fn waiting_for_others_has_places_of_its_own_and_ends_with_the_client() {
+    let held = super::Held::default();
+    let rows = row(NOWHERE, "query_by_patient = true\ntimeout_seconds = 300");
+    let changes = [("waiting_max = 24", "waiting_max = 1"), ("query_seconds = 25", "query_seconds = 300")];
+    let here = std::sync::Arc::new(asking(&rows, &changes, vec![(NOWHERE, Box::new(held.clone()))]).await);
+    here.registered(&[Instance::ct(1)]).await;
+    let asked = || held.0.load(std::sync::atomic::Ordering::SeqCst);
+    let own = PKI.hospital.physician(&patient());
+    let waiting = tokio::spawn({
+        let (here, own) = (here.clone(), own.clone());
+        async move { ask(&here, &PKI.hospital, &own, action::ITI_18, &find(None, ReturnType::LeafClass)).await.envelope }
+    });
+    eventually(|| asked() == 1).await;
+    let answer = ask(&here, &PKI.hospital, &own, action::ITI_18, &find(None, ReturnType::LeafClass)).await;
+    let registry = answer.found().registry;
+    assert_eq!((registry.status, errors(&registry)), (Status::PartialSuccess, vec![("XDSUnavailableCommunity", None)]));
+    assert_eq!((homes(&answer), asked()), (vec![HOME.to_owned()], 1), "the own part, at once");
+    let closings = |status: &str| here.sink.entries().iter().filter(|(_, value)| value.to_string().contains(status)).count();
+    assert_eq!(closings("Aborted"), 0);
+    waiting.abort();
+    eventually(|| closings("Aborted") == 1).await;
+}
+
+async fn eventually(holds: impl Fn() -> bool) {
+    for _ in 0..6000 {
+        if holds() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("did not happen within a minute");
+}
+
 /// 07 §4: both sides write, the asking one before the question leaves.
 #[tokio::test]
 async fn a_question_and_what_came_of_it_are_recorded_on_both_sides() {
