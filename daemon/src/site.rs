@@ -193,7 +193,10 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     }
     let (adopting, loaded) = (config.clone(), Arc::new(loaded));
     let adopted = loaded.clone();
-    tokio::task::spawn_blocking(move || rule_updates::adopt(&adopting, &adopted)).await??;
+    // No reason not to take images: the next start compares with what stood before, again.
+    if let Err(error) = tokio::task::spawn_blocking(move || rule_updates::adopt(&adopting, &adopted)).await? {
+        tracing::error!(cause = format!("{error:#}"), "the levels in force are not on record");
+    }
     let rules = Arc::new(ArcSwap::from_pointee(loaded.sets.clone()));
     let seam = spool.seam();
     let counters = Arc::new(Counters::default());

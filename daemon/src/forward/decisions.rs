@@ -9,12 +9,15 @@
 //! What was decided stands in the journal before it is answered. The same decision again changes nothing. A request that is under
 //! way is not cut: what is in it is not cancelled, and if it is held meanwhile, stays held whatever the centre answers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
+use idr_profile::digest::Digest;
+use idr_profile::receipt::Statement;
 use serde::Serialize;
 
 use super::register::{HOLD, Hold};
 use super::{Forward, Maps, queued};
+use crate::receipts::ReceiptError;
 use crate::spool::{Cause, Decision, Entry, Progress, Seen, SpoolError, SpoolId, State, Tenant, Verb};
 use crate::study::stage_t;
 
@@ -125,12 +128,19 @@ impl Forward {
 
     async fn decide_page(&self, page: &[Entry], decision: &Decision, outcome: &mut Outcome) -> Result<(), SpoolError> {
         let mut moves = Vec::with_capacity(page.len());
+        let handed = match decision.verb {
+            Verb::Cancel => self.given(page).await?,
+            _ => HashSet::new(),
+        };
         for entry in page {
             if decision.verb == Verb::Cancel && self.waits().is_flying(entry.id()) {
                 outcome.refuse("a request with it is under way: give the command again");
                 continue;
             }
             match next(entry, decision) {
+                Ok(Some(_)) if handed.contains(&(entry.record.announced.sop_instance_uid.clone(), entry.record.digest)) => {
+                    outcome.refuse("the centre has had it: a correction or rejection note takes it out there");
+                }
                 Ok(Some(state)) => moves.push(moved(entry, state, decision)),
                 Ok(None) => outcome.decided += 1,
                 Err(why) => outcome.refuse(why),
@@ -143,6 +153,24 @@ impl Forward {
             outcome.refuse("it was moved meanwhile: give the command again");
         }
         Ok(())
+    }
+
+    /// What of the studies of these was given to the centre with success, whatever state it is in again: by SOP Instance UID and digest.
+    async fn given(&self, page: &[Entry]) -> Result<HashSet<(String, Digest)>, SpoolError> {
+        let studies: BTreeSet<String> = page.iter().map(|entry| entry.record.facts.study_uid.clone()).collect();
+        let receipts = self.receipts.clone();
+        let read = move || -> Result<_, ReceiptError> {
+            let mut handed = HashSet::new();
+            for study in &studies {
+                for carried in receipts.of_study(study)? {
+                    if let Statement::HandOver { object, .. } | Statement::Commit { object, .. } = &carried.receipt().statement {
+                        handed.insert((object.sop_instance_uid.clone(), object.digest));
+                    }
+                }
+            }
+            Ok(handed)
+        };
+        Ok(self.hop.run(read).await??)
     }
 
     /// Lets an object go that is held by itself; whether it was. `None`: there is no such object here.

@@ -54,6 +54,21 @@ async fn a_held_study_takes_no_step_until_it_is_released_whatever_else_happens()
 }
 
 #[tokio::test]
+async fn what_the_centre_has_had_is_not_cancelled_though_it_is_to_be_sent_again() {
+    let rig = Rig::new();
+    let forward = rig.forward();
+    rig.receive(1, 0..1).await;
+    rig.run(&forward, 10 * MINUTE, SECOND).await;
+    let entry = rig.entry(1, 0).await;
+    assert_eq!(entry.progress.state, State::Registered);
+    let to = Progress { state: State::Queued, ..entry.progress.clone() };
+    rig.spool.advance(vec![Move { id: entry.id(), to }]).await.expect("queued again, as a replay does");
+    let outcome = decide(&forward, &study(1), Verb::Cancel).await;
+    assert!(outcome.decided == 0 && refused(&outcome)[0].0.contains("the centre has had it"), "{:?}", outcome.refused);
+    assert_ne!(rig.entry(1, 0).await.progress.state, State::Rejected, "it would leave the next manifest");
+}
+
+#[tokio::test]
 async fn a_study_that_is_held_after_it_was_sent_gets_its_receipts_and_no_manifest() {
     let rig = Rig::new();
     let forward = rig.forward();
