@@ -163,14 +163,10 @@ impl Reload {
     pub async fn previewed(&self, preview: Preview) -> anyhow::Result<Last> {
         let config = self.parts.ingress.config();
         let turn = self.turn.lock().await;
-        tracing::info!(
-            rule_set = preview.rule_set,
-            edition = preview.edition,
-            user = preview.user,
-            reason = preview.reason,
-            "a preview of rules is on record"
-        );
+        let (rule_set, edition, user) = (preview.rule_set.clone(), preview.edition.clone(), preview.user);
         tokio::task::spawn_blocking(move || rule_updates::record(&config, preview)).await??;
+        // The operator's own words stay in the record: nobody can say what is in them.
+        tracing::info!(rule_set, edition, user, "a preview of rules is on record");
         drop(turn);
         self.reload("a preview of rules").await
     }

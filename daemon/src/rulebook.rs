@@ -82,7 +82,7 @@ pub enum RulesCommand {
         since: Option<Since>,
         /// Put on record, with this reason, that what the rule set refuses has been seen: its rules are then raised to REJECT. One line
         /// without patient data; the appliance must run. Without `--at` the levels are those of the last day on which one is raised.
-        #[arg(long, value_name = "REASON", requires = "rule_set", conflicts_with = "level")]
+        #[arg(long, value_name = "REASON", requires = "rule_set", conflicts_with_all = ["level", "since"])]
         record: Option<String>,
         /// Machine-readable.
         #[arg(long)]
@@ -160,10 +160,10 @@ pub fn execute(config: &Config, command: RulesCommand) -> anyhow::Result<ExitCod
         RulesCommand::Preview { rule_set, level, at, since, record, json } => {
             let is_file = rule_set.as_deref().is_some_and(is_file);
             anyhow::ensure!(record.is_none() || !is_file, "--record is about a rule set that is installed: give its name");
+            // What is judged is what the record is about, so that its edition is read first: another one has another number.
+            let edition = rule_set.as_deref().filter(|_| record.is_some()).map(|name| rule_updates::edition(config, name)).transpose()?;
             let set = chosen(config, rule_set.as_deref(), now)?;
             let changed = level.into_iter().map(|LevelChange(rule, level)| (rule, level)).collect();
-            // What is judged is what the record is about, so that it is read first: another edition has another number.
-            let edition = record.is_some().then(|| rule_updates::edition(config, &set.id)).transpose()?;
             let raised = rule_updates::load(config, now)?.raised;
             let last = raised.iter().filter(|raised| record.is_some() && raised.set == set.id).map(|raised| raised.from).max();
             let day = at.or(last).unwrap_or(today);
